@@ -1,0 +1,99 @@
+"""Comparisons, and what protects a person's work in progress: leases and drafts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.db import Base, Json, Key, Now
+
+
+class Comparison(Base):
+    """One person's choice between two candidates of a turn.
+
+    What the person did is `scale_position` (1 .. 2 x grades, left to right) and from it `picked_id` and `strength`
+    (1 weakest). What it teaches is `chosen_id` over `rejected_id`: in red-team campaigns the picked reply is the more
+    harmful one, so there `rejected_id` is the picked one. Both candidates are of `turn_id`: the database checks it.
+    The provenance of each side (snapshot, seed, settings, position shown) stands in its candidate row, which never
+    changes once it is compared.
+    """
+
+    __tablename__ = "comparisons"
+    __table_args__ = (
+        CheckConstraint("chosen_id <> rejected_id", name="two_candidates"),
+        CheckConstraint("picked_id IN (chosen_id, rejected_id)", name="picked_is_one_of_both"),
+        CheckConstraint("strength IS NULL OR strength BETWEEN 1 AND 4", name="strength_range"),
+        CheckConstraint("scale_position IS NULL OR scale_position BETWEEN 1 AND 8", name="scale_position_range"),
+        CheckConstraint("mode IN ('helpful','red_team')", name="mode_known"),
+        CheckConstraint("milliseconds_to_decide IS NULL OR milliseconds_to_decide >= 0", name="time_not_negative"),
+        # Only imports may lack a person; everything judged here has its provenance.
+        CheckConstraint(
+            "import_id IS NOT NULL OR (person_id IS NOT NULL AND strength IS NOT NULL AND scale_position IS NOT NULL"
+            " AND instructions_id IS NOT NULL AND milliseconds_to_decide IS NOT NULL)",
+            name="judged_here_is_complete",
+        ),
+        ForeignKeyConstraint(["chosen_id", "turn_id"], ["candidates.id", "candidates.turn_id"]),
+        ForeignKeyConstraint(["rejected_id", "turn_id"], ["candidates.id", "candidates.turn_id"]),
+        ForeignKeyConstraint(["instructions_id", "campaign_id"], ["instructions.id", "instructions.campaign_id"]),
+        UniqueConstraint("turn_id", "person_id"),
+        UniqueConstraint("person_id", "idempotency_key"),
+        Index("ix_comparisons_campaign_id_created_at", "campaign_id", "created_at"),
+        Index("ix_comparisons_created_at", "created_at"),
+    )
+
+    id: Mapped[Key]
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id"))
+    person_id: Mapped[int | None] = mapped_column(ForeignKey("people.id"))
+    mode: Mapped[str]
+    picked_id: Mapped[int] = mapped_column(ForeignKey("candidates.id"))
+    chosen_id: Mapped[int]
+    rejected_id: Mapped[int]
+    scale_position: Mapped[int | None] = mapped_column(Integer)
+    strength: Mapped[int | None] = mapped_column(Integer)
+    justification: Mapped[str | None]
+    milliseconds_to_decide: Mapped[int | None]
+    instructions_id: Mapped[int | None]
+    round_id: Mapped[int | None] = mapped_column(ForeignKey("rounds.id"))  # the round whose deployment served the turn
+    import_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    # The imported line, kept only when our rendering of the record would differ from it by a byte.
+    source_line: Mapped[str | None]
+    details: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))  # imported keys that have no column
+    idempotency_key: Mapped[str | None]
+    created_at: Mapped[Now]
+
+
+class Lease(Base):
+    """What a person is working on, until when. An expired or released lease holds nothing.
+
+    With `turn_id` it is a second opinion on somebody else's turn and counts towards that turn's overlap; without, it is
+    the person's own conversation.
+    """
+
+    __tablename__ = "leases"
+    __table_args__ = (
+        UniqueConstraint("person_id", "conversation_id", "turn_id", postgresql_nulls_not_distinct=True),
+        Index("ix_leases_turn_id", "turn_id", postgresql_where=text("released_at IS NULL")),
+    )
+
+    id: Mapped[Key]
+    person_id: Mapped[int] = mapped_column(ForeignKey("people.id", ondelete="CASCADE"))
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    turn_id: Mapped[int | None] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"))
+    created_at: Mapped[Now]
+    expires_at: Mapped[datetime]
+    released_at: Mapped[datetime | None]
+
+
+class Draft(Base):
+    """What a person has typed and not yet sent, for one box of one page (`place`)."""
+
+    __tablename__ = "drafts"
+    __table_args__ = (CheckConstraint("char_length(text) <= 200000", name="text_length"),)
+
+    person_id: Mapped[int] = mapped_column(ForeignKey("people.id", ondelete="CASCADE"), primary_key=True)
+    place: Mapped[str] = mapped_column(primary_key=True)  # "message:<campaign id>" or "justification:<turn id>"
+    text: Mapped[str]
+    updated_at: Mapped[Now]

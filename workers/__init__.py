@@ -1,0 +1,1 @@
+"""Celery workers: replies, rounds, imports and exports. The only place that knows both rows and tensors."""
