@@ -1,0 +1,150 @@
+"""The equations of preference modelling and PPO, pure and in the papers' symbols.
+
+Shapes: B replies, T token columns, K candidates; `mask` is True on the tokens of a reply (its end token included).
+Values under a False mask never reach a result: losses select the true entries before any arithmetic, so that even a
+NaN in the padding leaves value and gradient unchanged.
+Sources: [Bai] Bai et al. 2022 (2204.05862); [Ouyang] Ouyang et al. 2022 (2203.02155); [PPO] Schulman et al. 2017
+(1707.06347); [GAE] Schulman et al. 2016 (1506.02438); [Zheng] Zheng et al. 2023 (2307.04964); [Ziegler] Ziegler et al.
+2019 (1909.08593); [KL] Schulman's note on approximating KL divergence (2020).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# exp() of a log-ratio beyond this is meaningless as a probability ratio and overflows soon after.
+LOG_RATIO_BOUND = 20.0
+
+
+def preference_loss(chosen_score: Tensor, rejected_score: Tensor) -> Tensor:
+    """Mean of -log σ(r_chosen - r_rejected)   ([Bai] §2, as log(1 + e^{r_bad - r_good})).  [B], [B] -> []"""
+    return -functional.logsigmoid(chosen_score - rejected_score).mean()
+
+
+def kwise_loss(score: Tensor, rank: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over groups of the mean over ordered pairs of -log σ(r_i - r_j)   ([Ouyang] eq. 1).  [B, K] -> []
+
+    `rank` 1 is best; equal ranks are ties and make no pair; `mask` False marks a missing candidate. A group's C(K,2)
+    pairs share one weight, so a long ranking does not outvote a short one. Groups without a pair count for nothing.
+    """
+    present = torch.ones_like(rank, dtype=torch.bool) if mask is None else mask
+    better = (rank[:, :, None] < rank[:, None, :]) & present[:, :, None] & present[:, None, :]
+    group, winner, loser = better.nonzero(as_tuple=True)
+    if group.numel() == 0:
+        raise ValueError("no group holds two candidates of different rank: there is nothing to learn from")
+    pair = -functional.logsigmoid(score[group, winner] - score[group, loser])
+    pairs_of_group = better.sum((1, 2))
+    return (pair / pairs_of_group[group]).sum() / (pairs_of_group > 0).sum()
+
+
+def token_rewards(score: Tensor, logp: Tensor, ref_logp: Tensor, mask: Tensor, kl_weight: float) -> Tensor:
+    """r_t = -β log(π/π₀) at every token, plus the score at the last one   ([Bai] §4.1, per token).  [B], [B, T] -> [B, T]
+
+    Every reply holds at least one token, or its score would land on another column: ValueError otherwise.
+    """
+    length = mask.sum(1)
+    if bool((length == 0).any()):
+        raise ValueError("a reply without a token cannot be rewarded; leave it out of the batch")
+    reward = torch.where(mask, -kl_weight * (logp - ref_logp), 0.0)
+    last = mask.shape[1] - 1 - mask.flip(1).to(torch.int8).argmax(1)
+    return reward.scatter_add(1, last[:, None], score[:, None].to(reward.dtype))
+
+
+def advantages(reward: Tensor, value: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """A_t = δ_t + γλ A_{t+1},  δ_t = r_t + γ V_{t+1} - V_t   ([PPO] eqs. 11-12, [GAE] eq. 16).  [B, T] -> [B, T]
+
+    The value after the last token is 0. Columns under a False mask are passed over: they neither decay nor bootstrap.
+    """
+    reward, value = torch.where(mask, reward, 0.0), torch.where(mask, value, 0.0)
+    ahead, next_value = torch.zeros_like(reward[:, 0]), torch.zeros_like(reward[:, 0])
+    found = []
+    for t in reversed(range(reward.shape[1])):
+        here = mask[:, t]
+        delta = reward[:, t] + gamma * next_value - value[:, t]
+        ahead = torch.where(here, delta + gamma * lam * ahead, ahead)
+        next_value = torch.where(here, value[:, t], next_value)
+        found.append(torch.where(here, ahead, 0.0))
+    return torch.stack(found[::-1], dim=1)
+
+
+def returns(advantage: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """What the critic learns: A_t + V_t, 0 outside the mask.  [B, T] -> [B, T]"""
+    return torch.where(mask, advantage + value, 0.0)
+
+
+def whiten(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean removed and divided by the standard deviation, both over the masked entries; 0 elsewhere.  [B, T] -> [B, T]
+
+    Biased variance, as in [Ziegler]'s code; 1e-8 keeps a constant input finite.
+    """
+    valid = x[mask]
+    scaled = (x - valid.mean()) * torch.rsqrt(valid.var(unbiased=False) + 1e-8)
+    return torch.where(mask, scaled, 0.0)
+
+
+def log_ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
+    """log π_θ - log π_old, held within ±20 so that its exponential stays finite.  Any shape."""
+    return (logp - old_logp).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+
+
+def clipped_surrogate(
+    logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, clip: float, tokens: int | None = None
+) -> Tensor:
+    """-E[min(ρA, clip(ρ, 1-ε, 1+ε) A)]   ([PPO] eq. 7), a mean over tokens.  [B, T] -> []
+
+    `tokens`: the token count of the whole minibatch when this is one of its parts; the parts then add up to its mean.
+    """
+    rho = log_ratio(logp[mask], old_logp[mask]).exp()
+    gain = advantage[mask]
+    return -torch.minimum(rho * gain, rho.clamp(1 - clip, 1 + clip) * gain).sum() / (tokens or rho.numel())
+
+
+def clip_fraction(logp: Tensor, old_logp: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Share of tokens whose ratio lies outside 1±ε.  [B, T] -> []"""
+    rho = log_ratio(logp[mask], old_logp[mask]).exp()
+    return ((rho - 1).abs() > clip).float().mean()
+
+
+def value_error(
+    value: Tensor, old_value: Tensor, target: Tensor, mask: Tensor, clip: float | None, tokens: int | None = None
+) -> Tensor:
+    """½ E[max((V-R)², (V_clip-R)²)],  V_clip = V_old + clamp(V-V_old, ±ε)   ([Zheng] §5.3, [Ziegler]).  [B, T] -> []
+
+    `clip` None leaves the second term out; `tokens` as in `clipped_surrogate`.
+    """
+    new, old, goal = value[mask], old_value[mask], target[mask]
+    error = (new - goal).square()
+    if clip is not None:
+        error = torch.maximum(error, (old + (new - old).clamp(-clip, clip) - goal).square())
+    return 0.5 * error.sum() / (tokens or new.numel())
+
+
+def kl_estimators(logp: Tensor, ref_logp: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """k1 = log(π/π₀), k2 = k1²/2, k3 = π₀/π - 1 + k1 at each sampled token, in nats; 0 elsewhere ([KL]).  [B, T]
+
+    Under samples of π, k1 and k3 have the mean KL(π‖π₀); k1 can be negative, k3 cannot. Sum over T for a reply's KL.
+    """
+    k1 = torch.where(mask, log_ratio(logp, ref_logp), 0.0)
+    return k1, 0.5 * k1.square(), torch.expm1(-k1) + k1
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """-Σ p log p in nats of each distribution.  [..., V] -> [...]"""
+    logp = functional.log_softmax(logits.float(), dim=-1)
+    return -(logp.exp() * logp).sum(-1)
+
+
+def explained_variance(value: Tensor, target: Tensor, mask: Tensor) -> float:
+    """1 - Var(R - V)/Var(R) over the masked entries: 1 perfect, 0 no better than a constant; 0 when R is constant."""
+    goal = target[mask]
+    spread = goal.var(unbiased=False)
+    return float(1 - (goal - value[mask]).var(unbiased=False) / spread) if spread > 0 else 0.0
+
+
+def adapted_kl_weight(weight: float, kl: float, target: float, episodes: int, horizon: float) -> float:
+    """β (1 + clip(KL/target - 1, ±0.2) · n/horizon)   ([Ziegler] §2.2).
+
+    `kl` and `target` in nats per reply (summed over tokens), `episodes` n since the last call, `horizon` in episodes.
+    """
+    error = min(max(kl / target - 1.0, -0.2), 0.2)
+    return weight * (1.0 + error * episodes / horizon)
