@@ -1,0 +1,96 @@
+"""What a route may ask for: the database, the person who asks, and the gates in front of every page.
+
+`Db` is one transaction a request. Its scope is the route function, so that a failed commit is an error and not a 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from server.errors import NotAllowed, NotSignedIn
+from server.models import LoginSession, Person
+from server.services import people
+from server.settings import Settings
+from server.transaction import transaction
+
+SESSION_COOKIE = "whetstone_session"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def current_settings(request: Request) -> Settings:
+    """The one Settings of this process."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def request_transaction(request: Request) -> Iterator[Session]:
+    """Commit when the route returns, then send its tasks; roll back when it raises."""
+    settings = current_settings(request)
+    with transaction(settings.database_url, settings.redis_url) as db:
+        yield db
+
+
+AppSettings = Annotated[Settings, Depends(current_settings)]
+Db = Annotated[Session, Depends(request_transaction, scope="function")]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks: a signed-in person, or nobody."""
+
+    person: Person | None
+    csrf_token: str | None
+
+
+def visitor(request: Request, db: Db) -> Visitor:
+    """Find the session behind the cookie; an unknown or expired one is nobody."""
+    token = request.cookies.get(SESSION_COOKIE)
+    found: LoginSession | None = people.find_session(db, token) if token else None
+    return Visitor(found.person, found.csrf_token) if found else Visitor(None, None)
+
+
+AnyVisitor = Annotated[Visitor, Depends(visitor)]
+
+
+async def guard_csrf(request: Request, who: AnyVisitor) -> None:
+    """An unsafe request must come from our own page: same origin, and the session's token where there is a session."""
+    if request.method in SAFE_METHODS:
+        return
+    origin = request.headers.get("origin")
+    if origin is not None and origin.split("://", 1)[-1] != request.headers.get("host", ""):
+        raise NotAllowed("This request came from another site. Open the page here and try again.")
+    if who.csrf_token is None:
+        return
+    sent = request.headers.get("x-csrf-token")
+    if sent is None and "form" in request.headers.get("content-type", ""):
+        field = (await request.form()).get("csrf_token")
+        sent = field if isinstance(field, str) else None
+    if sent is None or not people.same_token(sent, who.csrf_token):
+        raise NotAllowed("This page is from an earlier session. Reload it and send again; what you typed is kept.")
+
+
+def signed_in(who: AnyVisitor, _csrf: Annotated[None, Depends(guard_csrf)]) -> Person:
+    """A person with a live session, whatever their roles."""
+    if who.person is None:
+        raise NotSignedIn("Please sign in first.")
+    return who.person
+
+
+def _with_role(*roles: str) -> object:
+    def gate(person: Annotated[Person, Depends(signed_in)]) -> Person:
+        if not set(roles) & set(person.roles):
+            raise NotAllowed(f"This page is for people with the role {' or '.join(roles)}.")
+        return person
+
+    return Depends(gate)
+
+
+SignedIn = Annotated[Person, Depends(signed_in)]
+Crowdworker = Annotated[Person, _with_role("crowdworker")]
+Researcher = Annotated[Person, _with_role("researcher", "admin")]
+Admin = Annotated[Person, _with_role("admin")]
