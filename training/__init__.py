@@ -1,0 +1,1 @@
+"""Preference models and policies: files and tensors, nothing else of the project."""

@@ -1,0 +1,339 @@
+"""Comparisons as lines of text: hh-rlhf and TRL preference records in, the same and our own out.  No torch here.
+
+A `Comparison` is a prompt (messages ending with the user's) and two replies. Five shapes of line are read:
+
+    hh-rlhf                 {"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": …}
+    TRL plain, implicit     {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    TRL plain, explicit     {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}
+    TRL conversational      the same two with lists of {"role", "content"} in place of strings
+    ours                    TRL conversational, explicit, with "strength", "mode", "conversation", "person", "round" and any
+                            provenance beside it
+
+One side may be an empty reply (a model may answer nothing); two equal sides say nothing and are refused.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+STRENGTHS = (1, 2, 3, 4)  # 1 is the weakest preference, 4 the strongest
+_TURN = re.compile(r"\n\n(Human|Assistant): ?")
+_ROLE: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
+_NAME = {role: name for name, role in _ROLE.items()}
+
+
+class Message(TypedDict):
+    """One side's words in a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class BadRecord(ValueError):
+    """A line that is no comparison: its number (from 1) and the reason."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"line {number}: {reason}")
+        self.number = number
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A choice between two replies to one prompt.
+
+    `source_line` is the hh-rlhf line as it came, kept only where `to_hh_line` would otherwise write other bytes.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    strength: int | None = None
+    mode: str | None = None
+    conversation: str | None = None
+    person: str | None = None
+    round: int | None = None
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source_line: str | None = None
+
+
+_OURS = ("strength", "mode", "conversation", "person", "round")
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def parse_line(line: str | bytes, number: int) -> Comparison:
+    """Read one line (with or without its newline); raise BadRecord(number, reason) when it is no comparison."""
+    try:
+        text = line.decode() if isinstance(line, bytes) else line
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise _Reason("is not a JSON object")
+        return _comparison(record, text.removesuffix("\n"))
+    except UnicodeDecodeError as bad:
+        raise BadRecord(number, f"is not UTF-8 (byte {bad.start + 1})") from bad
+    except json.JSONDecodeError as bad:
+        raise BadRecord(number, f"is not JSON: {bad.msg} at character {bad.pos + 1}") from bad
+    except RecursionError as bad:
+        raise BadRecord(number, "is nested too deeply") from bad
+    except _Reason as bad:
+        raise BadRecord(number, str(bad)) from bad
+
+
+def read_comparisons(path: str | Path) -> Iterator[Comparison]:
+    """Yield the comparisons of a .jsonl or .jsonl.gz file one by one; empty lines are passed over, bad ones raise."""
+    number = 0
+    with (gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")) as file:
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield parse_line(line, number)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as bad:
+            raise BadRecord(number + 1, f"cannot be unpacked: {bad}") from bad
+
+
+class _Reason(ValueError):
+    """Why a record is bad, before the number of its line is known."""
+
+
+def _comparison(record: dict[str, Any], line: str) -> Comparison:
+    for key in ("chosen", "rejected"):
+        if key not in record:
+            raise _Reason(f"has no {key!r}")
+    chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
+    for key, side in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(side, str | list):
+            raise _Reason(f"{key!r} must be a text or a list of messages")
+        if not side:
+            # an empty text can be a reply only where the prompt stands apart
+            if side == [] or prompt is None:
+                raise _Reason(f"{key!r} is empty")
+        if type(side) is not type(chosen):
+            raise _Reason("'chosen' and 'rejected' must be both texts or both lists of messages")
+    if chosen == rejected:
+        raise _Reason("'chosen' and 'rejected' are the same")
+    if isinstance(chosen, list):
+        messages, good, bad = _from_messages(prompt, chosen, rejected)
+    elif prompt is not None:
+        messages, good, bad = _from_prompt(prompt, chosen, rejected)
+    elif _is_transcript(chosen) or _is_transcript(rejected):
+        messages, good, bad = _from_transcripts(chosen, rejected)
+    else:
+        messages, good, bad = _from_texts(chosen, rejected)
+    if good == bad:
+        raise _Reason("'chosen' and 'rejected' are the same")
+    if not any(message["content"].strip() for message in messages if message["role"] == "user"):
+        raise _Reason("the prompt is empty")
+    found = Comparison(
+        tuple(messages), good, bad,
+        strength=_typed(record, "strength", int), mode=_typed(record, "mode", str),
+        conversation=_typed(record, "conversation", str), person=_typed(record, "person", str),
+        round=_typed(record, "round", int),
+        extra={key: value for key, value in record.items() if key not in {"prompt", "chosen", "rejected", *_OURS}},
+    )  # fmt: skip
+    if found.strength is not None and found.strength not in STRENGTHS:
+        raise _Reason(f"'strength' must be 1, 2, 3 or 4, not {found.strength}")
+    if isinstance(chosen, str) and prompt is None and _is_transcript(chosen) and to_hh_line(found) != line:
+        found = dataclasses.replace(found, source_line=line)
+    return found
+
+
+def _typed(record: dict[str, Any], key: str, kind: type) -> Any:
+    value = record.get(key)
+    if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    raise _Reason(f"{key!r} must be {'a whole number' if kind is int else 'a text'}, not {value!r}")
+
+
+def _is_transcript(text: str) -> bool:
+    return bool(_TURN.match(text)) or bool(_TURN.match("\n\n" + text.lstrip()))
+
+
+def _turns(transcript: str) -> list[Message]:
+    """Cut "\\n\\nHuman: …\\n\\nAssistant: …" into messages that alternate.
+
+    A marker of the side that is already speaking is part of what it says: models do write such markers.
+    """
+    text = transcript if _TURN.match(transcript) else "\n\n" + transcript.lstrip()
+    messages: list[Message] = []
+    start = 0
+    for marker in _TURN.finditer(text):
+        role = _ROLE[marker[1]]
+        if messages and messages[-1]["role"] == role:
+            continue
+        if messages:
+            messages[-1]["content"] = text[start : marker.start()]
+        messages.append({"role": role, "content": ""})
+        start = marker.end()
+    messages[-1]["content"] = text[start:]
+    return messages
+
+
+def _transcript(messages: list[Message]) -> str:
+    return "".join(f"\n\n{_NAME[message['role']]}: {message['content']}" for message in messages)
+
+
+def _from_transcripts(chosen: str, rejected: str) -> tuple[list[Message], str, str]:
+    """Split two hh-rlhf transcripts after the last human turn that they share.
+
+    Most differ in the last reply alone. Where they part earlier, the rest of each transcript is its reply: in hh-rlhf
+    that is text one model wrote in one go, with the other side's marker in it.
+    """
+    sides = [_turns(chosen), _turns(rejected)]
+    for name, side in zip(("chosen", "rejected"), sides, strict=True):
+        if side[0]["role"] != "user":
+            raise _Reason(f"{name!r} does not begin with a Human turn")
+        if side[-1]["role"] != "assistant":
+            raise _Reason(f"{name!r} does not end with an Assistant turn")
+    shared = 0
+    for ours, theirs in zip(*sides, strict=False):
+        if ours != theirs:
+            break
+        shared += 1
+    # both go on with an assistant turn after `shared`, or one of them is the beginning of the other
+    shared = min(shared, len(sides[0]) - 1, len(sides[1]) - 1)
+    shared -= shared % 2 == 0
+    if shared < 1:
+        raise _Reason("'chosen' and 'rejected' do not begin with the same prompt")
+    replies = [_transcript(side[shared:]).removeprefix("\n\nAssistant: ") for side in sides]
+    return sides[0][:shared], replies[0], replies[1]
+
+
+def _from_texts(chosen: str, rejected: str) -> tuple[list[Message], str, str]:
+    """Take the common beginning, back to a word's end, as the prompt (TRL's implicit prompt)."""
+    same = 0
+    while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
+        same += 1
+    while same and not chosen[same : same + 1].isspace() and not chosen[same - 1].isspace():
+        same -= 1
+    if same and chosen[same - 1].isspace():
+        same -= 1
+    if not chosen[:same].strip():
+        raise _Reason("'chosen' and 'rejected' do not begin with the same prompt")
+    return [{"role": "user", "content": chosen[:same]}], chosen[same:], rejected[same:]
+
+
+def _from_prompt(prompt: Any, chosen: str, rejected: str) -> tuple[list[Message], str, str]:
+    if isinstance(prompt, list):
+        return _ending_with_user(_messages("prompt", prompt)), chosen, rejected
+    if not isinstance(prompt, str):
+        raise _Reason("'prompt' must be a text or a list of messages")
+    if not prompt.strip():
+        raise _Reason("the prompt is empty")
+    if not _is_transcript(prompt):
+        return [{"role": "user", "content": prompt}], chosen, rejected
+    messages = _turns(prompt)
+    if messages[-1]["role"] == "assistant":  # "…\n\nAssistant:" asks for the reply that stands in the other two keys
+        return _from_transcripts(prompt + chosen, prompt + rejected)
+    return messages, chosen, rejected
+
+
+def _from_messages(prompt: Any, chosen: list[Any], rejected: list[Any]) -> tuple[list[Message], str, str]:
+    sides = [_messages("chosen", chosen), _messages("rejected", rejected)]
+    if prompt is None:
+        for name, side in zip(("chosen", "rejected"), sides, strict=True):
+            if len(side) < 2:
+                raise _Reason(f"{name!r} holds no prompt before its reply, and there is no 'prompt'")
+        if sides[0][:-1] != sides[1][:-1]:
+            raise _Reason("'chosen' and 'rejected' differ before their last message")
+        before = sides[0][:-1]
+    elif isinstance(prompt, str):
+        before = _from_prompt(prompt, "", "")[0]
+    elif isinstance(prompt, list):
+        before = _messages("prompt", prompt)
+    else:
+        raise _Reason("'prompt' must be a text or a list of messages")
+    for name, side in zip(("chosen", "rejected"), sides, strict=True):
+        if prompt is not None and len(side) != 1:
+            raise _Reason(f"{name!r} must hold one message, the reply, when there is a 'prompt'")
+        if side[-1]["role"] != "assistant":
+            raise _Reason(f"{name!r} must end with a message of the assistant")
+    return _ending_with_user(before), sides[0][-1]["content"], sides[1][-1]["content"]
+
+
+def _ending_with_user(messages: list[Message]) -> list[Message]:
+    if not messages or messages[-1]["role"] != "user":
+        raise _Reason("the prompt must end with a message of the user")
+    return messages
+
+
+def _messages(key: str, items: list[Any]) -> list[Message]:
+    messages: list[Message] = []
+    for place, item in enumerate(items, 1):
+        if not isinstance(item, dict) or not isinstance(item.get("content"), str):
+            raise _Reason(f"message {place} of {key!r} has no text in 'content'")
+        if item.get("role") not in _NAME:
+            raise _Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
+        messages.append({"role": item["role"], "content": item["content"]})
+    return messages
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False)
+
+
+def to_hh_line(comparison: Comparison) -> str:
+    """Return the hh-rlhf line, without newline; what came from hh-rlhf comes out in the same bytes."""
+    if comparison.source_line is not None:
+        return comparison.source_line
+    before = _transcript(list(comparison.prompt)) + "\n\nAssistant: "
+    return _line({"chosen": before + comparison.chosen, "rejected": before + comparison.rejected})
+
+
+def to_trl_line(comparison: Comparison, *, explicit: bool = True, conversational: bool = True) -> str:
+    """Return the TRL preference line, without newline; plain lines carry the prompt as an hh-rlhf transcript."""
+    if not conversational:
+        before = _transcript(list(comparison.prompt)) + "\n\nAssistant:"
+        sides = {"chosen": " " + comparison.chosen, "rejected": " " + comparison.rejected}
+        if explicit:
+            return _line({"prompt": before, **sides})
+        return _line({key: before + side for key, side in sides.items()})
+    prompt = list(comparison.prompt)
+    before_each: list[Message] = [] if explicit else prompt
+    record: dict[str, Any] = {"prompt": prompt} if explicit else {}
+    record["chosen"] = [*before_each, {"role": "assistant", "content": comparison.chosen}]
+    record["rejected"] = [*before_each, {"role": "assistant", "content": comparison.rejected}]
+    return _line(record)
+
+
+def to_line(comparison: Comparison) -> str:
+    """Return our own line, without newline: TRL conversational and explicit, with all that we know beside it."""
+    record = json.loads(to_trl_line(comparison))
+    record |= {key: value for key in _OURS if (value := getattr(comparison, key)) is not None}
+    return _line(record | comparison.extra)
+
+
+# -- splits -----------------------------------------------------------------------------------------------------------
+def conversation_key(comparison: Comparison) -> str:
+    """Return what keeps a conversation's comparisons on one side of a split: its id, else its first human message."""
+    if comparison.conversation is not None:
+        return "id:" + comparison.conversation
+    first = next(message["content"] for message in comparison.prompt if message["role"] == "user")
+    return "text:" + hashlib.sha256(first.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_held_out(comparison: Comparison, share: float, salt: str = "") -> bool:
+    """Say whether the comparison's conversation falls into the held-out `share` (0.05, 0.35, 0.5, any).
+
+    It depends on the conversation and the salt alone, so more data moves no conversation from one side to the other, and a
+    smaller share is contained in a larger one.
+    """
+    digest = hashlib.sha256(f"{salt}\0{conversation_key(comparison)}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
+
+
+def split(
+    comparisons: list[Comparison], held_out: float, salt: str = ""
+) -> tuple[list[Comparison], list[Comparison]]:
+    """Return (train, test) by conversation; about `held_out` of the conversations are in test."""
+    train: list[Comparison] = []
+    test: list[Comparison] = []
+    for comparison in comparisons:
+        (test if is_held_out(comparison, held_out, salt) else train).append(comparison)
+    return train, test
