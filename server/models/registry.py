@@ -127,5 +127,3 @@ class DeploymentShare(Base):
     share: Mapped[float] = mapped_column(Double)
 
     snapshot: Mapped[Snapshot] = relationship(lazy="joined")
-
-

@@ -72,7 +72,9 @@ class RoundStep(Base):
     progress: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     gates: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))  # name -> value, threshold, passed
     failure: Mapped[str | None]
-    released_by_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))  # who let a hold pass
+    released_by_id: Mapped[int | None] = mapped_column(
+        ForeignKey("people.id", ondelete="SET NULL")
+    )  # who let a hold pass
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

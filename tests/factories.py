@@ -1,0 +1,126 @@
+"""The smallest valid rows. Each function adds one object (and what it must have) and flushes it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from server.models import (
+    Campaign,
+    Candidate,
+    Comparison,
+    Conversation,
+    Deployment,
+    DeploymentShare,
+    Instructions,
+    Person,
+    Snapshot,
+    Turn,
+)
+
+_number = itertools.count(1)
+
+
+def _add(db: Session, row: Any) -> Any:
+    db.add(row)
+    db.flush()
+    return row
+
+
+def person(db: Session, name: str = "Someone", *roles: str, **more: Any) -> Person:
+    """A person with an address of their own."""
+    values = {
+        "name": name,
+        "email": f"{name.lower()}{next(_number)}@example.org",
+        "roles": list(roles) or ["crowdworker"],
+    }
+    return _add(db, Person(**(values | more)))
+
+
+def snapshot(db: Session, **more: Any) -> Snapshot:
+    """A registered local policy."""
+    values = {
+        "name": f"policy-{next(_number)}",
+        "kind": "policy",
+        "origin": "initial",
+        "path": "snapshots/none",
+        "manifest": {},
+    }
+    return _add(db, Snapshot(**(values | more)))
+
+
+def campaign(
+    db: Session, *, served_by: Snapshot | None = None, instructions: str = "Pick the better reply.", **more: Any
+) -> Campaign:
+    """An open helpful campaign with instructions and one snapshot that serves it."""
+    values = {"slug": f"campaign-{next(_number)}", "name": "A campaign", "mode": "helpful"}
+    row = _add(db, Campaign(**(values | more)))
+    _add(db, Instructions(campaign_id=row.id, version=1, markdown=instructions))
+    deployment = _add(db, Deployment(campaign_id=row.id, reason="test"))
+    _add(db, DeploymentShare(deployment_id=deployment.id, snapshot_id=(served_by or snapshot(db)).id, share=1.0))
+    return row
+
+
+def conversation(db: Session, campaign: Campaign, person: Person | None, **more: Any) -> Conversation:
+    """An open chat, or an import when there is no person."""
+    values = {"campaign_id": campaign.id, "person_id": person and person.id, "source": "chat" if person else "import"}
+    return _add(db, Conversation(**(values | more)))
+
+
+def turn(
+    db: Session,
+    conversation: Conversation,
+    message: str = "How do I boil an egg?",
+    replies: tuple[str, ...] = ("In water.", "No."),
+    *,
+    snapshot: Snapshot | None = None,
+    **more: Any,
+) -> Turn:
+    """A turn that is ready: its candidates are done, in the order given."""
+    position = more.pop("position", None) or 1 + db.query(Turn).filter_by(conversation_id=conversation.id).count()
+    values = {"status": "ready", "idempotency_key": f"key-{next(_number)}"}
+    row = _add(db, Turn(conversation_id=conversation.id, position=position, message=message, **(values | more)))
+    for place, reply in enumerate(replies):
+        _add(
+            db,
+            Candidate(
+                turn_id=row.id,
+                position=place,
+                text=reply,
+                status="done",
+                seed=place,
+                snapshot_id=snapshot and snapshot.id,
+            ),
+        )
+    db.refresh(row)
+    return row
+
+
+def comparison(
+    db: Session, turn: Turn, person: Person, *, picked: int = 0, strength: int = 3, **more: Any
+) -> Comparison:
+    """A judgement of a two-candidate turn; in red-team campaigns the picked candidate is the rejected one."""
+    campaign = db.get_one(Campaign, turn.conversation.campaign_id)
+    instructions = db.query(Instructions).filter_by(campaign_id=campaign.id).one()
+    pick, other = turn.candidates[picked], turn.candidates[1 - picked]
+    chosen, rejected = (other, pick) if campaign.mode == "red_team" else (pick, other)
+    values = {
+        "campaign_id": campaign.id,
+        "turn_id": turn.id,
+        "person_id": person.id,
+        "mode": campaign.mode,
+        "picked_id": pick.id,
+        "chosen_id": chosen.id,
+        "rejected_id": rejected.id,
+        "scale_position": 5 - strength if picked == 0 else 4 + strength,
+        "strength": strength,
+        "milliseconds_to_decide": 5000,
+        "instructions_id": instructions.id,
+        "idempotency_key": f"key-{next(_number)}",
+    }
+    row = _add(db, Comparison(**(values | more)))
+    turn.status, turn.continued_by_id = "compared", pick.id
+    db.flush()
+    return row
