@@ -1,8 +1,8 @@
-"""Comparisons as lines of text: hh-rlhf and TRL preference records in, the same and our own out.  No torch here.
+r"""Comparisons as lines of text: hh-rlhf and TRL preference records in, the same and our own out.  No torch here.
 
 A `Comparison` is a prompt (messages ending with the user's) and two replies. Five shapes of line are read:
 
-    hh-rlhf                 {"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": …}
+    hh-rlhf                 {"chosen": "\n\nHuman: …\n\nAssistant: …", "rejected": …}
     TRL plain, implicit     {"chosen": "The sky is blue.", "rejected": "The sky is green."}
     TRL plain, explicit     {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}
     TRL conversational      the same two with lists of {"role", "content"} in place of strings
@@ -109,10 +109,8 @@ def _comparison(record: dict[str, Any], line: str) -> Comparison:
     for key, side in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(side, str | list):
             raise _Reason(f"{key!r} must be a text or a list of messages")
-        if not side:
-            # an empty text can be a reply only where the prompt stands apart
-            if side == [] or prompt is None:
-                raise _Reason(f"{key!r} is empty")
+        if side == [] or (not side and prompt is None):  # an empty reply needs its prompt in a key of its own
+            raise _Reason(f"{key!r} is empty")
         if type(side) is not type(chosen):
             raise _Reason("'chosen' and 'rejected' must be both texts or both lists of messages")
     if chosen == rejected:
@@ -155,7 +153,7 @@ def _is_transcript(text: str) -> bool:
 
 
 def _turns(transcript: str) -> list[Message]:
-    """Cut "\\n\\nHuman: …\\n\\nAssistant: …" into messages that alternate.
+    r"""Cut "\n\nHuman: …\n\nAssistant: …" into messages that alternate.
 
     A marker of the side that is already speaking is part of what it says: models do write such markers.
     """
