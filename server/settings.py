@@ -27,7 +27,11 @@ SECRET_LENGTH = 32  # characters; 32 of token_urlsafe are 192 bits
 _EXAMPLE_WORDS = ("changeme", "secretsecret", "example", "password", "yoursecret", "whetstone", "insecure", "replaceme")
 
 
-class SettingsError(Exception):
+class OperatorError(Exception):
+    """Something around us must be mended by whoever runs this; the message says what happened and what to do."""
+
+
+class SettingsError(OperatorError):
     """The environment asks for something that cannot be; the message says what and how to mend it."""
 
 

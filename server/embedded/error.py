@@ -1,7 +1,9 @@
 """What can keep a private service from running."""
 
+from server.settings import OperatorError
 
-class ServiceError(Exception):
+
+class ServiceError(OperatorError):
     """An embedded service cannot run; the message says what happened and what to do."""
 
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import psutil
 import psycopg
 
+from server.embedded.error import ServiceError, explain, last_words
 from server.embedded.places import Places
 from server.embedded.process import start_server, stop_leftover, stop_server, wait_until
-from server.embedded.error import ServiceError, explain, last_words
 
 ROLE = DATABASE = "whetstone"
 START_SECONDS = 60.0  # recovery after a crash reads at most max_wal_size again
@@ -95,8 +95,8 @@ def _create(places: Places) -> None:
         cwd="/",
         env=environment,
         check=False,
-        user=places.account and places.account.uid,
-        group=places.account and places.account.gid,
+        user=places.account.uid if places.account else None,
+        group=places.account.gid if places.account else None,
         extra_groups=[] if places.account else None,
     )
     if done.returncode != 0:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from server.embedded.places import Account
 from server.embedded.error import ServiceError
+from server.embedded.places import Account
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOG_BYTES = 5_000_000  # a log larger than this is set aside at the next start, once
@@ -35,8 +35,8 @@ def start_server(
             cwd="/",
             start_new_session=True,
             preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 - calls nothing that could wait for a lock
-            user=account and account.uid,
-            group=account and account.gid,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
 

@@ -2,17 +2,18 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.embedded import postgres, valkey
-from server.embedded.lock import Holder, Lock, write_note
-from server.embedded.places import find_places
 from server.embedded.error import ServiceError
+from server.embedded.lock import Holder, Lock, write_note
+from server.embedded.places import Places, find_places
 from server.settings import Settings
 
 ATTACH_SECONDS = 90.0  # how long another process may take to start the services that we mean to use
@@ -27,7 +28,7 @@ class Urls:
     redis_url: str
 
 
-class HomeInUse(ServiceError):
+class HomeInUseError(ServiceError):
     """Another process owns this home's services."""
 
     def __init__(self, home: Path, holder: Holder | None) -> None:
@@ -39,12 +40,11 @@ class HomeInUse(ServiceError):
 
 
 @contextmanager
-def services(settings: Settings, *, attach: bool = True, doing: str | None = None) -> Iterator[Urls]:
+def services(settings: Settings) -> Iterator[Urls]:
     """The configured services, or the private ones: started, or found running in another process's hands.
 
     What was started here is stopped at the end, once commands that attached are done (at most GUEST_SECONDS).
-    With `attach` false somebody else's are refused with HomeInUse. Call from the main thread: the servers end with it.
-    Raises ServiceError with what happened and what to do.
+    Call from the main thread: the servers end with it. Raises ServiceError with what happened and what to do.
     """
     if settings.database_url is not None and settings.redis_url is not None:
         yield Urls(settings.database_url, settings.redis_url)
@@ -52,14 +52,12 @@ def services(settings: Settings, *, attach: bool = True, doing: str | None = Non
     home = _usable(settings.home)
     owner, guests = Lock(home / "owner.lock"), Lock(home / "guests.lock")
     try:
-        if not attach and not owner.take():
-            raise HomeInUse(home, owner.holder())
         urls = _find(home, owner, guests)
         if urls is not None:
             yield urls
             return
-        owner.sign(Holder(os.getpid(), doing or Path(sys.argv[0]).name, settings.public_url))
-        with _running(home) as urls:
+        doing = " ".join(["whetstone", *sys.argv[1:2]])
+        with _owned(home, owner, Holder(os.getpid(), doing, settings.public_url)) as (urls, _):
             yield urls
             _see_guests_off(guests)
     finally:
@@ -88,7 +86,7 @@ def _find(home: Path, owner: Lock, guests: Lock) -> Urls | None:
         if urls is not None and guests.take(shared=True):
             return urls
         if time.monotonic() > deadline:
-            raise HomeInUse(home, owner.holder())
+            raise HomeInUseError(home, owner.holder())
         time.sleep(0.1)
     return None
 
@@ -103,28 +101,89 @@ def _read_note(home: Path) -> Urls | None:
         return None
 
 
-@contextmanager
-def _running(home: Path) -> Iterator[Urls]:
-    """Both servers, from start to stop."""
-    note = home / "services.json"
-    note.unlink(missing_ok=True)
-    with ExitStack() as stops:
+class OwnServices:
+    """Both private servers of a home, in this process's hands from `start` to `stop`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._places: Places | None = None
+        self._database: subprocess.Popen[bytes] | None = None
+        self._queue: subprocess.Popen[bytes] | None = None
+
+    @property
+    def _note(self) -> Path:
+        return self.home / "services.json"
+
+    def start(self) -> Urls:
+        """Start both and tell others where they are."""
+        self._note.unlink(missing_ok=True)
         try:
-            urls = _start(home, stops)
-            write_note(note, {"pid": os.getpid(), "database_url": urls.database_url, "redis_url": urls.redis_url})
+            self._places = find_places(self.home)
+            self._queue = valkey.start_valkey(self._places)
+            self._database = postgres.start_postgres(self._places)
+            urls = Urls(postgres.database_url(self._places), valkey.redis_url(self._places))
+            write_note(self._note, {"pid": os.getpid(), "database_url": urls.database_url, "redis_url": urls.redis_url})
         except OSError as error:
-            raise ServiceError(f"The private services cannot run in {home}: {error}.") from error
-        stops.callback(note.unlink, missing_ok=True)  # runs first: nobody attaches to what is about to stop
-        yield urls
+            raise ServiceError(f"The private services cannot run in {self.home}: {error}.") from error
+        return urls
+
+    def revive(self) -> list[str]:
+        """Start again, at the same address, what has ended by itself or was killed; returns what that was."""
+        revived = []
+        assert self._places is not None, "start comes first"
+        if self._queue is not None and self._queue.poll() is not None:
+            self._queue = valkey.start_valkey(self._places)
+            revived.append("Valkey")
+        if self._database is not None and self._database.poll() is not None:
+            self._database = postgres.start_postgres(self._places)
+            revived.append("PostgreSQL")
+        return revived
+
+    def stop(self) -> None:
+        """Stop both; nobody attaches any more."""
+        self._note.unlink(missing_ok=True)
+        if self._database is not None:
+            postgres.stop_postgres(self._database)
+        if self._queue is not None:
+            valkey.stop_valkey(self._queue)
 
 
-def _start(home: Path, stops: ExitStack) -> Urls:
-    places = find_places(home)
-    queue = valkey.start_valkey(places)
-    stops.callback(valkey.stop_valkey, queue)
-    database = postgres.start_postgres(places)
-    stops.callback(postgres.stop_postgres, database)
-    return Urls(postgres.database_url(places), valkey.redis_url(places))
+@contextmanager
+def own_services(settings: Settings, *, doing: str) -> Iterator[tuple[Urls, OwnServices | None]]:
+    """The services with the means to revive them; None in place of those means when they are not the private ones.
+
+    Raises HomeInUseError when another process has them.
+    """
+    if settings.database_url is not None and settings.redis_url is not None:
+        yield Urls(settings.database_url, settings.redis_url), None
+        return
+    home = _usable(settings.home)
+    owner = Lock(home / "owner.lock")
+    if not owner.take():
+        raise HomeInUseError(home, owner.holder())
+    with _owned(home, owner, Holder(os.getpid(), doing, settings.public_url)) as (urls, own):
+        yield urls, own
+
+
+def holder_of(home: Path) -> Holder | None:
+    """Who has this home's services now; None when nobody has."""
+    lock = Lock(home / "owner.lock")
+    if not lock.path.exists() or lock.take():
+        lock.release()
+        return None
+    return lock.holder() or Holder(0, "starting", "an address not yet known")
+
+
+@contextmanager
+def _owned(home: Path, owner: Lock, holder: Holder) -> Iterator[tuple[Urls, OwnServices]]:
+    """Both servers, from start to stop, under a lock that is held already."""
+    own = OwnServices(home)
+    try:
+        owner.sign(holder)
+        yield own.start(), own
+    finally:
+        own.stop()
+        owner.release()
 
 
 def _see_guests_off(guests: Lock) -> None:

@@ -3,13 +3,14 @@
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import psutil
 import redis
 
+from server.embedded.error import ServiceError, explain, last_words
 from server.embedded.places import Places
 from server.embedded.process import start_server, stop_leftover, stop_server, wait_until
-from server.embedded.error import ServiceError, explain, last_words
 
 START_SECONDS = 60.0  # an append-only file of a gigabyte loads in a few seconds
 STOP_SIGNALS = ((signal.SIGTERM, 8.0), (signal.SIGKILL, 3.0))  # SIGTERM writes the append-only file to disk and ends
@@ -84,10 +85,7 @@ def _stop_leftover(places: Places) -> None:
         return
 
     def belongs(process: psutil.Process) -> bool:
-        return (
-            process.pid != os.getpid()
-            and process.name().startswith("valkey-server")
-            and process.cwd() == str(places.valkey_data)
-        )
+        is_valkey = process.pid != os.getpid() and process.name().startswith("valkey-server")
+        return is_valkey and Path(process.cwd()) == places.valkey_data
 
     stop_leftover(pid, belongs, STOP_SIGNALS)
