@@ -1,0 +1,261 @@
+"""Campaigns: making and changing them, their versioned instructions and their pool of prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from server.errors import BadInput, Conflict, NotFound
+from server.models import Campaign, Comparison, Instructions, Person, Prompt
+from server.models.campaigns import CONTINUATIONS, MODES
+from server.services import audit
+
+STATUSES = ("open", "paused", "closed")
+SPLITS = ("train", "held_out")
+MAX_INSTRUCTIONS_CHARS = 50_000
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True)
+class NumberRule:
+    """The bounds of a numeric setting; the same as the table's CHECK, in words that a form can show."""
+
+    kind: type
+    low: float
+    high: float
+    above_low: bool = False  # low itself is not allowed
+    optional: bool = False
+
+    def sentence(self, field: str) -> str:
+        """What a person who typed something else should type."""
+        number = "a whole number" if self.kind is int else "a number"
+        span = f"above {self.low:g} and at most {self.high:g}" if self.above_low else f"from {self.low:g} to {self.high:g}"
+        return f"{field.replace('_', ' ')} must be {number} {span}{', or empty' if self.optional else ''}."
+
+
+NUMBERS = {
+    "grades": NumberRule(int, 1, 4),
+    "overlap": NumberRule(int, 1, 20),
+    "quota": NumberRule(int, 1, 1_000_000_000, optional=True),
+    "pay_per_hour": NumberRule(Decimal, 0, 999_999, optional=True),
+    "temperature": NumberRule(float, 0, 2, above_low=True),
+    "top_p": NumberRule(float, 0, 1, above_low=True),
+    "max_new_tokens": NumberRule(int, 1, 4096),
+    "max_turns": NumberRule(int, 1, 100),
+    "max_message_chars": NumberRule(int, 1, 100_000),
+    "lease_minutes": NumberRule(int, 1, 1440),
+}
+CHOICES = {"mode": MODES, "status": STATUSES, "continuation": CONTINUATIONS}
+SETTINGS = (*NUMBERS, *CHOICES)
+
+
+def find_campaign(db: Session, slug: str) -> Campaign:
+    """The campaign with this slug, or NotFound."""
+    found = db.scalar(select(Campaign).where(Campaign.slug == slug))
+    if found is None:
+        raise NotFound(f"There is no campaign {slug!r}; `whetstone campaign list` shows those that exist.")
+    return found
+
+
+def all_campaigns(db: Session) -> list[Campaign]:
+    """Every campaign, by name."""
+    return list(db.scalars(select(Campaign).order_by(Campaign.name, Campaign.id)))
+
+
+def open_campaigns(db: Session) -> list[Campaign]:
+    """The campaigns that people can work in now, by name."""
+    return list(db.scalars(select(Campaign).where(Campaign.status == "open").order_by(Campaign.name, Campaign.id)))
+
+
+def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with their types, or BadInput naming the field and its bounds in plain words."""
+    found: dict[str, Any] = {}
+    for field, value in given.items():
+        if field in CHOICES:
+            if value not in CHOICES[field]:
+                raise BadInput(f"{field} must be one of {', '.join(CHOICES[field])}, not {value!r}.", field=field)
+            found[field] = value
+        elif field in NUMBERS:
+            found[field] = _number(field, value, NUMBERS[field])
+        else:
+            raise BadInput(f"A campaign has no setting {field!r}; it has {', '.join(SETTINGS)}.", field=field)
+    return found
+
+
+def _number(field: str, value: Any, rule: NumberRule) -> int | float | Decimal | None:
+    text = str(value).strip() if value is not None else ""
+    if not text and rule.optional:
+        return None
+    try:
+        number = rule.kind(text)
+        fits = rule.low <= number <= rule.high and not (rule.above_low and number == rule.low)
+    except (ValueError, InvalidOperation) as error:
+        raise BadInput(rule.sentence(field), field=field) from error
+    if not fits:
+        raise BadInput(rule.sentence(field), field=field)
+    return number.quantize(Decimal("0.01")) if isinstance(number, Decimal) else number  # type: ignore[no-any-return]
+
+
+def create_campaign(
+    db: Session, *, slug: str, name: str, mode: str, instructions: str, person: Person | None = None, **settings: Any
+) -> Campaign:
+    """Make a campaign with the first version of its instructions.
+
+    Raises BadInput for a setting out of bounds and Conflict when the slug is taken.
+    """
+    if not _SLUG.fullmatch(slug):
+        raise BadInput(
+            f"The slug {slug!r} must be 1 to 63 small letters, digits and hyphens, beginning with a letter or digit.",
+            field="slug",
+        )
+    values = checked_settings({"mode": mode, **settings})
+    values["name"] = _name(name)
+    made = db.scalar(
+        insert(Campaign)
+        .values(slug=slug, created_by_id=person.id if person else None, **values)
+        .on_conflict_do_nothing(index_elements=["slug"])
+        .returning(Campaign)
+    )
+    if made is None:
+        raise Conflict(f"There is already a campaign {slug!r}; choose another slug.", field="slug")
+    audit.record(db, person, "campaign.create", "campaign", made.id, slug=slug, **_plain(values))
+    new_instructions(db, made, instructions, person)
+    return made
+
+
+def update_campaign(db: Session, campaign: Campaign, person: Person | None, **changes: Any) -> dict[str, Any]:
+    """Change name, status or settings; returns what changed as field -> [before, after].
+
+    The mode stays once people have compared here: their comparisons mean its opposite in the other mode.
+    """
+    name = changes.pop("name", None)
+    values = checked_settings(changes)
+    if name is not None:
+        values["name"] = _name(name)
+    changed = {field: value for field, value in values.items() if getattr(campaign, field) != value}
+    if "mode" in changed and comparison_count(db, campaign):
+        raise Conflict("The mode cannot change: this campaign has comparisons. Create another campaign.", field="mode")
+    if "grades" in changed and comparison_count(db, campaign):
+        raise Conflict(
+            "The strength scale cannot change: this campaign has comparisons. Create another campaign.", field="grades"
+        )
+    before = {field: getattr(campaign, field) for field in changed}
+    for field, value in changed.items():
+        setattr(campaign, field, value)
+    difference = {field: [_json(before[field]), _json(value)] for field, value in changed.items()}
+    if difference:
+        audit.record(db, person, "campaign.update", "campaign", campaign.id, changes=difference)
+        db.flush()
+    return difference
+
+
+def comparison_count(db: Session, campaign: Campaign) -> int:
+    """How many comparisons the campaign holds, imports included."""
+    return db.scalar(select(func.count()).where(Comparison.campaign_id == campaign.id)) or 0
+
+
+def new_instructions(db: Session, campaign: Campaign, markdown: str, person: Person | None) -> Instructions:
+    """Follow the newest instructions by another version; the same text again is the version that is there."""
+    text = markdown.replace("\r\n", "\n").strip()
+    if not text:
+        raise BadInput("The instructions are empty; say what people are asked to do.", field="instructions")
+    if len(text) > MAX_INSTRUCTIONS_CHARS:
+        raise BadInput(f"The instructions are longer than {MAX_INSTRUCTIONS_CHARS:,} characters.", field="instructions")
+    # two admins who save at once get two versions in turn, not an error
+    db.scalar(select(Campaign.id).where(Campaign.id == campaign.id).with_for_update(key_share=True))
+    newest = newest_instructions(db, campaign)
+    if newest is not None and newest.markdown == text:
+        return newest
+    made = Instructions(
+        campaign_id=campaign.id,
+        version=newest.version + 1 if newest else 1,
+        markdown=text,
+        created_by_id=person.id if person else None,
+    )
+    db.add(made)
+    db.flush()
+    audit.record(db, person, "campaign.instructions", "campaign", campaign.id, version=made.version)
+    return made
+
+
+def newest_instructions(db: Session, campaign: Campaign) -> Instructions | None:
+    """What the people of this campaign are told now."""
+    return db.scalar(
+        select(Instructions)
+        .where(Instructions.campaign_id == campaign.id)
+        .order_by(Instructions.version.desc())
+        .limit(1)
+    )
+
+
+def instructions_versions(db: Session, campaign: Campaign) -> list[Instructions]:
+    """All versions, newest first."""
+    return list(
+        db.scalars(
+            select(Instructions)
+            .where(Instructions.campaign_id == campaign.id)
+            .order_by(Instructions.version.desc())
+        )
+    )
+
+
+def add_prompts(
+    db: Session, campaign: Campaign, prompts: Iterable[tuple[str, str]], person: Person | None = None
+) -> int:
+    """Add (text, split) to the campaign's pool; texts that are there already are passed over. Returns how many are new."""
+    rows: dict[str, dict[str, Any]] = {}
+    for text, split in prompts:
+        cleaned = text.strip()
+        if not cleaned:
+            continue
+        if split not in SPLITS:
+            raise BadInput(f"A prompt's split must be train or held_out, not {split!r}.", field="split")
+        if "\0" in cleaned:
+            raise BadInput("A prompt holds the character U+0000, which cannot be stored.", field="prompts")
+        if len(cleaned) > campaign.max_message_chars:
+            raise BadInput(
+                f"The prompt that begins {cleaned[:40]!r} has {len(cleaned):,} characters; this campaign's messages have "
+                f"at most {campaign.max_message_chars:,}.",
+                field="prompts",
+            )
+        rows.setdefault(cleaned, {"campaign_id": campaign.id, "text": cleaned, "split": split})
+    if not rows:
+        return 0
+    added = db.scalars(
+        insert(Prompt).on_conflict_do_nothing(index_elements=["campaign_id", "text"]).returning(Prompt.id),
+        list(rows.values()),
+    ).all()
+    if added:
+        audit.record(db, person, "campaign.prompts", "campaign", campaign.id, added=len(added))
+    return len(added)
+
+
+def prompt_counts(db: Session, campaign: Campaign) -> dict[str, int]:
+    """Prompts of the pool by split."""
+    rows = db.execute(
+        select(Prompt.split, func.count()).where(Prompt.campaign_id == campaign.id).group_by(Prompt.split)
+    )
+    found = {split: count for split, count in rows}
+    return {split: found.get(split, 0) for split in SPLITS}
+
+
+def _name(name: str) -> str:
+    cleaned = name.strip()
+    if not 1 <= len(cleaned) <= 200:
+        raise BadInput("The name must have 1 to 200 characters.", field="name")
+    return cleaned
+
+
+def _json(value: Any) -> Any:
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: _json(value) for field, value in values.items()}
