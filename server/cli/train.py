@@ -1,0 +1,35 @@
+"""`whetstone train`: hands a run folder to `training`, which this side never imports."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+# Each is `python -m training.<name>`; a program of its own, so that torch never lives in the web process.
+JOBS = ("sft", "preference", "policy", "evaluate", "best_of", "distill")
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="JOB FOLDER [OPTIONS]")
+@click.pass_context
+def command(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    r"""Train from a run folder of files, with no database and no server.
+
+    JOB is one of those below; `whetstone train JOB --help` lists its options. A job that was interrupted goes on from its
+    checkpoint when it is started again with the same folder.
+
+    \b
+    Example:
+      whetstone train preference runs/mine --model path/to/model
+    """
+    jobs = [job for job in JOBS if (Path(__file__).parents[2] / "training" / f"{job}.py").is_file()]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        click.echo(f"{ctx.get_help()}\n\nJobs: {', '.join(jobs)}")
+        ctx.exit(0 if arguments else 2)
+    if arguments[0] not in jobs:
+        raise click.UsageError(f"There is no job {arguments[0]!r}; choose from {', '.join(jobs)}.")
+    ctx.exit(subprocess.run([sys.executable, "-m", f"training.{arguments[0]}", *arguments[1:]], check=False).returncode)
