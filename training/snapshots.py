@@ -216,6 +216,16 @@ def without_dropout(model: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
+def save_policy(
+    path: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **provenance: Any
+) -> dict[str, Any]:
+    """Write a policy directory: weights as safetensors, tokenizer, chat template and manifest; returns the manifest."""
+    transformers_logging.disable_progress_bar()
+    model.save_pretrained(str(path))
+    tokenizer.save_pretrained(str(path))
+    return write_manifest(path, kind="policy", **provenance)
+
+
 # -- text to tokens ---------------------------------------------------------------------------------------------------
 class Fitted(NamedTuple):
     """A prompt's tokens and how many of its oldest messages were left out to make it fit."""

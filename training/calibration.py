@@ -1,0 +1,68 @@
+"""How good a preference model's probabilities are: accuracy with its interval, log loss, calibration.
+
+A margin is score(chosen) - score(rejected); σ(margin) is the stated probability that the chosen reply is the better one.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TypedDict
+
+
+class Bin(TypedDict):
+    """Pairs of similar confidence: what was stated against what was right."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None  # mean of max(p, 1-p); None in an empty bin
+    accuracy: float | None
+
+
+def probability(margin: float) -> float:
+    """σ(margin), without overflow."""
+    return 1 / (1 + math.exp(-margin)) if margin >= 0 else math.exp(margin) / (1 + math.exp(margin))
+
+
+def rightness(margin: float) -> float:
+    """1 when the chosen reply scores higher, 0 when lower, 1/2 on a tie, which a coin would decide."""
+    return 0.5 if margin == 0 else float(margin > 0)
+
+
+def accuracy(margins: Sequence[float]) -> float:
+    """Return the share of pairs whose chosen reply scores higher."""
+    return sum(map(rightness, margins)) / len(margins)
+
+
+def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the 95% interval of a share seen in `count` trials (Wilson 1927): within [0, 1] and honest at small counts."""
+    if count == 0:
+        return 0.0, 1.0
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    below = 1 + z * z / count
+    return max(0.0, (middle - half) / below), min(1.0, (middle + half) / below)
+
+
+def log_loss(margins: Sequence[float]) -> float:
+    """Return the mean of -ln σ(margin), in nats; ln 2 = 0.693 is a coin."""
+    return sum(math.log1p(math.exp(-abs(m))) + max(-m, 0.0) for m in margins) / len(margins)
+
+
+def reliability_bins(margins: Sequence[float], bins: int) -> list[Bin]:
+    """Sort pairs by confidence max(p, 1-p), from 1/2 to 1, into `bins` of equal width."""
+    filled: list[list[float]] = [[] for _ in range(bins)]
+    for margin in margins:
+        filled[min(bins - 1, int((probability(abs(margin)) - 0.5) * 2 * bins))].append(margin)
+    found: list[Bin] = []
+    for number, inside in enumerate(filled):
+        confidence = sum(probability(abs(m)) for m in inside) / len(inside) if inside else None
+        low, high = 0.5 + number / (2 * bins), 0.5 + (number + 1) / (2 * bins)
+        right = accuracy(inside) if inside else None
+        found.append(Bin(low=low, high=high, count=len(inside), confidence=confidence, accuracy=right))
+    return found
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the mean over pairs of |confidence - accuracy| of their bin (Naeini et al. 2015); 0 is perfect."""
+    gaps = [(b["count"], abs((b["confidence"] or 0.0) - (b["accuracy"] or 0.0))) for b in bins if b["count"]]
+    return sum(count * gap for count, gap in gaps) / sum(count for count, _ in gaps)

@@ -1,0 +1,136 @@
+"""The preference model: a policy's backbone with one number a position, read on the end token of a whole conversation.
+
+The same class is PPO's critic (`values`). A directory of kind "pm" holds the backbone as save_pretrained writes it, the
+tokenizer, `head.safetensors`, `preference.json` {shift, scale} and the manifest.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from training import files
+from training.snapshots import (
+    BadSnapshot,
+    check_snapshot,
+    load_tokenizer,
+    load_weights,
+    write_manifest,
+)
+
+
+class PreferenceModel(nn.Module):
+    """Scores of conversations; B rows, T columns, d wide.
+
+    Rows are right-padded (or carry an explicit `mask`); a pad column never reaches a number of a real one, and where a row
+    ends is told by `ends` or `mask`, never guessed from pad ids. `shift` and `scale` make the scores of the replies it was
+    trained on mean 0 and standard deviation 1, so that a KL weight means the same from one week's model to the next.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, words: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.width = int(backbone.config.hidden_size)
+        self.head = nn.Linear(self.width, 1)
+        self.words = words  # the vocabulary head, kept only for the language loss
+        self.shift = 0.0
+        self.scale = 1.0
+
+    @classmethod
+    def from_policy(
+        cls, path: str | Path, *, seed: int, dtype: torch.dtype = torch.float32, words: bool = False, verify: bool = True,
+    ) -> tuple[Self, PreTrainedTokenizerBase]:  # fmt: skip
+        """Return (new preference model, tokenizer) on the backbone of a policy; the head is N(0, 1/(d+1)), bias 0."""
+        check_snapshot(path, verify=verify)
+        causal = load_weights(AutoModelForCausalLM, path, dtype)
+        model = cls(causal.base_model, causal.get_output_embeddings() if words else None)
+        model.head.to(dtype)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():  # std 1/√(d+1): scores start of order 1 whatever the width (Stiennon et al. 2020)
+            model.head.weight.normal_(0.0, 1 / math.sqrt(model.width + 1), generator=generator)
+            model.head.bias.zero_()
+        return model.eval(), load_tokenizer(path)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, dtype: torch.dtype = torch.float32, *, verify: bool = True
+    ) -> tuple[Self, PreTrainedTokenizerBase]:
+        """Return (preference model, tokenizer) of a directory that `save` wrote; BadSnapshot says what is wrong with it."""
+        root = Path(path)
+        summary = check_snapshot(root, verify=verify)
+        if summary.kind != "pm":
+            raise BadSnapshot(f"{root} holds a {summary.kind}, not a preference model; train one on it first")
+        model = cls(load_weights(AutoModel, root, dtype))
+        try:
+            model.head.load_state_dict(load_file(root / "head.safetensors"))
+            norm = json.loads((root / "preference.json").read_text("utf-8"))
+            model.shift, model.scale = float(norm["shift"]), float(norm["scale"])
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as bad:
+            raise BadSnapshot(f"the head of the preference model in {root} cannot be loaded: {bad}") from bad
+        model.head.to(dtype)
+        return model.eval(), load_tokenizer(root)
+
+    def save(self, path: str | Path, tokenizer: PreTrainedTokenizerBase, **provenance: Any) -> dict[str, Any]:
+        """Write the directory and return its manifest."""
+        root = Path(path)
+        transformers_logging.disable_progress_bar()
+        self.backbone.save_pretrained(str(root))
+        tokenizer.save_pretrained(str(root))
+        save_file({name: part.detach().cpu() for name, part in self.head.state_dict().items()}, root / "head.safetensors")
+        files.write_json(root / "preference.json", {"shift": self.shift, "scale": self.scale})
+        return write_manifest(root, kind="pm", **provenance)
+
+    def hidden(self, input_ids: Tensor, mask: Tensor | None = None, position_ids: Tensor | None = None) -> Tensor:
+        """Return the last hidden states.  [B, T] -> [B, T, d]
+
+        `mask` None: rows are right-padded, so causal attention alone keeps the padding out. `mask` [B, T]: True on real
+        tokens, wherever the padding lies. `mask` [B, 1, T, T]: True where a query (row) may look at a key (column), as
+        when two replies share a prompt; `position_ids` are needed then.
+        """
+        if mask is not None and mask.dim() == 2:
+            if position_ids is None:  # learned positions (GPT-2) would otherwise count the padding in front
+                position_ids = (mask.long().cumsum(1) - 1).clamp_min(0)
+            mask = mask.long()
+        found: Tensor = self.backbone(
+            input_ids=input_ids, attention_mask=mask, position_ids=position_ids, use_cache=False
+        ).last_hidden_state
+        return found
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """Return the raw score of hidden states, in float32 whatever the autocast.  [..., d] -> [...]"""
+        weight, bias = self.head.weight.float(), self.head.bias.float()
+        with torch.autocast(hidden.device.type, enabled=False):
+            return nn.functional.linear(hidden.float(), weight, bias).squeeze(-1)
+
+    def raw_scores(self, input_ids: Tensor, ends: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the score at column `ends` of each row, the end token after the reply.  [B, T], [B] -> [B]
+
+        A difference of two raw scores is the log-odds that the first reply is preferred.
+        """
+        hidden = self.hidden(input_ids, mask)
+        return self.read(hidden[torch.arange(len(ends), device=ends.device), ends])
+
+    def scores(self, input_ids: Tensor, ends: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return normalised scores: mean 0, standard deviation 1 over the replies of training.  [B, T], [B] -> [B]"""
+        return (self.raw_scores(input_ids, ends, mask) - self.shift) / self.scale
+
+    def values(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the normalised score at every position, as PPO's critic reads it.  [B, T] -> [B, T]"""
+        return (self.read(self.hidden(input_ids, mask)) - self.shift) / self.scale
+
+    def language_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed -log p of the target tokens.  [N, d], [N] -> []"""
+        if self.words is None:
+            raise ValueError("the vocabulary head was not kept; build the model with words=True")
+        logits = self.words(hidden).float()
+        cap = getattr(self.backbone.config, "final_logit_softcapping", None)  # Gemma 2 bends its logits
+        if cap:
+            logits = cap * torch.tanh(logits / cap)
+        return nn.functional.cross_entropy(logits, targets, reduction="sum")
