@@ -83,7 +83,7 @@ def whiten(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def log_ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
-    """log π_θ - log π_old, held within ±20 so that its exponential stays finite.  Any shape."""
+    """Log π_θ - log π_old, held within ±20 so that its exponential stays finite.  Any shape."""
     return (logp - old_logp).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
 
 

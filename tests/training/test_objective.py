@@ -15,7 +15,9 @@ NAN = float("nan")
 def test_preference_loss_of_equal_scores_is_log_two_and_stays_finite_far_out() -> None:
     assert objective.preference_loss(torch.zeros(3), torch.zeros(3)).item() == pytest.approx(math.log(2))
     assert objective.preference_loss(torch.tensor([-400.0]), torch.tensor([400.0])).item() == pytest.approx(800.0)
-    assert objective.preference_loss(torch.tensor([math.log(3)]), torch.zeros(1)).item() == pytest.approx(math.log(4 / 3))
+    assert objective.preference_loss(torch.tensor([math.log(3)]), torch.zeros(1)).item() == pytest.approx(
+        math.log(4 / 3)
+    )
 
 
 def test_kwise_loss_is_the_mean_of_each_groups_pairs() -> None:
@@ -74,7 +76,9 @@ def test_lambda_one_gives_return_less_value() -> None:
 def test_padding_neither_decays_nor_bootstraps() -> None:
     mask = torch.tensor([[True, False, True, False]])
     reward, value = torch.tensor([[0.0, NAN, 1.0, NAN]]), torch.tensor([[0.5, NAN, 0.25, NAN]])
-    dense = objective.advantages(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.25]]), torch.ones(1, 2).bool(), 0.9, 0.8)
+    dense = objective.advantages(
+        torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.25]]), torch.ones(1, 2).bool(), 0.9, 0.8
+    )
     found = objective.advantages(reward, value, mask, 0.9, 0.8)
     assert torch.allclose(found[mask], dense[0])
     assert found[~mask].tolist() == [0.0, 0.0]

@@ -1,0 +1,101 @@
+"""Choosing tokens, and the log-probabilities of tokens that were chosen: the off-by-one lives here once.
+
+A token at column t of a sequence is predicted from the hidden state at column t-1. So the states of a reply of R tokens
+after a prompt of P are columns P-1 .. P+R-2, and its value estimates stand at those same columns.
+Sequences are right-padded and run without a padding mask: causal attention never looks to the right, so padding is
+inert by construction (tested), and no mask is derived from token ids anywhere.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def uniforms(seed: int, count: int) -> Tensor:
+    """The numbers in [0, 1) that one reply's tokens are drawn with; they depend on the seed alone.  -> [count]"""
+    # 24 bits: exact in float32, and u·total < total in float64 whatever the total.
+    found = np.random.Generator(np.random.Philox(key=seed % 2**64)).integers(0, 2**24, size=count)
+    return torch.from_numpy(found.astype(np.float32) / 2**24)
+
+
+def choose(
+    logits: Tensor, uniform: Tensor, temperature: Tensor | None = None, top_p: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Draw one token a row by inverse CDF, and its log-probability.  [n, V], [n] -> [n], [n]
+
+    `temperature` [n] (None: all 1; 0 takes the most likely token). `top_p` [n] (None: all 1) keeps the fewest most
+    likely tokens that hold that mass, the one that crosses it included. The log-probability is that of the whole
+    distribution at the sampling temperature (at 1 for temperature 0), before top_p.
+    """
+    logits = logits.float()
+    if temperature is not None:
+        logits = logits / torch.where(temperature > 0, temperature, 1.0)[:, None]
+    probability = logits.softmax(-1)
+    weight = probability
+    if top_p is not None:
+        descending, order = probability.sort(-1, descending=True)
+        before = descending.cumsum(-1) - descending
+        weight = torch.zeros_like(probability).scatter(-1, order, descending.where(before < top_p[:, None], 0.0))
+    cumulative = weight.cumsum(-1, dtype=torch.float64)
+    # right=True: a token of probability zero spans an empty interval and is never found.
+    token = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)
+    if temperature is not None:
+        token = torch.where(temperature[:, None] > 0, token, logits.argmax(-1, keepdim=True))
+    return token[:, 0], probability.gather(1, token)[:, 0].log()
+
+
+class ReplyStates(NamedTuple):
+    """Logits at the states of all reply tokens of a batch, laid out flat: N = mask.sum(), row after row."""
+
+    logits: Tensor  # [N, V], fp32, divided by the temperature
+    tokens: Tensor  # [N]
+    hidden: Tensor  # [N, d], what the vocabulary head read
+
+
+def reply_mask(reply_length: Tensor) -> Tensor:
+    """True on the tokens of each reply.  [B] -> [B, R], R the longest reply"""
+    return torch.arange(int(reply_length.max()), device=reply_length.device) < reply_length[:, None]
+
+
+def state_columns(prompt_length: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of the state before each reply token, flat in the order of `mask`.  [B], [B, R] -> [N], [N]"""
+    row, step = mask.nonzero(as_tuple=True)
+    return row, prompt_length[row] - 1 + step
+
+
+@contextmanager
+def _head_reads_only(model: Any, row: Tensor, column: Tensor, seen: list[Tensor]) -> Iterator[None]:
+    """Let the vocabulary head see the chosen states alone; whatever the model does to its logits still applies."""
+
+    def select(_module: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        chosen = inputs[0][row, column]
+        seen.append(chosen)
+        return (chosen[None],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def reply_states(
+    model: Any, tokens: Tensor, prompt_length: Tensor, mask: Tensor, temperature: float = 1.0
+) -> ReplyStates:
+    """Run right-padded sequences [B, T] once; logits only where a reply token was chosen.  See the module docstring."""
+    row, column = state_columns(prompt_length, mask)
+    seen: list[Tensor] = []
+    with _head_reads_only(model, row, column, seen):
+        logits = model(input_ids=tokens, use_cache=False).logits[0].float()
+    return ReplyStates(logits if temperature == 1.0 else logits / temperature, tokens[row, column + 1], seen[0])
+
+
+def log_probs(states: ReplyStates, mask: Tensor) -> Tensor:
+    """Log π(a_t | s_t) of every reply token, 0 in the padding.  -> [B, R]"""
+    found = -functional.cross_entropy(states.logits, states.tokens, reduction="none")
+    return torch.zeros(mask.shape, device=found.device).masked_scatter(mask, found)
