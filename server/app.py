@@ -116,7 +116,7 @@ def _redis_away(request: Request, error: Exception) -> Response:
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
-    log.exception("Unexpected error at %s", request.url.path, exc_info=error)
+    log.error("Unexpected error at %s", request.url.path, exc_info=error)
     return _answer(
         request, errors.WhetstoneError("An unexpected error was logged. Your stored work is safe; try again.")
     )

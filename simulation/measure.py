@@ -1,0 +1,74 @@
+"""How often the hidden judge prefers one policy's replies to another's, on prompts nobody has trained on.
+
+Only this measuring reads the judge and the policies side by side; nothing of it goes back into the loop.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulation.judge import GoldJudge
+from training.engine import Engine, generate
+from training.snapshots import load_policy, render
+
+Json = dict[str, Any]
+
+POOL = Path(__file__).resolve().parent.parent / "training" / "starter" / "prompts.jsonl"
+# Replies of two policies whose scores differ by less are a tie; ties count half.
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Share of prompts on which the judge prefers the policy, ties half, with its 95% interval."""
+
+    share: float
+    ci95: tuple[float, float]
+    prompts: int
+    mean_score: float
+    mean_score_other: float
+
+
+def held_out_prompts(mode: str | None = "helpful") -> list[str]:
+    """The openings that no policy is trained on."""
+    lines = (json.loads(line) for line in POOL.read_text(encoding="utf-8").splitlines())
+    return [line["text"] for line in lines if line["split"] == "held_out" and mode in (None, line["mode"])]
+
+
+def replies(directory: str, prompts: list[str], *, seed: int, max_new_tokens: int = 128) -> list[str]:
+    """One reply to each opening at temperature 1 from the policy in `directory`."""
+    model, tokenizer = load_policy(directory)
+    engine = Engine(model, tokenizer, slots=64)
+    rows = [render(tokenizer, [{"role": "user", "content": prompt}]) for prompt in prompts]
+    made = generate(engine, rows, [seed * 1_000_003 + at for at in range(len(rows))], max_new_tokens)
+    texts: list[str] = []
+    for tokens, mask in zip(made.tokens, made.mask, strict=True):
+        texts.append(tokenizer.decode(tokens[mask].tolist(), skip_special_tokens=True))
+    return texts
+
+
+def win_rate(policy: str, other: str, prompts: list[str], *, samples: int = 1, seed: int = 0) -> WinRate:
+    """Let the judge compare `samples` reply pairs a prompt; the interval is over prompts, which are what vary freely.
+
+    The two policies draw with different seeds, so that a policy against itself gives about one half and not all ties.
+    """
+    judge = GoldJudge()
+    wins = [0.0] * len(prompts)
+    total = total_other = 0.0
+    for sample in range(samples):
+        ours = replies(policy, prompts, seed=seed + 2 * sample)
+        theirs = replies(other, prompts, seed=seed + 2 * sample + 1)
+        for at, prompt in enumerate(prompts):
+            messages = [{"role": "user", "content": prompt}]
+            a, b = judge.score(messages, ours[at]), judge.score(messages, theirs[at])
+            wins[at] += (0.5 if abs(a - b) < TIE else float(a > b)) / samples
+            total, total_other = total + a, total_other + b
+    count = len(prompts)
+    share = sum(wins) / count
+    variance = sum((win - share) ** 2 for win in wins) / max(1, count - 1)
+    half = 1.96 * (variance / count) ** 0.5
+    low, high = max(0.0, share - half), min(1.0, share + half)
+    return WinRate(share, (low, high), count, total / (count * samples), total_other / (count * samples))
