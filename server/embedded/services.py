@@ -111,6 +111,11 @@ class OwnServices:
         self._queue: subprocess.Popen[bytes] | None = None
 
     @property
+    def base(self) -> Path:
+        """The folder that holds the data: the home, unless the servers' user cannot reach it."""
+        return self._places.base if self._places else self.home
+
+    @property
     def _note(self) -> Path:
         return self.home / "services.json"
 
