@@ -40,6 +40,15 @@ Db = Annotated[Session, Depends(request_transaction, scope="function")]
 
 
 @dataclass(frozen=True)
+class Known:
+    """What the frame of a page shows of a signed-in person, free of any transaction."""
+
+    name: str
+    roles: tuple[str, ...]
+    csrf_token: str
+
+
+@dataclass(frozen=True)
 class Visitor:
     """Who asks: a signed-in person, or nobody."""
 
@@ -51,20 +60,31 @@ def visitor(request: Request, db: Db) -> Visitor:
     """Find the session behind the cookie; an unknown or expired one is nobody."""
     token = request.cookies.get(SESSION_COOKIE)
     found: LoginSession | None = people.find_session(db, token) if token else None
-    return Visitor(found.person, found.csrf_token) if found else Visitor(None, None)
+    if found is None:
+        return Visitor(None, None)
+    # For the page of an error: by then the transaction is gone and its rows cannot be read.
+    request.state.known = Known(found.person.name, tuple(found.person.roles), found.csrf_token)
+    return Visitor(found.person, found.csrf_token)
 
 
 AnyVisitor = Annotated[Visitor, Depends(visitor)]
 
 
-async def guard_csrf(request: Request, who: AnyVisitor) -> None:
-    """An unsafe request must come from our own page: same origin, and the session's token where there is a session."""
-    if request.method in SAFE_METHODS:
-        return
+def guard_origin(request: Request) -> None:
+    """An unsafe request must come from a page of ours; enough where nobody is signed in yet."""
     origin = request.headers.get("origin")
-    if origin is not None and origin.split("://", 1)[-1] != request.headers.get("host", ""):
+    if request.method in SAFE_METHODS or origin is None:
+        return
+    if origin.split("://", 1)[-1] != request.headers.get("host", ""):
         raise NotAllowed("This request came from another site. Open the page here and try again.")
-    if who.csrf_token is None:
+
+
+CheckedOrigin = Annotated[None, Depends(guard_origin)]
+
+
+async def guard_csrf(request: Request, who: AnyVisitor, _origin: CheckedOrigin) -> None:
+    """An unsafe request must come from our own page: same origin, and the session's token where there is a session."""
+    if request.method in SAFE_METHODS or who.csrf_token is None:
         return
     sent = request.headers.get("x-csrf-token")
     if sent is None and "form" in request.headers.get("content-type", ""):

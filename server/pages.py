@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from server.edge import Visitor
+from server.edge import Known, Visitor
 from server.markdown import to_html
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -62,9 +62,10 @@ def ago(at: datetime | None) -> str:
 def render(request: Request, who: Visitor, page: Page, *, status: int = 200) -> HTMLResponse:
     """Render `page`; the frame also gets the visitor, their CSRF token and the path asked for."""
     values: dict[str, Any] = {field.name: getattr(page, field.name) for field in fields(page)}
+    known: Known | None = getattr(request.state, "known", None)
     frame = {
-        "person": who.person,
-        "csrf_token": who.csrf_token or "",
+        "person": who.person or known,
+        "csrf_token": who.csrf_token or (known.csrf_token if known else ""),
         "path": request.url.path,
     }
     html = environment().get_template(page.template).render(**values, **frame)

@@ -1,1 +1,11 @@
-"""One module a subject; the same stems stand in models, services, routes and templates."""
+"""One module a subject: parse, call one service, render a page. `ROUTERS` is what the application includes."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from server.routes import session
+
+ROUTERS: list[APIRouter] = [
+    session.router,
+]

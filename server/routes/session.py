@@ -1,0 +1,197 @@
+"""Signing in and out, invitations, one-click links; as pages and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from pydantic import BaseModel
+from starlette.status import HTTP_303_SEE_OTHER
+
+from server.edge import SESSION_COOKIE, AnyVisitor, AppSettings, CheckedOrigin, Db, SignedIn, Visitor
+from server.errors import BadInput, WhetstoneError
+from server.models import Person
+from server.pages import Page, render
+from server.services import invitations, limits, people
+from server.settings import Settings
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class SignInPage(Page):
+    """The way in for people with a password."""
+
+    template: ClassVar[str] = "session/sign_in.html"
+    next_path: str
+    email: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class InvitationPage(Page):
+    """The way in for people who were invited."""
+
+    template: ClassVar[str] = "session/invitation.html"
+    token: str
+    roles: list[str]
+    name: str = ""
+    email: str = ""
+    error: str = ""
+    field: str = ""
+
+
+@dataclass(frozen=True)
+class LinkPage(Page):
+    """One button that spends a one-click link; a GET alone must not, or a link preview would use it up."""
+
+    template: ClassVar[str] = "session/link.html"
+    token: str
+
+
+def set_session_cookie(response: Response, settings: Settings, token: str) -> None:
+    """Give the browser its session; no script can read it and no other site can send it along with a form."""
+    response.set_cookie(
+        SESSION_COOKIE,
+        token,
+        max_age=people.SESSION_DAYS * 86400,
+        httponly=True,
+        samesite="lax",
+        secure=settings.cookie_secure,
+        path="/",
+    )
+
+
+def _welcome(db: Db, settings: Settings, person: Person, where: str) -> Response:
+    token, _ = people.start_session(db, person)
+    response = RedirectResponse(where, status_code=HTTP_303_SEE_OTHER)
+    set_session_cookie(response, settings, token)
+    return response
+
+
+def own_path(path: str) -> str:
+    """`path` if it leads to a page of ours, else the start: a link must not send people elsewhere after signing in."""
+    plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if plain else "/"
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+@router.get("/sign-in")
+def sign_in_page(request: Request, who: AnyVisitor, next: str = "/") -> Response:  # noqa: A002 - the query's name
+    if who.person is not None:
+        return RedirectResponse(own_path(next), status_code=HTTP_303_SEE_OTHER)
+    return render(request, who, SignInPage(title="Sign in", next_path=own_path(next)))
+
+
+@router.post("/sign-in")
+def sign_in(
+    request: Request,
+    db: Db,
+    settings: AppSettings,
+    _origin: CheckedOrigin,
+    email: Annotated[str, Form(max_length=300)] = "",
+    password: Annotated[str, Form(max_length=1000)] = "",
+    next_path: Annotated[str, Form(max_length=2000)] = "/",
+) -> Response:
+    try:
+        limits.limit_sign_in(settings, email, _address(request))
+        person = people.sign_in(db, email, password)
+    except WhetstoneError as error:
+        page = SignInPage(title="Sign in", next_path=own_path(next_path), email=email, error=error.message)
+        return render(request, Visitor(None, None), page, status=error.status)
+    return _welcome(db, settings, person, own_path(next_path))
+
+
+@router.get("/sign-in/{token}")
+def link_page(request: Request, who: AnyVisitor, token: str) -> Response:
+    return render(request, who, LinkPage(title="Sign in", token=token))
+
+
+@router.post("/sign-in/{token}")
+def use_link(db: Db, settings: AppSettings, _origin: CheckedOrigin, token: str) -> Response:
+    return _welcome(db, settings, people.use_sign_in_link(db, settings, token), "/")
+
+
+@router.get("/invitation/{token}")
+def invitation_page(request: Request, db: Db, who: AnyVisitor, token: str) -> Response:
+    invitation = invitations.find_invitation(db, token)
+    return render(request, who, InvitationPage(title="Welcome", token=token, roles=invitation.roles))
+
+
+@router.post("/invitation/{token}")
+def accept_invitation(
+    request: Request,
+    db: Db,
+    settings: AppSettings,
+    _origin: CheckedOrigin,
+    token: str,
+    name: Annotated[str, Form(max_length=1000)] = "",
+    email: Annotated[str, Form(max_length=1000)] = "",
+    password: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    invitation = invitations.find_invitation(db, token)
+    roles = list(invitation.roles)
+    try:
+        with db.begin_nested():
+            person = invitations.accept_invitation(db, token, name, email, password)
+    except WhetstoneError as error:
+        page = InvitationPage(
+            title="Welcome",
+            token=token,
+            roles=roles,
+            name=name,
+            email=email,
+            error=error.message,
+            field=error.field or "",
+        )
+        return render(request, Visitor(None, None), page, status=error.status)
+    return _welcome(db, settings, person, "/")
+
+
+@router.post("/sign-out")
+def sign_out(request: Request, db: Db, _person: SignedIn) -> Response:
+    people.end_session(db, request.cookies[SESSION_COOKIE])
+    response = RedirectResponse("/", status_code=HTTP_303_SEE_OTHER)
+    response.delete_cookie(SESSION_COOKIE, path="/")
+    return response
+
+
+class SignInBody(BaseModel):
+    """Either `email` and `password`, or the token of a one-click link."""
+
+    email: str | None = None
+    password: str | None = None
+    link: str | None = None
+
+
+def describe_person(person: Person) -> dict[str, Any]:
+    """A person as JSON."""
+    return {"id": person.id, "name": person.name, "roles": list(person.roles)}
+
+
+@router.post("/api/session")
+def open_session(request: Request, db: Db, settings: AppSettings, _origin: CheckedOrigin, body: SignInBody) -> Response:
+    if body.link is not None:
+        person = people.use_sign_in_link(db, settings, body.link)
+    elif body.email is not None and body.password is not None:
+        limits.limit_sign_in(settings, body.email, _address(request))
+        person = people.sign_in(db, body.email, body.password)
+    else:
+        raise BadInput("Send email and password, or link.", field="email")
+    token, csrf_token = people.start_session(db, person)
+    response = JSONResponse({"csrf_token": csrf_token, "person": describe_person(person)})
+    set_session_cookie(response, settings, token)
+    return response
+
+
+@router.delete("/api/session", status_code=204)
+def close_session(request: Request, db: Db, _person: SignedIn) -> Response:
+    people.end_session(db, request.cookies[SESSION_COOKIE])
+    response = Response(status_code=204)
+    response.delete_cookie(SESSION_COOKIE, path="/")
+    return response
