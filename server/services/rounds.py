@@ -1,0 +1,310 @@
+"""Rounds: starting one, and the machine that leads it from step to step. The rows are the truth, messages only nudges.
+
+    waiting -> queued -> running -> done          the step after it becomes queued; after the last one the round is done
+                  ^         |-----> held          a gate was not passed; `release` lets a person pass it
+                  |         '-----> failed        `retry` queues it again; its run folder goes on from the checkpoint
+                  '-- a worker that stopped breathing (`requeue_stale`)
+
+A worker holds a step only while `claimed_by` is its own token: every write of a worker is conditional on that, so one that
+was given up for dead and then wakes can change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, selectinload
+
+from server.errors import BadInput, Conflict, NotFound
+from server.models import Campaign, Deployment, DeploymentShare, Person, Round, RoundStep, Run, Snapshot
+from server.models.rounds import STEPS
+from server.services import audit, datasets
+from server.services.round_settings import parse_settings
+from server.transaction import ask_for
+
+STALE = timedelta(seconds=60)  # a worker renews each second; a minute without is death, not load
+NUDGE = timedelta(seconds=15)  # a queued step whose message has not been taken by then is asked for again
+ACTIVE = ("queued", "running", "held")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A step that one worker holds."""
+
+    round_id: int
+    step_id: int
+    name: str
+    claimant: str
+    attempt: int
+
+
+# -- starting -----------------------------------------------------------------------------------------------------------
+def start(db: Session, *, trigger: str, person: Person | None = None, settings: dict[str, Any] | None = None) -> Round:
+    """Make a round and ask for its first step; Conflict while another is active, BadInput when it could not succeed."""
+    wanted = parse_settings(settings or {})
+    active = active_round(db)
+    if active is not None:
+        raise Conflict(f"Round {active.number} is {active.status}; wait for it, or cancel it, before another starts.")
+    usable = datasets.count_usable(db, wanted.dataset)
+    if usable < wanted.minimum_comparisons:
+        raise BadInput(
+            f"A round needs at least {wanted.minimum_comparisons} usable comparisons and there are {usable}; collect or "
+            "import more. Choices of the weakest strength and equal replies do not count.",
+            field="minimum_comparisons",
+        )
+    initial = initial_snapshot(db, wanted.initial)
+    number = (db.scalar(select(func.max(Round.number))) or 0) + 1
+    row = Round(
+        number=number, trigger=trigger, started_by_id=person.id if person else None, settings=settings or {},
+        initial_snapshot_id=initial.id,
+        steps=[RoundStep(position=place, name=name, status="queued" if place == 0 else "waiting")
+               for place, name in enumerate(STEPS)],
+    )  # fmt: skip
+    try:
+        with db.begin_nested():
+            db.add(row)
+    except IntegrityError as error:
+        raise Conflict("Another round was started in this very moment; it is on the page of rounds.") from error
+    audit.record(db, person, "round.start", "round", row.id, number=number, trigger=trigger, settings=settings or {})
+    ask_for(db, "advance_round", round_id=row.id)
+    return row
+
+
+def active_round(db: Session) -> Round | None:
+    """The one round that is queued, running or held."""
+    return db.scalar(select(Round).where(Round.status.in_(ACTIVE)))
+
+
+def root_of(db: Session, snapshot: Snapshot) -> Snapshot:
+    """The initial policy that a snapshot grew from."""
+    while snapshot.parent_id is not None:
+        snapshot = db.get_one(Snapshot, snapshot.parent_id)
+    return snapshot
+
+
+def initial_snapshot(db: Session, name: str | None = None) -> Snapshot:
+    """The policy a round starts from: the named one, or the root of what serves the open campaigns now."""
+    if name is not None:
+        named = db.scalar(select(Snapshot).where(Snapshot.name == name))
+        if named is None or named.kind != "policy":
+            raise BadInput(
+                f"There is no policy snapshot named {name!r}; `whetstone snapshot list` shows them.", field="initial"
+            )
+        return _trainable(named)
+    roots = {root.id: root for root in (root_of(db, serving) for serving, _ in serving_snapshots(db))}
+    if not roots:
+        raise BadInput("No open campaign is served by a snapshot yet; deploy one to a campaign first.", field="initial")
+    if len(roots) > 1:
+        names = ", ".join(sorted(root.name for root in roots.values()))
+        raise BadInput(
+            f"The open campaigns are served by policies of several initial ones ({names}); say which this round trains: "
+            "initial=NAME.",
+            field="initial",
+        )
+    return _trainable(next(iter(roots.values())))
+
+
+def _trainable(snapshot: Snapshot) -> Snapshot:
+    if snapshot.backend != "local":
+        raise BadInput(
+            f"Snapshot {snapshot.name} is a remote endpoint; only a local one can be trained.", field="initial"
+        )
+    return snapshot
+
+
+def serving_snapshots(db: Session) -> list[tuple[Snapshot, Campaign]]:
+    """Which snapshots serve which open campaigns now."""
+    rows = db.execute(
+        select(Snapshot, Campaign)
+        .join(DeploymentShare, DeploymentShare.snapshot_id == Snapshot.id)
+        .join(Deployment, Deployment.id == DeploymentShare.deployment_id)
+        .join(Campaign, Campaign.id == Deployment.campaign_id)
+        .where(Deployment.replaced_at.is_(None), Campaign.status == "open")
+        .order_by(Campaign.id, Snapshot.id)
+    )
+    return [(snapshot, campaign) for snapshot, campaign in rows]
+
+
+# -- what a worker does -------------------------------------------------------------------------------------------------
+def claim(db: Session, round_id: int, claimant: str) -> Claim | None:
+    """Take the round's queued step; None when it is taken, held, finished or cancelled."""
+    taken = db.execute(
+        update(RoundStep)
+        .where(RoundStep.round_id == round_id, RoundStep.status == "queued")
+        .where(select(Round.id).where(Round.id == round_id, Round.status.in_(("queued", "running"))).exists())
+        .values(
+            status="running", claimed_by=claimant, heartbeat_at=func.now(), attempts=RoundStep.attempts + 1,
+            started_at=func.coalesce(RoundStep.started_at, func.now()), failure=None,
+        )
+        .returning(RoundStep.id, RoundStep.name, RoundStep.attempts)
+    ).one_or_none()  # fmt: skip
+    if taken is None:
+        return None
+    db.execute(update(Round).where(Round.id == round_id, Round.status == "queued").values(status="running"))
+    return Claim(round_id=round_id, step_id=taken.id, name=taken.name, claimant=claimant, attempt=taken.attempts)
+
+
+def _update_own(db: Session, held: Claim, **values: Any) -> bool:
+    """Change the step if this worker still holds it; False when it was cancelled or given to another."""
+    changed = db.execute(
+        update(RoundStep)
+        .where(RoundStep.id == held.step_id, RoundStep.status == "running", RoundStep.claimed_by == held.claimant)
+        .values(**values)
+        .returning(RoundStep.id)
+    )
+    return changed.one_or_none() is not None
+
+
+def beat(db: Session, held: Claim, progress: dict[str, Any] | None = None) -> bool:
+    """Renew the heartbeat; False means: stop working, the step is no longer yours."""
+    return _update_own(db, held, heartbeat_at=func.now(), **({} if progress is None else {"progress": progress}))
+
+
+def finish_step(db: Session, held: Claim, **values: Any) -> bool:
+    """The step is done: queue the next one, or finish the round. Writes nothing when the step is no longer ours."""
+    if not _update_own(db, held, status="done", finished_at=func.now(), claimed_by=None, **values):
+        return False
+    _queue_next(db, held.round_id)
+    return True
+
+
+def _queue_next(db: Session, round_id: int) -> None:
+    following = db.scalar(
+        select(RoundStep.id)
+        .where(RoundStep.round_id == round_id, RoundStep.status != "done")
+        .order_by(RoundStep.position)
+        .limit(1)
+    )
+    if following is None:
+        db.execute(update(Round).where(Round.id == round_id).values(status="done", finished_at=func.now()))
+        return
+    db.execute(update(RoundStep).where(RoundStep.id == following).values(status="queued", heartbeat_at=func.now()))
+    ask_for(db, "advance_round", round_id=round_id)
+
+
+def hold_step(db: Session, held: Claim, gates: dict[str, Any], reason: str) -> bool:
+    """A gate was not passed: the round waits for a person."""
+    if not _update_own(db, held, status="held", gates=gates, failure=reason, claimed_by=None):
+        return False
+    db.execute(update(Round).where(Round.id == held.round_id).values(status="held"))
+    return True
+
+
+def fail_step(db: Session, held: Claim, reason: str) -> bool:
+    """The step could not be done; the reason is for the person who will press retry."""
+    if not _update_own(db, held, status="failed", failure=reason, claimed_by=None, finished_at=func.now()):
+        return False
+    db.execute(update(Round).where(Round.id == held.round_id).values(status="failed", finished_at=func.now()))
+    return True
+
+
+def requeue_stale(db: Session, *, stale: timedelta = STALE) -> list[int]:
+    """Queue again the steps whose worker stopped breathing and ask for every queued one; returns the rounds nudged."""
+    db.execute(
+        update(RoundStep)
+        .where(RoundStep.status == "running", RoundStep.heartbeat_at < func.now() - stale)
+        .values(status="queued", claimed_by=None)
+    )
+    waiting = db.scalars(
+        select(RoundStep)
+        .join(Round, Round.id == RoundStep.round_id)
+        .where(RoundStep.status == "queued", Round.status.in_(("queued", "running")))
+        .where(func.coalesce(RoundStep.heartbeat_at, Round.created_at) < func.now() - NUDGE)
+        .with_for_update(skip_locked=True, of=RoundStep)
+    ).all()
+    for step in waiting:
+        # so that a busy queue does not fill with copies of one message
+        step.heartbeat_at = db.scalar(select(func.now()))
+        ask_for(db, "advance_round", round_id=step.round_id)
+    return [step.round_id for step in waiting]
+
+
+# -- what a person does -------------------------------------------------------------------------------------------------
+def retry(db: Session, row: Round, person: Person | None) -> None:
+    """Queue the failed step again; what it had done is kept in its run folder."""
+    _lock(db, row)
+    failed = next((step for step in row.steps if step.status == "failed"), None)
+    if row.status != "failed" or failed is None:
+        raise Conflict(f"Round {row.number} is {row.status}; only a failed round can be tried again.")
+    active = active_round(db)
+    if active is not None:
+        raise Conflict(f"Round {active.number} is {active.status}; wait for it, or cancel it, then try again.")
+    failed.status, failed.failure, failed.finished_at = "queued", None, None
+    row.status, row.finished_at = "running", None
+    try:
+        db.flush()
+    except IntegrityError as error:
+        raise Conflict("Another round was started in this very moment; wait for it, then try again.") from error
+    audit.record(db, person, "round.retry", "round", row.id, number=row.number, step=failed.name)
+    ask_for(db, "advance_round", round_id=row.id)
+
+
+def release(db: Session, row: Round, person: Person | None, reason: str) -> None:
+    """Let a held round go on although a gate was not passed; the reason goes to the audit log."""
+    _lock(db, row)
+    held = next((step for step in row.steps if step.status == "held"), None)
+    if row.status != "held" or held is None:
+        raise Conflict(f"Round {row.number} is {row.status}; only a held round can be released.")
+    if not reason.strip():
+        raise BadInput("Say why this round may go on although a gate was not passed.", field="reason")
+    held.status, held.released_by_id, held.finished_at = (
+        "done",
+        person.id if person else None,
+        db.scalar(select(func.now())),
+    )
+    held.gates = {**held.gates, "released": {"reason": reason.strip(), "by": person.name if person else "command line"}}
+    row.status = "running"
+    db.flush()
+    audit.record(db, person, "round.release", "round", row.id, number=row.number, step=held.name, reason=reason.strip())
+    _queue_next(db, row.id)
+
+
+def cancel(db: Session, row: Round, person: Person | None) -> None:
+    """Stop a round for good; a worker that is at it notices within a second or two and stops its job."""
+    _lock(db, row)
+    if row.status not in (*ACTIVE, "failed"):
+        raise Conflict(f"Round {row.number} is {row.status}; there is nothing to cancel.")
+    now = db.scalar(select(func.now()))
+    for step in row.steps:
+        if step.status in ("queued", "running", "held"):
+            step.status, step.claimed_by, step.finished_at = "failed", None, now
+            step.failure = f"Cancelled by {person.name if person else 'the command line'}."
+            if step.run_id is not None:
+                running = (Run.id == step.run_id, Run.status.in_(("queued", "running")))
+                db.execute(update(Run).where(*running).values(status="cancelled", finished_at=func.now()))
+    row.status, row.finished_at = "cancelled", now
+    db.flush()
+    audit.record(db, person, "round.cancel", "round", row.id, number=row.number)
+
+
+def _lock(db: Session, row: Round) -> None:
+    """Two people press at once: the second sees what the first did."""
+    db.refresh(row, with_for_update=True)
+    db.expire(row, ["steps"])
+
+
+# -- reading ------------------------------------------------------------------------------------------------------------
+def find_round(db: Session, round_id: int) -> Round:
+    """The round with its steps, or NotFound."""
+    row = db.scalar(select(Round).where(Round.id == round_id).options(selectinload(Round.steps)))
+    if row is None:
+        raise NotFound("There is no such round.")
+    return row
+
+
+def find_number(db: Session, number: int) -> Round:
+    """The round with this number, or NotFound."""
+    row = db.scalar(select(Round).where(Round.number == number).options(selectinload(Round.steps)))
+    if row is None:
+        raise NotFound(f"There is no round {number}; `whetstone round list` shows them.")
+    return row
+
+
+def newest_rounds(db: Session, *, before: int | None = None, limit: int = 30) -> list[Round]:
+    """Rounds from the newest down, those with a number below `before`."""
+    query = select(Round).options(selectinload(Round.steps)).order_by(Round.number.desc()).limit(limit)
+    return list(db.scalars(query if before is None else query.where(Round.number < before)))
