@@ -1,0 +1,32 @@
+# One image for web, workers and beat; the command decides. Built from the same lock as `make run`.
+FROM python:3.11-slim-bookworm
+
+# libgomp: torch's threads; procps and curl are not needed: health checks use Python and Celery.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+
+# Dependencies first: a change of our code does not install torch again. CUDA=1 takes PyTorch's CUDA build instead.
+ARG CUDA=0
+COPY requirements ./requirements
+COPY scripts/install.py ./scripts/install.py
+RUN CUDA=${CUDA} python scripts/install.py --python /usr/local/bin/python
+
+COPY pyproject.toml README.md LICENSE ./
+COPY server ./server
+COPY workers ./workers
+COPY training ./training
+COPY simulation ./simulation
+COPY migrations ./migrations
+COPY web ./web
+RUN pip install --no-deps --no-build-isolation --editable .
+
+# Nothing runs as root; /data holds snapshots, runs and exports and is the only place written to.
+RUN useradd --system --uid 10001 --home-dir /data whetstone && mkdir /data && chown whetstone /data
+USER whetstone
+VOLUME /data
+EXPOSE 8000
+CMD ["whetstone", "doctor"]
