@@ -36,7 +36,9 @@ class NumberRule:
     def sentence(self, field: str) -> str:
         """What a person who typed something else should type."""
         number = "a whole number" if self.kind is int else "a number"
-        span = f"above {self.low:g} and at most {self.high:g}" if self.above_low else f"from {self.low:g} to {self.high:g}"
+        span = (
+            f"above {self.low:g} and at most {self.high:g}" if self.above_low else f"from {self.low:g} to {self.high:g}"
+        )
         return f"{field.replace('_', ' ')} must be {number} {span}{', or empty' if self.optional else ''}."
 
 
@@ -117,7 +119,7 @@ def create_campaign(
         )
     values = checked_settings({"mode": mode, **settings})
     values["name"] = _name(name)
-    made = db.scalar(
+    made: Campaign | None = db.scalar(
         insert(Campaign)
         .values(slug=slug, created_by_id=person.id if person else None, **values)
         .on_conflict_do_nothing(index_elements=["slug"])
@@ -199,9 +201,7 @@ def instructions_versions(db: Session, campaign: Campaign) -> list[Instructions]
     """All versions, newest first."""
     return list(
         db.scalars(
-            select(Instructions)
-            .where(Instructions.campaign_id == campaign.id)
-            .order_by(Instructions.version.desc())
+            select(Instructions).where(Instructions.campaign_id == campaign.id).order_by(Instructions.version.desc())
         )
     )
 
@@ -242,7 +242,7 @@ def prompt_counts(db: Session, campaign: Campaign) -> dict[str, int]:
     rows = db.execute(
         select(Prompt.split, func.count()).where(Prompt.campaign_id == campaign.id).group_by(Prompt.split)
     )
-    found = {split: count for split, count in rows}
+    found: dict[str, int] = dict(rows.tuples().all())
     return {split: found.get(split, 0) for split in SPLITS}
 
 

@@ -55,7 +55,9 @@ class Selection:
         if self.mode is not None:
             found.append(Comparison.mode == self.mode)
         if self.source is not None:
-            found.append(Comparison.import_id.is_not(None) if self.source == "import" else Comparison.import_id.is_(None))
+            found.append(
+                Comparison.import_id.is_not(None) if self.source == "import" else Comparison.import_id.is_(None)
+            )
         if self.round_number is not None:
             wanted = select(Round.id).where(Round.number == self.round_number).scalar_subquery()
             found.append(Comparison.round_id == wanted)

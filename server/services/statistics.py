@@ -76,9 +76,8 @@ def by_day(db: Session, selection: Selection, days: int = 30) -> list[tuple[date
     first = max(selection.since or date.min, last - timedelta(days=days - 1))
     day = cast(func.timezone("UTC", Comparison.created_at), Date)
     window = Selection(**{**selection.__dict__, "since": first, "until": last})
-    found: dict[date, int] = {
-        on: count for on, count in db.execute(select(day, func.count()).where(*window.conditions()).group_by(day))
-    }
+    rows = db.execute(select(day, func.count()).where(*window.conditions()).group_by(day)).tuples()
+    found: dict[date, int] = dict(rows.all())
     return [(at, found.get(at, 0)) for at in (first + timedelta(days=n) for n in range((last - first).days + 1))]
 
 
@@ -115,7 +114,9 @@ def by_source(db: Session, selection: Selection) -> list[Group]:
         .order_by(Comparison.import_id.nulls_first())
     )
     return [
-        Group(f"import {id_}: {(path or '').rpartition('/')[2]}" if id_ else "judged here", count, _seconds(median), id_)
+        Group(
+            f"import {id_}: {(path or '').rpartition('/')[2]}" if id_ else "judged here", count, _seconds(median), id_
+        )
         for id_, path, count, median in rows
     ]
 
@@ -128,7 +129,9 @@ def by_strength(db: Session, selection: Selection) -> list[Group]:
         .group_by(Comparison.strength)
         .order_by(Comparison.strength.nulls_last())
     )
-    return [Group("none given" if grade is None else str(grade), count, _seconds(median)) for grade, count, median in rows]
+    return [
+        Group("none given" if grade is None else str(grade), count, _seconds(median)) for grade, count, median in rows
+    ]
 
 
 def by_person(db: Session, selection: Selection, limit: int = 50) -> list[Group]:
@@ -189,7 +192,7 @@ def picked_left(db: Session, selection: Selection) -> Share:
 def chosen_longer(db: Session, selection: Selection) -> Share:
     """How often the longer reply (in characters) was the chosen one, equal lengths left out."""
     chosen, rejected = aliased(Candidate), aliased(Candidate)
-    longer, shorter = func.char_length(chosen.text), func.char_length(rejected.text)
+    longer, shorter = func.length(chosen.text), func.length(rejected.text)
     row = db.execute(
         select(func.count().filter(longer > shorter), func.count().filter(longer != shorter))
         .select_from(Comparison)
