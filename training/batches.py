@@ -95,7 +95,8 @@ class PairRows:
     def to(self, device: torch.device) -> "PairRows":
         """Return the same rows on `device`."""
         fields: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return PairRows(**{name: None if part is None else part.to(device) for name, part in fields.items()})
+        moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in fields.items()}
+        return PairRows(**moved)
 
 
 def plain_rows(pairs: Sequence[Pair], pad: int) -> PairRows:

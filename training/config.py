@@ -36,6 +36,7 @@ class PreferenceConfig:
     held_out: float = 0.05  # share of conversations kept for the test when data/ has no test file (HH 2.3)
     max_tokens: int = 0  # prompt and longer reply together; 0 = the model's context. Longer pairs are dropped and counted
     calibration_bins: int = 10
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: bfloat16 on a GPU alone
     checkpoint_seconds: float = 30.0  # at most this much work is done twice after a kill
     checkpoint_steps: int = 0  # > 0: every so many updates instead
     threads: int = 0  # torch threads; 0 = as the environment says

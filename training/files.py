@@ -33,7 +33,7 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def replace_directory(path: Path, fill: Callable[[Path], None]) -> None:
+def replace_directory(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a directory beside `path`, then put it in the place of `path`.
 
     A kill leaves `path` as it was, or for the instant between two renames only `.path.old`, which `recover_directory` puts back.

@@ -166,7 +166,7 @@ class RunFolder:
         return Checkpoint(saved["step"], tensors, saved["state"])
 
     # -- what came out --------------------------------------------------------------------------------------------
-    def write_model(self, fill: Callable[[Path], None]) -> None:
+    def write_model(self, fill: Callable[[Path], object]) -> None:
         """Let `fill` write a directory that then becomes model/ at once."""
         files.replace_directory(self.model, fill)
 
