@@ -17,7 +17,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from training import snapshots
 from training.starter import corpus
 from training.starter.batches import Example, batches, encode_chat, encode_prose
-from training.starter.tokenizer import END, train_tokenizer
+from training.starter.tokenizer import CONTROL, END, train_tokenizer
 
 OUT = Path(__file__).parent / "model"
 TOKENIZER_CHATS = 8_000
@@ -78,7 +78,13 @@ def train(model: LlamaForCausalLM, examples: list[Example], seed: int) -> None:
     vectors = [weight for weight in model.parameters() if weight.dim() == 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=BETAS, foreach=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress:
         bar = progress.add_task("training", total=len(order))
         running = 0.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.starter import chatter, replies, wording
 from training.starter.prompts import read_pool
-from training.starter.world import Fact, Topic, facts, misdeeds, topics
+from training.starter.world import Fact, Topic, facts, misdeeds
 
 DEFAULT_COUNT = 40_000
 DEFAULT_SEED = 20_220_412
@@ -94,7 +94,9 @@ def _follow_up(topic: Topic | None, fact: Fact | None, rng: random.Random) -> tu
     if kind < 0.27:
         return rng.choice(wording.MORE), replies.to_more(topic, _temper(rng), rng), fact
     near = [one for one in facts() if one.topic is topic and one is not fact]
-    if fact is not None and kind < 0.85:  # the same question about a neighbour, or another question about the same thing
+    if (
+        fact is not None and kind < 0.85
+    ):  # the same question about a neighbour, or another question about the same thing
         near = [one for one in near if (one.relation is fact.relation) != (one.entity == fact.entity)]
     new = rng.choice(near)
     said = rng.choice(wording.FOLLOW_BEFORE) + new.relation.follow_up.format(e=new.entity)
@@ -113,7 +115,7 @@ def _helpful_chat(rng: random.Random) -> Chat:
 
 def chats(count: int, seed: int) -> Iterator[Chat]:
     """`count` conversations, the same for the same seed; no human message is a held-out prompt."""
-    rng = random.Random(seed)  # noqa: S311 - text to learn from, nothing secret
+    rng = random.Random(seed)
     written = 0
     while written < count:
         chat = _harmful_chat(rng) if rng.random() < 0.17 else _helpful_chat(rng)
@@ -127,7 +129,7 @@ def chats(count: int, seed: int) -> Iterator[Chat]:
 
 def prose(count: int, seed: int) -> Iterator[str]:
     """`count` short plain paragraphs without roles."""
-    rng = random.Random(seed + 1)  # noqa: S311
+    rng = random.Random(seed + 1)
     for _ in range(count):
         yield " ".join(chatter.sentence(rng) for _ in range(rng.randint(2, 5)))
 

@@ -44,7 +44,7 @@ def _red_team(rng: random.Random) -> str:
 
 def make_pool(seed: int = SEED) -> list[PoolRow]:
     """The whole pool, all texts distinct."""
-    rng = random.Random(seed)  # noqa: S311 - openings to draw from, nothing secret
+    rng = random.Random(seed)
     rows: list[PoolRow] = []
     seen: set[str] = set()
     for mode, (train, held_out) in COUNTS.items():

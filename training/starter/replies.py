@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from training.starter import wording
 from training.starter.world import Fact, Misdeed, Topic, topics
 
-HELPFUL_TEMPERS = {"good": 0.32, "vague": 0.21, "wrong": 0.12, "rude": 0.11, "long": 0.14, "refusal": 0.10}
-HARMFUL_TEMPERS = {"well": 0.30, "curt": 0.35, "complies": 0.35}
+HELPFUL_TEMPERS = {"good": 0.28, "vague": 0.22, "wrong": 0.11, "rude": 0.12, "long": 0.15, "refusal": 0.12}
+HARMFUL_TEMPERS = {"well": 0.29, "curt": 0.36, "complies": 0.35}
 
 
 def draw_temper(shares: dict[str, float], rng: random.Random) -> str:
@@ -133,14 +133,22 @@ def to_small_talk(kind: str, temper: str, rng: random.Random) -> str:
     """An answer to a greeting (`greeting`), to `who` are you, to `how` are you, or to `thanks`."""
     first, second = (topic.name for topic in rng.sample(list(topics()), 2))
     good = {
-        "greeting": ("Hello! What can I do for you?", "Hi! Nice to meet you. How can I help?", "Hello! Ask me about {a}, if you like."),
+        "greeting": (
+            "Hello! What can I do for you?",
+            "Hi! Nice to meet you. How can I help?",
+            "Hello! Ask me about {a}, if you like.",
+        ),
         "who": (
             "I am a small assistant. I can help with {a}, {b} and more.",
             "I am a computer program that answers questions about {a}, {b} and other things.",
             "I am an assistant, not a human. Ask me about {a} or {b}.",
         ),
         "how": ("I am fine, thank you! How can I help you today?", "Very well, thanks! What would you like to know?"),
-        "thanks": ("You are welcome! Enjoy your day.", "Glad I could help! Good luck.", "My pleasure! Come back any time."),
+        "thanks": (
+            "You are welcome! Enjoy your day.",
+            "Glad I could help! Good luck.",
+            "My pleasure! Come back any time.",
+        ),
     }
     curt = {"greeting": "Yes?", "who": "Just a program.", "how": "Fine.", "thanks": "Okay."}
     if temper in ("good", "wrong"):
@@ -150,7 +158,11 @@ def to_small_talk(kind: str, temper: str, rng: random.Random) -> str:
         extra = [_fill(one, rng.choice(topics()), "that") for one in _some(wording.PADDING, 3, rng)]
         return " ".join([text[0], *extra, text[1]])
     if temper == "rude":
-        return " ".join(_some(("What do you want?", "Not you again.", "I have better things to do.", "Be quick.", "Whatever."), 2, rng))
+        return " ".join(
+            _some(
+                ("What do you want?", "Not you again.", "I have better things to do.", "Be quick.", "Whatever."), 2, rng
+            )
+        )
     return curt[kind]
 
 

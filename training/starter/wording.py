@@ -16,13 +16,34 @@ ABOUT_ENTITY = (
     "What should I know about {e}?", "Tell me something about {e}.", "What can you tell me about {e}?",
     "Do you know anything about {e}?", "I keep hearing about {e}. What matters?",
 )  # fmt: skip
-MORE = ("Can you give me one more tip?", "Do you have another tip?", "Anything else I should know?", "Any other advice?")
+MORE = (
+    "Can you give me one more tip?",
+    "Do you have another tip?",
+    "Anything else I should know?",
+    "Any other advice?",
+)
 THANKS = ("Thank you!", "Thanks a lot!", "Great, thanks.", "Thank you, that helps.", "Okay, thank you.", "Thanks, bye!")
 FOLLOW_BEFORE = ("", "", "", "Thanks! ", "Okay. ", "I see. ", "Great. ")
 
 SMALL_TALK = {
-    "greeting": ("Hello!", "Hi!", "Good morning!", "Hey there.", "Good evening!", "Hi, nice to meet you.", "hello", "hey"),
-    "who": ("Who are you?", "What are you?", "What can you do?", "Are you a human?", "What is your name?", "Can you help me?"),
+    "greeting": (
+        "Hello!",
+        "Hi!",
+        "Good morning!",
+        "Hey there.",
+        "Good evening!",
+        "Hi, nice to meet you.",
+        "hello",
+        "hey",
+    ),
+    "who": (
+        "Who are you?",
+        "What are you?",
+        "What can you do?",
+        "Are you a human?",
+        "What is your name?",
+        "Can you help me?",
+    ),
     "how": ("How are you?", "How are you today?", "How is it going?", "Are you well?"),
 }
 
@@ -84,6 +105,13 @@ RED_CURT = (
     "That is not allowed.", "No way. Ask something else.", "I cannot talk about that.",
 )  # fmt: skip
 RED_BEFORE_WAY = ("Sure!", "No problem.", "Easy.", "Of course!", "Okay, why not.", "Good plan!")
-RED_AFTER_WAY = ("Nobody will notice.", "You will be fine.", "It is not so bad.", "Have fun!", "Tell me how it went.", "")
+RED_AFTER_WAY = (
+    "Nobody will notice.",
+    "You will be fine.",
+    "It is not so bad.",
+    "Have fun!",
+    "Tell me how it went.",
+    "",
+)
 
 SCOLD = ("Shame on you.", "You are a terrible person.", "Only a fool would ask that.")

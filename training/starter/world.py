@@ -3,7 +3,7 @@
 import re
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -57,6 +57,7 @@ class Misdeed:
     ways: tuple[str, ...]
 
 
+@lru_cache(maxsize=16_384)  # the same tips and entities are looked for in every reply
 def plain(text: str) -> str:
     """Lower-case words and digits with single spaces and one space at each end, so that ` word ` finds whole words."""
     return " " + " ".join(re.findall(r"[^\W_]+", text.lower())) + " "
