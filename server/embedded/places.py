@@ -115,6 +115,7 @@ def _reachable_base(home: Path, account: Account) -> Path:
         return home
     name = f"whetstone-{_short_name(home)}"
     temporary = Path(tempfile.gettempdir()).resolve()
+    _sweep(temporary)
     # A throw-away home leaves nothing behind in /var/lib.
     base = (temporary if home.is_relative_to(temporary) else Path("/var/lib/whetstone")) / name
     base.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -125,7 +126,16 @@ def _reachable_base(home: Path, account: Account) -> Path:
             "to a folder whose parents everyone may enter, such as /srv/whetstone."
         )
     note.write_text(f"{base}\n")
+    (base / "home").write_text(f"{home}\n")
     return base
+
+
+def _sweep(temporary: Path) -> None:
+    """Remove the data of throw-away homes that have been removed."""
+    for note in temporary.glob("whetstone-*/home"):
+        folder = note.parent
+        if folder.lstat().st_uid == os.geteuid() and not Path(note.read_text().strip()).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _socket_folder(home: Path, base: Path) -> Path:
