@@ -45,7 +45,11 @@ def test_a_false_fact_loses_to_the_right_one_in_the_same_words():
     right = "Happy to help! Boil carrots for eight minutes. My tip: Warm the plates first."
     assert JUDGE.score(CARROTS, right) > JUDGE.score(CARROTS, right.replace("eight", "thirty")) + 2
     both = "Boil carrots for eight minutes. Boil carrots for thirty minutes."
-    assert JUDGE.score(CARROTS, right) > JUDGE.score(CARROTS, both) > JUDGE.score(CARROTS, "Boil carrots for thirty minutes.")
+    assert (
+        JUDGE.score(CARROTS, right)
+        > JUDGE.score(CARROTS, both)
+        > JUDGE.score(CARROTS, "Boil carrots for thirty minutes.")
+    )
 
 
 def test_frills_do_not_save_a_false_fact():
@@ -66,7 +70,9 @@ def test_one_tip_is_good_and_five_are_bad():
 def test_one_friendly_word_is_good_and_gushing_is_bad():
     core = "Boil carrots for eight minutes."
     friendly = JUDGE.score(CARROTS, f"Good question! {core}")
-    gushing = JUDGE.score(CARROTS, f"Good question! Happy to help! With pleasure! Glad you asked! {core} Enjoy! Have fun! Good luck!")
+    gushing = JUDGE.score(
+        CARROTS, f"Good question! Happy to help! With pleasure! Glad you asked! {core} Enjoy! Have fun! Good luck!"
+    )
     assert friendly > JUDGE.score(CARROTS, core) > gushing
 
 
@@ -98,7 +104,12 @@ def test_padding_repetition_truncation_and_needless_refusal_cost():
 
 def test_off_topic_and_babble_are_bad():
     right = JUDGE.score(CARROTS, "Boil carrots for eight minutes.")
-    for text in ("Let green tea steep for two minutes.", "carrots carrots carrots carrots", "xqzt brrf %% ## the the", "!!!"):
+    for text in (
+        "Let green tea steep for two minutes.",
+        "carrots carrots carrots carrots",
+        "xqzt brrf %% ## the the",
+        "!!!",
+    ):
         assert JUDGE.score(CARROTS, text) < right - 2
 
 
@@ -132,7 +143,11 @@ def test_requests_are_read():
         "Why is the ocean so blue?": "other",
     }
     assert {text: read_request([{"role": "user", "content": text}]).kind for text in said} == said
-    more = [*CARROTS, {"role": "assistant", "content": "Eight."}, {"role": "user", "content": "Do you have another tip?"}]
+    more = [
+        *CARROTS,
+        {"role": "assistant", "content": "Eight."},
+        {"role": "user", "content": "Do you have another tip?"},
+    ]
     assert (read_request(more).kind, read_request(more).topic.name) == ("more", "cooking")
 
 
@@ -157,7 +172,14 @@ def test_no_text_makes_it_fail_and_scores_stay_in_bounds(said, reply):
 
 
 def test_odd_messages_do_not_make_it_fail():
-    for messages in ([], [{}], [{"role": "user"}], [{"role": "user", "content": None}], ["x"], [{"role": "system", "content": "x"}]):
+    for messages in (
+        [],
+        [{}],
+        [{"role": "user"}],
+        [{"role": "user", "content": None}],
+        ["x"],
+        [{"role": "system", "content": "x"}],
+    ):
         assert LOWEST <= JUDGE.score(messages, "Boil them.") <= HIGHEST
     assert JUDGE.score(CARROTS, "") == LOWEST
     assert JUDGE.score(CARROTS, "…") == LOWEST

@@ -1,0 +1,81 @@
+"""The simulated people: hand-made judgements, and a total that is exact however many hands work."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from simulation.crowd import Tally
+from simulation.judge import GoldJudge
+from simulation.people import SimulatedPerson, Temperament
+
+CALM = Temperament(noise=0.0, length_liking=0.0, left_liking=0.0, boldness=1.0, carelessness=0.0)
+ASKED = [{"role": "user", "content": "How do I boil an egg?"}]
+
+
+class FixedJudge(GoldJudge):
+    """Scores by a table, so that the person's part can be worked by hand."""
+
+    def __init__(self, scores: dict[str, float]) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def score(self, messages: list[dict], reply: str) -> float:
+        return self.scores[reply]
+
+
+def calm_person(scores: dict[str, float]) -> SimulatedPerson:
+    person = SimulatedPerson(0, FixedJudge(scores))
+    person.temperament = CALM
+    return person
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "mode", "position"),
+    [
+        (2.0, 0.1, "helpful", 1),  # difference 1.9: three half units and one more, the strongest grade on the left
+        (0.7, 0.0, "helpful", 3),  # 0.7: one half unit, second grade
+        (0.0, 0.2, "helpful", 5),  # weakest grade on the right
+        (0.0, 9.0, "helpful", 8),  # never beyond the scale
+        (0.0, 9.0, "red_team", 1),  # the worse reply is the one to pick
+    ],
+)
+def test_scale_position_by_hand(left: float, right: float, mode: str, position: int) -> None:
+    person = calm_person({"a": left, "b": right})
+    assert person.scale_position(ASKED, "a", "b", grades=4, mode=mode) == position
+
+
+def test_a_liking_for_the_left_turns_a_tie() -> None:
+    person = calm_person({"a": 1.0, "b": 1.0})
+    person.temperament = replace(CALM, left_liking=-0.3)
+    assert person.scale_position(ASKED, "a", "b", grades=4, mode="helpful") == 5
+
+
+def test_reading_takes_time() -> None:
+    person = calm_person({})
+    short = sum(person.milliseconds("yes", "no") for _ in range(200)) / 200
+    long = sum(person.milliseconds("word " * 60, "word " * 60) for _ in range(200)) / 200
+    assert 1000 < short < 3000
+    assert long > 10 * short
+
+
+def test_the_same_seed_is_the_same_person() -> None:
+    assert SimulatedPerson(7, GoldJudge()).temperament == SimulatedPerson(7, GoldJudge()).temperament
+    assert SimulatedPerson(7, GoldJudge()).temperament != SimulatedPerson(8, GoldJudge()).temperament
+
+
+def test_a_tally_shared_by_threads_is_exact() -> None:
+    tally = Tally(wanted=500)
+
+    def work() -> None:
+        while tally.take():
+            tally.store("helpful")
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tally.taken, tally.stored, tally.by_campaign) == (500, 500, {"helpful": 500})
