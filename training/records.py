@@ -168,8 +168,9 @@ def _turns(transcript: str) -> list[Message]:
             messages[-1]["content"] = text[start : marker.start()]
         messages.append({"role": role, "content": ""})
         start = marker.end()
-    messages[-1]["content"] = text[start:]
-    return messages
+    if messages:
+        messages[-1]["content"] = text[start:]
+    return messages  # none when the text has no marker at its beginning
 
 
 def _transcript(messages: list[Message]) -> str:
@@ -184,7 +185,7 @@ def _from_transcripts(chosen: str, rejected: str) -> tuple[list[Message], str, s
     """
     sides = [_turns(chosen), _turns(rejected)]
     for name, side in zip(("chosen", "rejected"), sides, strict=True):
-        if side[0]["role"] != "user":
+        if not side or side[0]["role"] != "user":
             raise _Reason(f"{name!r} does not begin with a Human turn")
         if side[-1]["role"] != "assistant":
             raise _Reason(f"{name!r} does not end with an Assistant turn")

@@ -1,0 +1,60 @@
+"""Comparisons become pairs of tokens without silent loss, and pairs become batches without waste."""
+
+from transformers import PreTrainedTokenizerFast
+
+from training.batches import Pair, by_length, order, plain_rows, shared_rows, tokenised
+from training.records import Comparison
+
+
+def comparison(chosen: str, rejected: str, strength: int | None = None) -> Comparison:
+    return Comparison(({"role": "user", "content": "hi"},), chosen, rejected, strength=strength)
+
+
+def test_what_is_left_out_is_counted_by_reason(tokenizer: PreTrainedTokenizerFast):
+    # the prompt is <bos><user>hi<end><assistant>: 6 tokens, so a reply of n letters makes a row of 7 + n
+    given = [comparison("yes", "no"), comparison("yes", "no", 1), comparison("yes", "no", 2), comparison("a" * 13, "b"),
+             comparison("a" * 14, "b"), comparison("b", "a" * 14), comparison("<|end|>", "< |end|>")]  # fmt: skip
+    pairs, dropped = tokenised(given, tokenizer, max_tokens=20, weakest_strength=1)
+    assert [len(pair.prompt) + len(pair.chosen) for pair in pairs] == [10, 10, 20]
+    assert dropped == {"weakest": 1, "over_long": 2, "same_tokens": 1}
+    assert dropped.total() + len(pairs) == len(given)
+    assert [pair.strength for pair in pairs] == [None, 2, None]
+
+
+def test_every_pair_is_in_one_batch_of_an_epoch():
+    for count, batch, sizes in ((32, 16, {16}), (35, 16, {16, 19}), (40, 16, {16, 8}), (3, 16, {3})):
+        batches = order(count, batch, seed=0, epoch=0)
+        assert sorted(n for b in batches for n in b) == list(range(count))
+        assert {len(b) for b in batches} == sizes
+    assert order(40, 8, 0, 0) == order(40, 8, 0, 0)
+    assert order(40, 8, 0, 0) != order(40, 8, 1, 0)
+    assert order(40, 8, 0, 0) != order(40, 8, 0, 1)
+
+
+def sized(tokens: int) -> Pair:
+    return Pair([1] * (tokens - 2), [2], [3], None, None)
+
+
+def test_parts_keep_to_the_budget_and_pad_little():
+    pairs = [sized(n) for n in (90, 10, 50, 12, 11, 49, 300)]
+    parts = by_length(pairs, 100)
+    assert [[pair.tokens for pair in part] for part in parts] == [[10, 11, 12], [49, 50], [90], [300]]
+
+
+def test_rows_are_laid_out_as_described():
+    pairs = [Pair([1, 2], [3, 4], [5], None, None), Pair([6], [7], [8, 9], None, None)]
+    plain = plain_rows(pairs, 0)
+    assert plain.input_ids.tolist() == [[1, 2, 3, 4], [6, 7, 0, 0], [1, 2, 5, 0], [6, 8, 9, 0]]
+    assert (plain.chosen_row.tolist(), plain.rejected_row.tolist()) == ([0, 1], [2, 3])
+    assert (plain.chosen_end.tolist(), plain.rejected_end.tolist()) == ([3, 1], [2, 2])
+    shared = shared_rows(pairs, 0)
+    assert shared.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]]
+    assert shared.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 2, 0]]
+    assert (shared.chosen_end.tolist(), shared.rejected_end.tolist()) == ([3, 1], [4, 3])
+    assert shared.mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],  # the rejected reply sees the prompt and itself
+    ]

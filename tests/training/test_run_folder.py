@@ -1,0 +1,149 @@
+"""A run folder survives a kill at any moment and is used by one process at a time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import files
+from training.config import BadConfig, PreferenceConfig, load_config
+from training.run_folder import RunFolder, RunFolderError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(RunFolderError, match="nowhere is not a directory"):
+        RunFolder(tmp_path / "nowhere")
+
+
+def test_metrics_after_the_checkpoint_are_cut(folder: RunFolder):
+    for step in range(1, 6):
+        folder.log(step=step, loss=step / 2)
+        if step == 3:
+            folder.save_checkpoint(3, {"w": torch.tensor([1.0, 2.0])}, {"cursor": 7})
+    checkpoint = folder.load_checkpoint()
+    assert checkpoint is not None
+    assert (checkpoint.step, checkpoint.state, checkpoint.tensors["w"].tolist()) == (3, {"cursor": 7}, [1.0, 2.0])
+    assert [line["loss"] for line in folder.metrics()] == [0.5, 1.0, 1.5]
+
+
+def test_without_a_checkpoint_metrics_begin_anew(folder: RunFolder):
+    folder.log(step=1, loss=1.0)
+    assert folder.load_checkpoint() is None
+    assert folder.metrics() == []
+
+
+def test_a_half_written_last_line_is_dropped(folder: RunFolder):
+    folder.log(step=1, loss=1.0)
+    with folder.metrics_file.open("ab") as file:
+        file.write(b'{"step": 2, "lo')
+    assert [line["step"] for line in folder.metrics()] == [1]
+    folder.cut_metrics(9)
+    folder.log(step=2, loss=2.0)
+    assert [line["step"] for line in folder.metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_metric_that_is_no_number_is_named(folder: RunFolder, bad: float):
+    with pytest.raises(ValueError, match="kl is .* at step 4"):
+        folder.log(step=4, kl=bad)
+    assert not folder.metrics_file.exists()
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(folder: RunFolder):
+    folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
+
+    def killed(part: Path) -> None:
+        (part / "tensors.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.replace_directory(folder.checkpoint, killed)
+    with folder.lock():
+        found = folder.load_checkpoint()
+    assert found is not None and found.step == 1
+    assert not list(folder.path.glob(".checkpoint.*"))
+
+
+def test_a_kill_between_the_two_renames_is_undone(folder: RunFolder):
+    folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
+    folder.checkpoint.rename(folder.path / ".checkpoint.old")
+    with folder.lock():
+        found = folder.load_checkpoint()
+    assert found is not None and found.step == 1
+
+
+def test_a_damaged_checkpoint_says_what_to_do(folder: RunFolder):
+    folder.save_checkpoint(1, {"w": torch.zeros(100)}, {})
+    file = folder.checkpoint / "tensors.safetensors"
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(RunFolderError, match="damaged .* delete it to start the run again"):
+        folder.load_checkpoint()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_folder(folder: RunFolder):
+    with folder.lock():
+        code = (
+            "import sys; from training.run_folder import RunFolder, RunFolderError\n"
+            "try:\n  RunFolder(sys.argv[1]).lock().__enter__()\nexcept RunFolderError as e: print(e)"
+        )
+        told = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True)
+    import os
+
+    assert f"is in use by process {os.getpid()}" in told.stdout
+    with folder.lock():  # free again
+        pass
+
+
+def test_launching_imports_no_torch():
+    code = "import sys, training.run_folder, training.records; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_configure_writes_every_setting_with_code_version(folder: RunFolder):
+    files.write_json(folder.config_file, {"model": "m", "epochs": 2})
+    config = folder.configure(PreferenceConfig, "preference", seed=5, model=None)
+    assert (config.model, config.epochs, config.seed) == ("m", 2, 5)
+    written = json.loads(folder.config_file.read_text())
+    assert written["batch_pairs"] == 16 and written["seed"] == 5 and written["job"] == "preference"
+    assert len(written["code_version"]) == 12
+    assert folder.configure(PreferenceConfig, "preference") == config  # reads back what it wrote
+
+
+def test_another_job_or_another_setting_in_mid_run_is_refused(folder: RunFolder):
+    folder.configure(PreferenceConfig, "preference", model="m")
+    with pytest.raises(RunFolderError, match="belongs to the job 'preference'"):
+        folder.configure(PreferenceConfig, "policy")
+    folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
+    with pytest.raises(RunFolderError, match="model was 'm' when this run began"):
+        folder.configure(PreferenceConfig, "preference", model="other")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"learning_rat": 1.0}, "unknown setting 'learning_rat'"),
+        ({"epochs": "1"}, "epochs must be of type int, not '1'"),
+        ({"epochs": True}, "epochs must be of type int, not True"),
+        ({"epochs": 1.5}, "epochs must be of type int"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"model": 3}, "model must be of type str"),
+        ({"schedule": "sine"}, "schedule must be one of 'cosine', 'linear', 'constant', not 'sine'"),
+        ({"held_out": 1.5}, "held_out must lie between 0 and 1"),
+        ({"max_grad_norm": 0}, "max_grad_norm must be above 0"),
+    ],
+)
+def test_a_bad_setting_is_named(settings: dict, complaint: str):
+    with pytest.raises(BadConfig, match=complaint):
+        load_config(PreferenceConfig, settings)
+
+
+def test_a_whole_number_serves_as_a_float():
+    assert load_config(PreferenceConfig, {"lm_weight": 1}).lm_weight == 1.0
