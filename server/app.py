@@ -10,9 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 
 from server import errors
 from server.edge import Visitor
@@ -20,23 +19,9 @@ from server.pages import WEB, render
 from server.routes import ROUTERS
 from server.routes.error import ErrorPage
 from server.settings import Settings, load_settings
+from server.shell import SECURITY_HEADERS, Shell
 
 log = logging.getLogger("whetstone.web")
-
-# No inline script or style, no third-party host: what a reply smuggles in cannot run or call home.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
-)
-SECURITY_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-}
-# The largest body any route takes from a browser; imports are read from disk by a job, never through a request.
-MAX_BODY_BYTES = 1_000_000
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -46,25 +31,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
-    app.middleware("http")(_guard)
+    app.add_middleware(Shell)
     app.add_exception_handler(errors.WhetstoneError, _named_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(RedisError, _redis_away)
     app.add_exception_handler(Exception, _unexpected)
     return app
-
-
-async def _guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    length = request.headers.get("content-length")
-    if length is not None and length.isdigit() and int(length) > MAX_BODY_BYTES:
-        response = _answer(request, errors.TooLarge(f"At most {MAX_BODY_BYTES:,} bytes can be sent at once."))
-    else:
-        response = await call_next(request)
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
 
 
 def _answer(request: Request, error: errors.WhetstoneError) -> Response:
@@ -97,8 +72,9 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == errors.NotFound.status:
         return _answer(request, errors.NotFound("There is no such page."))
-    named = errors.WhetstoneError(str(error.detail))
-    response = _answer(request, named)
+    kinds = (errors.BadInput, errors.NotSignedIn, errors.NotAllowed, errors.TooLarge, errors.TooMany)
+    kind = next((kind for kind in kinds if kind.status == error.status_code), errors.BadInput)
+    response = _answer(request, kind(str(error.detail)))
     response.status_code = error.status_code
     return response
 
@@ -115,8 +91,14 @@ def _redis_away(request: Request, error: Exception) -> Response:
     return _answer(request, errors.Unavailable(message, retry_after=3))
 
 
+def _unstorable(request: Request, error: Exception) -> Response:
+    log.warning("Postgres refused a value at %s: %s", request.url.path, error)
+    return _answer(request, errors.BadInput("Something that was sent cannot be stored: a number too large, or U+0000."))
+
+
 def _unexpected(request: Request, error: Exception) -> Response:
     log.error("Unexpected error at %s", request.url.path, exc_info=error)
-    return _answer(
-        request, errors.WhetstoneError("An unexpected error was logged. Your stored work is safe; try again.")
-    )
+    sentence = "An unexpected error was logged. Your stored work is safe; try again."
+    response = _answer(request, errors.WhetstoneError(sentence))
+    response.headers.update(SECURITY_HEADERS)  # this answer is made outside of the shell
+    return response

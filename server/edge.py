@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -28,13 +30,21 @@ def current_settings(request: Request) -> Settings:
     return settings
 
 
+def short_transactions(request: Request) -> Callable[[], AbstractContextManager[Session]]:
+    """What opens a transaction when called, for answers that outlive their request's own one."""
+    settings = current_settings(request)
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    return partial(transaction, settings.database_url, settings.redis_url)
+
+
 def request_transaction(request: Request) -> Iterator[Session]:
     """Commit when the route returns, then send its tasks; roll back when it raises."""
-    settings = current_settings(request)
-    with transaction(settings.database_url, settings.redis_url) as db:
+    with short_transactions(request)() as db:
         yield db
 
 
+OpenTransaction = Annotated[Callable[[], AbstractContextManager[Session]], Depends(short_transactions)]
 AppSettings = Annotated[Settings, Depends(current_settings)]
 Db = Annotated[Session, Depends(request_transaction, scope="function")]
 

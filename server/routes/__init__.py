@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from server.routes import session
+from server.routes import api_chat, session
 
 ROUTERS: list[APIRouter] = [
     session.router,
+    api_chat.router,
 ]

@@ -1,0 +1,206 @@
+"""The chat as JSON, and its stream: what the page's own script, the simulated crowd and the tests use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field
+
+from server.edge import AppSettings, Crowdworker, Db, OpenTransaction
+from server.models import Campaign, Comparison, Person, Turn
+from server.routes.turn_json import describe_conversation, describe_turn
+from server.services import campaigns, dialogue, drafts, feedback, leases, reply_stream
+
+router = APIRouter(prefix="/api")
+
+# Above any campaign's limit, so that the campaign's own, which is named in the error, is the one people meet.
+_LONGEST_TEXT = 500_000
+_LONGEST_ID = 2**63 - 1
+
+
+class MessageBody(BaseModel):
+    """A message; `conversation_id` makes sure that it continues the conversation the page shows."""
+
+    text: str = Field(max_length=_LONGEST_TEXT)
+    idempotency_key: str
+    prompt_id: int | None = Field(None, le=_LONGEST_ID)
+    conversation_id: int | None = Field(None, le=_LONGEST_ID)
+
+
+class ComparisonBody(BaseModel):
+    """A choice on the scale, 1 .. 2 x grades from left to right."""
+
+    scale_position: int = Field(ge=-1000, le=1000)
+    milliseconds: int = Field(le=_LONGEST_ID)
+    idempotency_key: str
+    justification: str | None = Field(None, max_length=_LONGEST_TEXT)
+
+
+class DraftBody(BaseModel):
+    """What stands in a box."""
+
+    text: str = Field(max_length=_LONGEST_TEXT)
+
+
+@router.get("/campaigns")
+def list_campaigns(db: Db, _person: Crowdworker) -> dict[str, Any]:
+    return {
+        "campaigns": [
+            {"slug": each.slug, "name": each.name, "mode": each.mode, "grades": each.grades, "status": each.status}
+            for each in campaigns.open_campaigns(db)
+        ]
+    }
+
+
+@router.get("/campaigns/{slug}/prompts")
+def list_prompts(
+    db: Db, _person: Crowdworker, slug: str, count: Annotated[int, Query(ge=1, le=50)] = 5
+) -> dict[str, Any]:
+    drawn = dialogue.draw_prompts(db, dialogue.find_campaign(db, slug), count)
+    return {"prompts": [{"id": prompt.id, "text": prompt.text} for prompt in drawn]}
+
+
+@router.get("/campaigns/{slug}/conversation")
+def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
+    campaign = dialogue.find_campaign(db, slug)
+    conversation, expired = dialogue.visit(db, person, campaign)
+    lease = leases.find(db, person, conversation) if conversation is not None else None
+    second = feedback.offer_second_opinion(db, person, campaign) if conversation is None else None
+    return {
+        "conversation": describe_conversation(conversation),
+        "expired": expired,
+        "draft": drafts.load(db, person, drafts.message_place(campaign)),
+        "lease_expires_at": lease.expires_at.isoformat() if lease is not None else None,
+        "second_opinion": None
+        if second is None
+        else {"turn": describe_open_turn(second), "transcript": dialogue.transcript(db, second)},
+    }
+
+
+def describe_open_turn(turn: Turn) -> dict[str, Any]:
+    """Somebody else's turn for a second opinion: how the first person chose must not be seen."""
+    return describe_turn(turn) | {"continued_by": None, "compared": False, "status": "ready"}
+
+
+def describe_for(db: Db, person: Person, turn: Turn) -> dict[str, Any]:
+    """The turn as its own person, or as one who gives a second opinion, may see it."""
+    return describe_turn(turn) if turn.conversation.person_id == person.id else describe_open_turn(turn)
+
+
+@router.post("/campaigns/{slug}/messages", status_code=201)
+def send_message(db: Db, person: Crowdworker, slug: str, body: MessageBody) -> dict[str, Any]:
+    turn = dialogue.send_message(
+        db,
+        person,
+        dialogue.find_campaign(db, slug),
+        body.text,
+        body.idempotency_key,
+        body.prompt_id,
+        body.conversation_id,
+    )
+    return {"turn": describe_turn(turn)}
+
+
+@router.post("/campaigns/{slug}/finish")
+def finish_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
+    conversation = dialogue.finish(db, person, dialogue.find_campaign(db, slug))
+    return {"conversation": describe_conversation(conversation)}
+
+
+@router.get("/turns/{turn_id}")
+def show_turn(db: Db, person: Crowdworker, turn_id: int) -> dict[str, Any]:
+    return {"turn": describe_for(db, person, feedback.judging(db, person, turn_id))}
+
+
+@router.post("/turns/{turn_id}/retry")
+def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, turn_id: int) -> dict[str, Any]:
+    turn = dialogue.retry_turn(db, person, turn_id)
+    assert settings.redis_url is not None
+    reply_stream.forget(settings.redis_url, turn_id)
+    return {"turn": describe_turn(turn)}
+
+
+@router.post("/turns/{turn_id}/comparison")
+def store_comparison(db: Db, person: Crowdworker, turn_id: int, body: ComparisonBody) -> Response:
+    comparison, new = feedback.store_comparison(
+        db,
+        person,
+        turn_id,
+        body.scale_position,
+        body.milliseconds,
+        body.idempotency_key,
+        body.justification,
+    )
+    turn = db.get_one(Turn, turn_id)
+    told = {
+        "comparison": describe_comparison(comparison, turn),
+        "turn": describe_for(db, person, turn),
+        "conversation": {"id": turn.conversation_id, "status": turn.conversation.status},
+    }
+    return JSONResponse(told, status_code=201 if new else 200)
+
+
+def describe_comparison(comparison: Comparison, turn: Turn) -> dict[str, Any]:
+    """A choice as the person made it."""
+    picked = next(each.position for each in turn.candidates if each.id == comparison.picked_id)
+    return {"id": comparison.id, "strength": comparison.strength, "picked_position": picked}
+
+
+@router.put("/drafts/{place}", status_code=204)
+def save_draft(db: Db, person: Crowdworker, place: str, body: DraftBody) -> Response:
+    campaign: Campaign | None = drafts.save(db, person, place, body.text)
+    if campaign is not None:
+        # Typing is activity: whoever writes a long message does not lose the conversation meanwhile.
+        dialogue.visit(db, person, campaign)
+    return Response(status_code=204)
+
+
+@router.get("/turns/{turn_id}/events")
+def follow_turn(
+    db: Db,
+    open_transaction: OpenTransaction,
+    settings: AppSettings,
+    person: Crowdworker,
+    turn_id: int,
+    last_event_id: Annotated[str, Header()] = "",
+) -> Response:
+    """Server-sent events until the turn is ready or failed; open streams hold no database connection."""
+    dialogue.own_turn(db, person, turn_id)
+    assert settings.redis_url is not None
+    redis_url = settings.redis_url
+
+    def read_turn() -> dict[str, Any]:
+        with open_transaction() as fresh:
+            turn = fresh.get_one(Turn, turn_id)
+            return describe_turn(turn)
+
+    async def read_status() -> str:
+        turn = await run_in_threadpool(read_turn)
+        return str(turn["status"])
+
+    async def write() -> AsyncIterator[str]:
+        yield "retry: 1000\n\n"
+        async for event in reply_stream.follow(redis_url, turn_id, last_event_id, read_status):
+            told = event.fields
+            if event.name == "ready":
+                told = {"turn": await run_in_threadpool(read_turn)}
+            elif event.name == "failed":
+                failed = await run_in_threadpool(read_turn)
+                told = {"reason": failed["failure"] or "The model gave no reply."}
+            yield as_text(event, told)
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(write(), media_type="text/event-stream", headers=headers)
+
+
+def as_text(event: reply_stream.Event, fields: dict[str, Any]) -> str:
+    """The wire form of one event."""
+    if event.name is None:
+        return ": still writing\n\n"
+    number = f"id: {event.entry_id}\n" if event.entry_id else ""
+    return f"{number}event: {event.name}\ndata: {json.dumps(fields, ensure_ascii=False)}\n\n"

@@ -1,0 +1,267 @@
+"""The chat: a person's conversation in a campaign, its turns and the candidates that answer them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from random import Random
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from server.errors import BadInput, Conflict, NotFound, TooLarge
+from server.models import Campaign, Candidate, Comparison, Conversation, Person, Prompt, Turn
+from server.services import deployments, drafts, leases
+from server.transaction import ask_for
+
+CANDIDATES = 2
+# Below 2^53, so that a seed survives every JSON reader.
+SEED_LIMIT = 2**53
+EXPIRED = (
+    "Your conversation expired because nothing happened in it for a while. What you typed is kept; start a new one."
+)
+_KEY = re.compile(r"[\x21-\x7e]{8,100}")
+
+
+def checked_key(key: str) -> str:
+    """An idempotency key: made by the page once per intent, so that sending twice stores once."""
+    if not _KEY.fullmatch(key):
+        raise BadInput("idempotency_key has 8 to 100 visible ASCII characters.", field="idempotency_key")
+    return key
+
+
+def find_campaign(db: Session, slug: str) -> Campaign:
+    """The campaign for a crowdworker, whatever its status; closed ones are as if they were not there."""
+    campaign = db.scalar(select(Campaign).where(Campaign.slug == slug, Campaign.status != "closed"))
+    if campaign is None:
+        raise NotFound("There is no such campaign, or it has been closed. The start page lists those that are open.")
+    return campaign
+
+
+def why_not(db: Session, campaign: Campaign) -> str | None:
+    """Why no new message is taken now, as a sentence; None when all is well."""
+    if campaign.status == "paused":
+        return "This campaign is paused. Nothing you did is lost; please come back later."
+    if campaign.status == "closed":
+        return "This campaign is closed. Thank you for your work on it."
+    if campaign.quota is not None and comparison_count(db, campaign) >= campaign.quota:
+        return "This campaign has all the comparisons it asked for. Thank you for your work on it."
+    return None
+
+
+def comparison_count(db: Session, campaign: Campaign) -> int:
+    """Comparisons made here; imports do not use up a quota."""
+    made = select(func.count()).where(Comparison.campaign_id == campaign.id, Comparison.import_id.is_(None))
+    return db.scalar(made) or 0
+
+
+def open_conversation(db: Session, person: Person, campaign: Campaign) -> Conversation | None:
+    """The one chat in progress, expired or not."""
+    return db.scalar(
+        select(Conversation).where(
+            Conversation.person_id == person.id,
+            Conversation.campaign_id == campaign.id,
+            Conversation.status == "open",
+            Conversation.source == "chat",
+        )
+    )
+
+
+def visit(db: Session, person: Person, campaign: Campaign) -> tuple[Conversation | None, bool]:
+    """The chat in progress with its lease renewed, and whether an expired one was closed just now."""
+    leases.lock(db, f"chat:{person.id}:{campaign.id}")
+    conversation = open_conversation(db, person, campaign)
+    if conversation is None:
+        return None, False
+    if _is_stale(db, person, conversation):
+        _close(db, conversation, "abandoned")
+        return None, True
+    leases.hold(db, person, campaign, conversation)
+    return conversation, False
+
+
+def _is_stale(db: Session, person: Person, conversation: Conversation) -> bool:
+    lease = leases.find(db, person, conversation)
+    return lease is not None and not leases.is_live(lease)
+
+
+def check_lease(db: Session, person: Person, conversation: Conversation) -> None:
+    """Conflict unless the person's own conversation is open and its lease live."""
+    if conversation.status == "abandoned" or (conversation.status == "open" and _is_stale(db, person, conversation)):
+        raise Conflict(EXPIRED)
+
+
+def send_message(
+    db: Session,
+    person: Person,
+    campaign: Campaign,
+    text: str,
+    idempotency_key: str,
+    prompt_id: int | None = None,
+    conversation_id: int | None = None,
+) -> Turn:
+    """Store a message with its two queued candidates and ask for the replies; the same key gives the same turn.
+
+    With `conversation_id` the message is for that conversation and no other: Conflict when it is over.
+    """
+    key = checked_key(idempotency_key)
+    # One message at a time of a person in a campaign: a second tab or a double click waits here, then finds the first.
+    leases.lock(db, f"chat:{person.id}:{campaign.id}")
+    earlier = db.scalar(
+        select(Turn)
+        .join(Conversation)
+        .where(
+            Turn.idempotency_key == key,
+            Conversation.person_id == person.id,
+            Conversation.campaign_id == campaign.id,
+            Conversation.source == "chat",
+        )
+    )
+    if earlier is not None:
+        return earlier
+    text = _checked_message(campaign, text)
+    refusal = why_not(db, campaign)
+    if refusal is not None:
+        raise Conflict(refusal)
+    conversation = open_conversation(db, person, campaign)
+    if conversation_id is not None and (conversation is None or conversation.id != conversation_id):
+        raise Conflict(EXPIRED)
+    if conversation is None:
+        conversation = _start(db, person, campaign, text, prompt_id)
+    check_lease(db, person, conversation)
+    turn = _add_turn(db, campaign, conversation, text, key)
+    leases.hold(db, person, campaign, conversation)
+    drafts.clear(db, person, drafts.message_place(campaign))
+    ask_for(db, "reply", turn_id=turn.id)
+    return turn
+
+
+def _checked_message(campaign: Campaign, text: str) -> str:
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise BadInput("The message is empty. Type something first.", field="text")
+    if len(text) > campaign.max_message_chars:
+        most = f"{campaign.max_message_chars:,}"
+        raise TooLarge(f"The message has {len(text):,} characters; at most {most} can be sent here.", field="text")
+    if "\0" in text:
+        raise BadInput("The message holds a character (U+0000) that cannot be stored. Please remove it.", field="text")
+    return text
+
+
+def _start(db: Session, person: Person, campaign: Campaign, text: str, prompt_id: int | None) -> Conversation:
+    # A prompt counts as used only when it was sent as it stands.
+    prompt = db.get(Prompt, prompt_id) if prompt_id is not None else None
+    used = prompt is not None and prompt.campaign_id == campaign.id and prompt.text.strip() == text
+    conversation = Conversation(
+        campaign_id=campaign.id, person_id=person.id, prompt_id=prompt.id if prompt is not None and used else None
+    )
+    db.add(conversation)
+    db.flush()
+    return conversation
+
+
+def _add_turn(db: Session, campaign: Campaign, conversation: Conversation, text: str, key: str) -> Turn:
+    last = last_turn(db, conversation)
+    if last is not None and last.status == "failed":
+        raise Conflict("The last message got no reply. Try it again, or start a new conversation.")
+    if last is not None and last.status != "compared":
+        raise Conflict("First choose between the two replies to your last message.")
+    position = last.position + 1 if last is not None else 1
+    if position > campaign.max_turns:
+        raise Conflict(f"This conversation has reached its {campaign.max_turns} turns. Start a new one.")
+    random = Random(secrets.randbits(128))
+    snapshots = deployments.draw_snapshots(db, campaign, CANDIDATES, random)
+    random.shuffle(snapshots)  # where a reply stands must not tell which snapshot wrote it
+    turn = Turn(conversation_id=conversation.id, position=position, message=text, idempotency_key=key)
+    db.add(turn)
+    db.flush()
+    for place, snapshot in enumerate(snapshots):
+        db.add(
+            Candidate(
+                turn_id=turn.id,
+                position=place,
+                snapshot_id=snapshot.id,
+                seed=random.randrange(SEED_LIMIT),
+                sampling={
+                    "temperature": campaign.temperature,
+                    "top_p": campaign.top_p,
+                    "max_new_tokens": campaign.max_new_tokens,
+                },
+            )
+        )
+    db.flush()
+    return turn
+
+
+def last_turn(db: Session, conversation: Conversation) -> Turn | None:
+    """The newest turn of a conversation."""
+    return db.scalar(
+        select(Turn).where(Turn.conversation_id == conversation.id).order_by(Turn.position.desc()).limit(1)
+    )
+
+
+def transcript(db: Session, turn: Turn) -> list[dict[str, str]]:
+    """What a model is given: the earlier turns with the replies that carried them on, then this turn's message."""
+    earlier = db.execute(
+        select(Turn.message, Candidate.text)
+        .join(Candidate, Candidate.id == Turn.continued_by_id)
+        .where(Turn.conversation_id == turn.conversation_id, Turn.position < turn.position)
+        .order_by(Turn.position)
+    ).all()
+    messages: list[dict[str, str]] = []
+    for message, reply in earlier:
+        messages += [{"role": "user", "content": message}, {"role": "assistant", "content": reply or ""}]
+    return [*messages, {"role": "user", "content": turn.message}]
+
+
+def own_turn(db: Session, person: Person, turn_id: int) -> Turn:
+    """A turn of one of this person's chats; NotFound for anybody else's, as if it did not exist."""
+    turn = db.scalar(
+        select(Turn)
+        .join(Conversation)
+        .where(Turn.id == turn_id, Conversation.person_id == person.id, Conversation.source == "chat")
+    )
+    if turn is None:
+        raise NotFound("There is no such turn among your conversations.")
+    return turn
+
+
+def retry_turn(db: Session, person: Person, turn_id: int) -> Turn:
+    """Ask again for the replies of a failed turn; a turn that did not fail stays as it is."""
+    turn = own_turn(db, person, turn_id)
+    db.refresh(turn, with_for_update=True)
+    if turn.status != "failed":
+        return turn
+    check_lease(db, person, turn.conversation)
+    if turn.conversation.status != "open":
+        raise Conflict("This conversation is over. Start a new one.")
+    turn.status, turn.failure = "sampling", None
+    for candidate in turn.candidates:
+        if candidate.status != "done":
+            candidate.status, candidate.failure, candidate.attempts = "queued", None, 0
+            candidate.claimed_by = candidate.heartbeat_at = None
+    db.flush()
+    ask_for(db, "reply", turn_id=turn.id)
+    return turn
+
+
+def finish(db: Session, person: Person, campaign: Campaign) -> Conversation | None:
+    """End the chat in progress, so that the next message starts another; None when there is none."""
+    leases.lock(db, f"chat:{person.id}:{campaign.id}")
+    conversation = open_conversation(db, person, campaign)
+    if conversation is not None:
+        _close(db, conversation, "finished")
+        leases.release(db, person, conversation)
+    return conversation
+
+
+def _close(db: Session, conversation: Conversation, status: str) -> None:
+    conversation.status, conversation.finished_at = status, datetime.now(UTC)
+    db.flush()
+
+
+def draw_prompts(db: Session, campaign: Campaign, count: int) -> list[Prompt]:
+    """Openings from the pool at random; never held-out ones, which only measure."""
+    pool = select(Prompt).where(Prompt.campaign_id == campaign.id, Prompt.split == "train")
+    return list(db.scalars(pool.order_by(func.random()).limit(count)))

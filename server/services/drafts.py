@@ -1,0 +1,60 @@
+"""What a person has typed and not yet sent, so that a reload, a crash or a deploy loses none of it."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import delete, func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from server.errors import BadInput, NotFound, TooLarge
+from server.models import Campaign, Draft, Person, Turn
+
+MAX_CHARS = 100_000
+_PLACE = re.compile(r"(message|justification):([1-9][0-9]{0,17})")
+
+
+def message_place(campaign: Campaign) -> str:
+    """The message box of a campaign."""
+    return f"message:{campaign.id}"
+
+
+def justification_place(turn: Turn) -> str:
+    """The box for why one reply is better."""
+    return f"justification:{turn.id}"
+
+
+def save(db: Session, person: Person, place: str, text: str) -> Campaign | None:
+    """Keep `text` for `place`; an empty text clears it. Returns the campaign when the place is its message box."""
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        raise BadInput("A draft's place is message:<campaign id> or justification:<turn id>.", field="place")
+    if len(text) > MAX_CHARS:
+        raise TooLarge(f"The draft has {len(text):,} characters; at most {MAX_CHARS:,} are kept.", field="text")
+    kind, number = match.group(1), int(match.group(2))
+    of = db.get(Campaign, number) if kind == "message" else db.get(Turn, number)
+    if of is None:
+        raise NotFound("There is no such box to type into.")
+    text = text.replace("\0", "")
+    if not text:
+        clear(db, person, place)
+    else:
+        statement = insert(Draft).values(person_id=person.id, place=place, text=text)
+        db.execute(
+            statement.on_conflict_do_update(
+                index_elements=["person_id", "place"], set_={"text": text, "updated_at": func.now()}
+            )
+        )
+    return of if isinstance(of, Campaign) else None
+
+
+def load(db: Session, person: Person, place: str) -> str:
+    """What was kept for `place`, or nothing."""
+    found = db.get(Draft, (person.id, place), populate_existing=True)
+    return found.text if found is not None else ""
+
+
+def clear(db: Session, person: Person, place: str) -> None:
+    """Forget a draft once it has been sent."""
+    db.execute(delete(Draft).where(Draft.person_id == person.id, Draft.place == place))

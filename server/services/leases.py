@@ -1,0 +1,73 @@
+"""Who works on what, until when. Time on the server decides; nobody who left can block anybody else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from server.models import Campaign, Conversation, Lease, Person
+
+
+def lock(db: Session, what: str) -> None:
+    """Wait until nobody else's transaction holds the lock `what`; it is let go at the end of this one."""
+    db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(what, 0))))
+
+
+def hold(
+    db: Session, person: Person, campaign: Campaign, conversation: Conversation, turn_id: int | None = None
+) -> Lease:
+    """Take or renew a person's lease for the campaign's `lease_minutes` from now."""
+    expires_at = datetime.now(UTC) + timedelta(minutes=campaign.lease_minutes)
+    statement = (
+        insert(Lease)
+        .values(person_id=person.id, conversation_id=conversation.id, turn_id=turn_id, expires_at=expires_at)
+        .on_conflict_do_update(
+            index_elements=["person_id", "conversation_id", "turn_id"],
+            set_={"expires_at": expires_at, "released_at": None},
+        )
+        .returning(Lease)
+    )
+    return db.scalars(statement, execution_options={"populate_existing": True}).one()
+
+
+def find(db: Session, person: Person, conversation: Conversation, turn_id: int | None = None) -> Lease | None:
+    """The lease, live or not."""
+    return db.scalar(
+        select(Lease).where(
+            Lease.person_id == person.id,
+            Lease.conversation_id == conversation.id,
+            Lease.turn_id == turn_id if turn_id is not None else Lease.turn_id.is_(None),
+        )
+    )
+
+
+def is_live(lease: Lease) -> bool:
+    """Neither released nor expired."""
+    return lease.released_at is None and lease.expires_at > datetime.now(UTC)
+
+
+def release(db: Session, person: Person, conversation: Conversation, turn_id: int | None = None) -> None:
+    """Let go of a lease, if there is one."""
+    lease = find(db, person, conversation, turn_id)
+    if lease is not None and lease.released_at is None:
+        lease.released_at = datetime.now(UTC)
+
+
+def abandon_expired(db: Session) -> int:
+    """Close open chats whose lease has run out (the sweep calls this); returns how many."""
+    closed = db.scalars(
+        update(Conversation)
+        .where(
+            Conversation.status == "open",
+            Conversation.source == "chat",
+            Conversation.id.in_(
+                select(Lease.conversation_id).where(Lease.turn_id.is_(None), Lease.expires_at < text("now()"))
+            ),
+        )
+        .values(status="abandoned", finished_at=func.now())
+        .returning(Conversation.id)
+    ).all()
+    return len(closed)
