@@ -1,0 +1,48 @@
+"""The alarm for a policy that has learnt to please the preference model and nobody else.
+
+Scores and losses do not show it (Zheng et al. 2023 §5.2): replies grow, their perplexity falls and the KL climbs, all at once.
+"""
+
+from dataclasses import dataclass, field
+from statistics import fmean
+
+
+@dataclass
+class CollapseAlarm:
+    """Compares the last `window` iterations with the first; `state` is what a checkpoint keeps."""
+
+    window: int
+    length_factor: float  # of the first window's mean length
+    perplexity_factor: float  # of the first window's perplexity less one, which is 0 where the policy is certain
+    kl_bound: float  # nats per token
+    first: list[tuple[float, float]] = field(default_factory=list)  # (length, perplexity)
+    last: list[tuple[float, float, float]] = field(default_factory=list)  # (length, perplexity, KL per token)
+
+    def observe(self, length: float, perplexity: float, kl_per_token: float) -> str | None:
+        """Take in one iteration; the reason to stop, or None."""
+        if len(self.first) < self.window:
+            self.first.append((length, perplexity))
+            return None
+        self.last = [*self.last, (length, perplexity, kl_per_token)][-self.window :]
+        if len(self.last) < self.window:
+            return None
+        length0, perplexity0 = (fmean(column) for column in zip(*self.first, strict=True))
+        length1, perplexity1, kl = (fmean(column) for column in zip(*self.last, strict=True))
+        longer = length1 >= self.length_factor * length0
+        surer = perplexity1 - 1 <= self.perplexity_factor * (perplexity0 - 1)
+        if longer and surer and kl >= self.kl_bound:
+            return (
+                f"the policy has collapsed: over {self.window} iterations replies grew from {length0:.0f} to {length1:.0f} "
+                f"tokens, perplexity fell from {perplexity0:.2f} to {perplexity1:.2f} and the KL reached {kl:.2f} nats a "
+                "token; raise kl_weight or lower learning_rate, or stop after fewer episodes"
+            )
+        return None
+
+    def state(self) -> dict[str, list[list[float]]]:
+        """What a checkpoint keeps."""
+        return {"first": [list(row) for row in self.first], "last": [list(row) for row in self.last]}
+
+    def restore(self, state: dict[str, list[list[float]]]) -> None:
+        """Go on from `state`."""
+        self.first = [(row[0], row[1]) for row in state["first"]]
+        self.last = [(row[0], row[1], row[2]) for row in state["last"]]

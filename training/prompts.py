@@ -1,0 +1,106 @@
+"""Prompts to answer: reading them, holding some out, and the endless order in which training meets them."""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from training.job import JobFailed
+from training.records import BadRecord, Message
+from training.snapshots import PromptTooLong, render_within
+
+Prompt = list[Message]
+
+
+class _Reason(ValueError):
+    """Why a line is no prompt."""
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Read {"messages": [...]} or {"prompt": "..."} lines; BadRecord names the first that is neither."""
+    prompts = []
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except FileNotFoundError as missing:
+        raise JobFailed(f"{path} is missing; write one prompt a line into it") from missing
+    except UnicodeDecodeError as bad:
+        raise JobFailed(f"{path} is not UTF-8 ({bad}); save it as UTF-8") from bad
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                prompts.append(_prompt(json.loads(line)))
+            except ValueError as bad:
+                raise BadRecord(number, f"{path.name}: {bad}") from bad
+    if not prompts:
+        raise JobFailed(f"{path} holds no prompt; write one a line into it")
+    return prompts
+
+
+def _prompt(record: Any) -> Prompt:
+    if not isinstance(record, dict):
+        raise _Reason("a prompt is a JSON object with 'messages' or 'prompt'")
+    messages: Any = record.get("messages", record.get("prompt"))
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if not isinstance(messages, list) or not messages:
+        raise _Reason("a prompt needs 'messages' (a list) or 'prompt' (a text)")
+    found: Prompt = []
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in {"user", "assistant"}:
+            raise _Reason("each message needs the role 'user' or 'assistant'")
+        if not isinstance(message.get("content"), str):
+            raise _Reason("each message needs its text in 'content'")
+        found.append({"role": message["role"], "content": message["content"]})
+    if found[-1]["role"] != "user" or not found[-1]["content"].strip():
+        raise _Reason("a prompt must end with a message of the user that is not empty")
+    return found
+
+
+def hold_out(prompts: list[Prompt], share: float) -> tuple[list[Prompt], list[Prompt]]:
+    """Return (train, held out) by a hash of the first message, so that one conversation stays on one side.
+
+    At least one prompt falls on each side where there are two different first messages.
+    """
+    places: dict[float, list[Prompt]] = {}
+    for prompt in prompts:
+        digest = hashlib.sha256(prompt[0]["content"].encode("utf-8", "surrogatepass")).digest()
+        places.setdefault(int.from_bytes(digest[:8]) / 2**64, []).append(prompt)
+    ranked = sorted(places)
+    last = max(sum(place < share for place in ranked), 1)
+    out = set(ranked[: min(last, len(ranked) - 1)])
+    train = [prompt for place in ranked if place not in out for prompt in places[place]]
+    return train, [prompt for place in ranked if place in out for prompt in places[place]]
+
+
+def rendered(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], room: int
+) -> tuple[list[list[int]], dict[str, int]]:
+    """Prompts as tokens, and how many lost their oldest turns ("shortened") or did not fit at all ("over_long")."""
+    found, told = [], {"shortened": 0, "over_long": 0}
+    for prompt in prompts:
+        try:
+            fitted = render_within(tokenizer, prompt, room)
+        except PromptTooLong:
+            told["over_long"] += 1
+            continue
+        found.append(fitted.ids)
+        told["shortened"] += fitted.dropped > 0
+    return found, told
+
+
+def taken(count: int, seed: int, begin: int, number: int) -> list[int]:
+    """Which of `count` prompts stand at places begin .. begin+number-1 of an endless row of shuffled passes.
+
+    A function of its arguments alone, so a resumed run needs no cursor but the place.
+    """
+    found: list[int] = []
+    while len(found) < number:
+        turn, place = divmod(begin + len(found), count)
+        order = list(range(count))
+        random.Random(f"prompts {seed} {turn}").shuffle(order)
+        found += order[place : place + number - len(found)]
+    return found

@@ -1,0 +1,162 @@
+"""Rollouts: replies sampled from the present policy, with all that PPO needs to learn from them.
+
+Shapes: B replies, T columns of prompt and reply together (right-padded), R columns of the longest reply.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.engine import Engine, Generated, generate
+from training.models import PreferenceModel
+from training.sampling import log_probs, reply_states, state_columns
+
+# Padded tokens of one forward pass: enough for large matrix products, little enough for activations to stay in memory.
+PART_TOKENS = 8192
+# A row joins a part when it is at least this share of the part's longest, so that little padding is computed.
+PART_EVENNESS = 0.8
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """B replies. Columns [B, R] are the tokens of the reply, 0 where `mask` is False."""
+
+    tokens: Tensor  # [B, T] prompt, reply, padding
+    prompt_length: Tensor  # [B]
+    mask: Tensor  # [B, R] True on reply tokens, the end token included; the only truth about padding
+    old_logp: Tensor  # [B, R] of the sampler, at the sampling temperature
+    ended: Tensor  # [B] the reply ended by itself
+
+    @property
+    def length(self) -> Tensor:
+        """Tokens of each prompt and reply together.  [B]"""
+        return self.prompt_length + self.mask.sum(1)
+
+    def rows(self, index: Tensor) -> "Rollout":
+        """The replies `index`, columns cut to the longest of them."""
+        mask = self.mask[index]
+        reply = int(mask.sum(1).max())
+        columns = int(self.length[index].max())
+        return Rollout(
+            self.tokens[index, :columns], self.prompt_length[index], mask[:, :reply],
+            self.old_logp[index, :reply], self.ended[index],
+        )  # fmt: skip
+
+
+def rollout_of(prompts: Sequence[Sequence[int]], generated: Generated) -> Rollout:
+    """Join prompts and their replies into one right-padded table; every reply must hold a token."""
+    length = generated.mask.sum(1)
+    if bool((length == 0).any()):
+        raise ValueError("a reply without a token cannot be learnt from")
+    device = generated.tokens.device
+    prompt_length = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    tokens = torch.zeros(len(prompts), int((prompt_length + length).max()), dtype=torch.long, device=device)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = torch.tensor(prompt, device=device)
+    reply, column = state_columns(prompt_length, generated.mask)
+    tokens[reply, column + 1] = generated.tokens[generated.mask]
+    return Rollout(tokens, prompt_length, generated.mask, generated.logp, generated.ended)
+
+
+def reply_seeds(seed: int, iteration: int, count: int) -> list[int]:
+    """One seed a reply, different in every iteration of every run."""
+    return [int(found) for found in np.random.SeedSequence([seed, iteration]).generate_state(count, np.uint64)]
+
+
+def sample(
+    engine: Engine, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_new_tokens: int, temperature: float,
+    each_step: Callable[[int], None] | None = None,
+) -> Rollout:  # fmt: skip
+    """Write a reply to every prompt."""
+    return rollout_of(prompts, generate(engine, prompts, seeds, max_new_tokens, temperature, each_step=each_step))
+
+
+def even_parts(rollout: Rollout) -> list[Tensor]:
+    """Row numbers in parts of similar length, each a forward pass; together every row once."""
+    lengths = rollout.length.tolist()
+    parts: list[list[int]] = []
+    longest = 0
+    for row in sorted(range(len(lengths)), key=lambda r: lengths[r], reverse=True):
+        fits = bool(parts) and lengths[row] >= PART_EVENNESS * longest and (len(parts[-1]) + 1) * longest <= PART_TOKENS
+        if fits:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+            longest = lengths[row]
+    return [torch.tensor(part, device=rollout.tokens.device) for part in parts]
+
+
+def _by_parts(rollout: Rollout, measure: Callable[[Rollout], Tensor]) -> Tensor:
+    """`measure` of each part ([b, r] or [b]) put back in the order of the rollout, 0 in the padding."""
+    found: Tensor | None = None
+    for part in even_parts(rollout):
+        some = measure(rollout.rows(part))
+        if found is None:
+            shape = rollout.mask.shape if some.dim() == 2 else rollout.mask.shape[:1]
+            found = torch.zeros(shape, device=some.device, dtype=torch.float32)
+        if some.dim() == 2:
+            found[part, : some.shape[1]] = some.float()
+        else:
+            found[part] = some.float()
+    assert found is not None
+    return found
+
+
+@torch.inference_mode()
+def policy_logp(model: Any, rollout: Rollout, temperature: float) -> Tensor:
+    """Log π of every reply token under `model`.  -> [B, R]"""
+    return _by_parts(
+        rollout,
+        lambda part: log_probs(reply_states(model, part.tokens, part.prompt_length, part.mask, temperature), part.mask),
+    ).clone()
+
+
+@torch.inference_mode()
+def preference_scores(model: PreferenceModel, rollout: Rollout, end_id: int) -> Tensor:
+    """The preference model's score of each reply, read on its end token; a cut reply is given one to be read at.  -> [B]"""
+    return _by_parts(rollout, lambda part: _scores(model, part, end_id)).clone()
+
+
+def _scores(model: PreferenceModel, part: Rollout, end_id: int) -> Tensor:
+    rows = torch.arange(len(part.tokens), device=part.tokens.device)
+    ends = part.length - part.ended.long()  # the end token written, or the column after a cut reply
+    room = torch.zeros(len(rows), 1, dtype=torch.long, device=part.tokens.device)
+    tokens = torch.cat([part.tokens, room], dim=1)
+    tokens[rows, ends] = end_id
+    return model.scores(tokens[:, : int(ends.max()) + 1], ends)
+
+
+def values(model: PreferenceModel, rollout: Rollout) -> Tensor:
+    """V(s_t) of a critic at the state before each reply token, 0 in the padding.  -> [B, R]"""
+    row, column = state_columns(rollout.prompt_length, rollout.mask)
+    found = model.values(rollout.tokens)[row, column].float()
+    return torch.zeros(rollout.mask.shape, device=found.device).masked_scatter(rollout.mask, found)
+
+
+@torch.inference_mode()
+def old_values(measure: Callable[[Rollout], Tensor], rollout: Rollout) -> Tensor:
+    """`measure` over the whole rollout by parts of even length.  -> [B, R]"""
+    return _by_parts(rollout, measure).clone()
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A rollout with what is learnt from it, all [B, R]."""
+
+    rollout: Rollout
+    advantage: Tensor
+    target: Tensor  # returns, for the critic
+    old_value: Tensor
+
+    def rows(self, index: Tensor) -> "Experience":
+        """The replies `index`, columns cut to the longest of them."""
+        rollout = self.rollout.rows(index)
+        width = rollout.mask.shape[1]
+        return replace(
+            self, rollout=rollout, advantage=self.advantage[index, :width], target=self.target[index, :width],
+            old_value=self.old_value[index, :width],
+        )  # fmt: skip

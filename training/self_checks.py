@@ -1,0 +1,64 @@
+"""What must hold before the first update; each has ruined somebody's run without a word."""
+
+from typing import Any
+
+import torch
+
+from training.job import JobFailed
+from training.models import PreferenceModel
+from training.rollouts import Rollout, policy_logp, preference_scores
+
+# Nats a token. fp32 passes of different shape agree to about 1e-5; half precision would need its own bound.
+LOGP_TOLERANCE = 1e-3
+SCORE_TOLERANCE = 1e-3
+
+
+def check_tokenizers(policy: Any, preference_model: Any) -> None:
+    """Both models must read the same tokens, since replies are scored as they were sampled, never re-tokenised."""
+    if policy.pad_token_id == policy.eos_token_id:
+        raise JobFailed("the policy's pad token is its end token; give its tokenizer a pad token of its own")
+    if policy.get_vocab() != preference_model.get_vocab() or policy.eos_token_id != preference_model.eos_token_id:
+        raise JobFailed(
+            "the preference model reads other tokens than the policy writes; train it on the backbone of a policy "
+            "with the same tokenizer"
+        )
+
+
+def check_start(
+    policy: Any, reference: Any, pm: PreferenceModel, rollout: Rollout, temperature: float
+) -> dict[str, float]:
+    """Compare sampler, training forward, reference and batches of other shapes on a first rollout; the gaps found.
+
+    Ratio 1: the sampler's log-probabilities are those of the training forward. KL 0: the reference is the policy.
+    Packed equals plain: sorted parts give what single rows give, for policy and preference model. JobFailed otherwise.
+    """
+    mask = rollout.mask
+    logp = policy_logp(policy, rollout, temperature)
+    ref_logp = policy_logp(reference, rollout, temperature)
+    rows = [rollout.rows(torch.tensor([row], device=mask.device)) for row in range(min(8, len(mask)))]
+    single = [policy_logp(policy, row, temperature)[row.mask] for row in rows]
+    together = [logp[index][mask[index]] for index in range(len(rows))]
+    end_id = int(rollout.tokens.max())  # any token does: this compares shapes, not scores
+    scores = preference_scores(pm, rollout, end_id)[: len(rows)]
+    alone = torch.cat([preference_scores(pm, row, end_id) for row in rows])
+    found = {
+        "sampler_gap": float((logp - rollout.old_logp)[mask].abs().max()),
+        "reference_gap": float((logp - ref_logp)[mask].abs().max()),
+        "padding_gap": max(float((a - b).abs().max()) for a, b in zip(single, together, strict=True)),
+        "score_gap": float((scores - alone).abs().max()),
+    }
+    for name, bound, meaning in (
+        (
+            "sampler_gap",
+            LOGP_TOLERANCE,
+            "the sampler's log-probabilities are not those of the training forward (ratio 1)",
+        ),
+        ("reference_gap", LOGP_TOLERANCE, "the reference is not the initial policy (KL 0)"),
+        ("padding_gap", LOGP_TOLERANCE, "log-probabilities depend on padding or on the company in a batch"),
+        ("score_gap", SCORE_TOLERANCE, "scores depend on padding or on the company in a batch"),
+    ):
+        if not found[name] <= bound:
+            raise JobFailed(
+                f"self-check at the start: {meaning}; largest difference {found[name]:.2g}, bound {bound:g}"
+            )
+    return found
