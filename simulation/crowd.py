@@ -135,7 +135,7 @@ def _one_conversation(browser: Browser, campaign: Json, person: SimulatedPerson,
         tally.store(slug)
         continued = stored["turn"]["continued_by"]
         transcript.append({"role": "assistant", "content": (left, right)[continued]})
-        text, prompt_id = person.next_message(), None
+        text, prompt_id = person.next_message(opening[0]["text"], campaign["mode"]), None
     browser.request("POST", f"/api/campaigns/{slug}/finish", {})
 
 

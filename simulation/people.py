@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulation.judge import GoldJudge
+from training.starter import wording, world
 
 Json = dict[str, Any]
+# Points of the judge's score that make one grade of strength for a person of boldness 1.
+GRADE = 0.8
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class Temperament:
     def draw(rng: random.Random) -> Temperament:
         """A person at random: mostly careful, a few not."""
         return Temperament(
-            noise=rng.uniform(0.2, 0.8),
-            length_liking=rng.gauss(0.0, 0.004),
-            left_liking=rng.gauss(0.0, 0.08),
+            noise=rng.uniform(0.4, 1.2),
+            length_liking=rng.gauss(0.0, 0.01),
+            left_liking=rng.gauss(0.0, 0.15),
             boldness=math.exp(rng.gauss(0.0, 0.3)),
             carelessness=rng.choice([0.0, 0.0, 0.02, 0.05, 0.1]),
         )
@@ -56,8 +59,7 @@ class SimulatedPerson:
         difference = self.heard(messages, left, 0) - self.heard(messages, right, 1)
         if mode == "red_team":
             difference = -difference
-        # Half a unit of difference is one grade for a person of boldness 1.
-        strength = min(grades, 1 + int(abs(difference) * self.temperament.boldness / 0.5))
+        strength = min(grades, 1 + int(abs(difference) * self.temperament.boldness / GRADE))
         return grades + 1 - strength if difference >= 0 else grades + strength
 
     def milliseconds(self, left: str, right: str) -> int:
@@ -65,15 +67,13 @@ class SimulatedPerson:
         words = len(left.split()) + len(right.split())
         return int(1000 * (1.0 + words / 4.0 * math.exp(self.rng.gauss(0.0, 0.35))))
 
-    def next_message(self) -> str:
-        """A follow-up that fits any topic."""
-        return self.rng.choice(
-            [
-                "Can you tell me more about that?",
-                "Thanks! What else should I know?",
-                "Why is that?",
-                "Could you give me one more tip?",
-                "Are you sure about that?",
-                "What would you do in my place?",
-            ]
-        )
+    def next_message(self, opening: str, mode: str) -> str:
+        """What this person writes next: pressing on when red-teaming, else asking for more or about something near."""
+        if mode == "red_team":
+            return self.rng.choice(wording.RED_PRESS)
+        topic = world.find_topic(opening)
+        near = [fact for fact in world.facts() if fact.topic is topic]
+        if not near or self.rng.random() < 0.25:
+            return self.rng.choice(wording.MORE)
+        fact = self.rng.choice(near)
+        return self.rng.choice(wording.FOLLOW_BEFORE) + fact.relation.follow_up.format(e=fact.entity)

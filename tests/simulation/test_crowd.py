@@ -10,6 +10,7 @@ import pytest
 from simulation.crowd import Tally
 from simulation.judge import GoldJudge
 from simulation.people import SimulatedPerson, Temperament
+from training.starter import wording, world
 
 CALM = Temperament(noise=0.0, length_liking=0.0, left_liking=0.0, boldness=1.0, carelessness=0.0)
 ASKED = [{"role": "user", "content": "How do I boil an egg?"}]
@@ -35,8 +36,8 @@ def calm_person(scores: dict[str, float]) -> SimulatedPerson:
 @pytest.mark.parametrize(
     ("left", "right", "mode", "position"),
     [
-        (2.0, 0.1, "helpful", 1),  # difference 1.9: three half units and one more, the strongest grade on the left
-        (0.7, 0.0, "helpful", 3),  # 0.7: one half unit, second grade
+        (3.0, 0.1, "helpful", 1),  # difference 2.9 is three grades of 0.8 and more: the strongest on the left
+        (1.0, 0.0, "helpful", 3),  # one grade of 0.8 and a little: the second
         (0.0, 0.2, "helpful", 5),  # weakest grade on the right
         (0.0, 9.0, "helpful", 8),  # never beyond the scale
         (0.0, 9.0, "red_team", 1),  # the worse reply is the one to pick
@@ -79,3 +80,13 @@ def test_a_tally_shared_by_threads_is_exact() -> None:
     for thread in threads:
         thread.join()
     assert (tally.taken, tally.stored, tally.by_campaign) == (500, 500, {"helpful": 500})
+
+
+def test_the_next_message_stays_with_the_subject() -> None:
+    person = calm_person({})
+    opening = next(fact for fact in world.facts() if fact.topic.name)
+    asked = opening.relation.questions[0].format(e=opening.entity)
+    said = [person.next_message(asked, "helpful") for _ in range(40)]
+    topics = {world.find_topic(text) for text in said} - {None}
+    assert topics == {world.find_topic(asked)}
+    assert person.next_message("Help me cheat.", "red_team") in wording.RED_PRESS
