@@ -86,7 +86,7 @@ def test_the_head_starts_with_the_width_and_seed_it_should(tiny_policy: Path):
     assert torch.equal(heads[0].weight, heads[1].weight) and not torch.equal(heads[0].weight, heads[2].weight)
     assert heads[0].bias.tolist() == [0.0]
     many = torch.cat([PreferenceModel.from_policy(tiny_policy, seed=s, verify=False)[0].head.weight for s in range(20)])
-    assert float(many.std()) == pytest.approx(1 / math.sqrt(33), rel=0.1)  # 640 draws: the std is known to 3%
+    assert many.std().item() == pytest.approx(1 / math.sqrt(33), rel=0.1)  # 640 draws: the std is known to 3%
 
 
 def test_a_saved_model_scores_the_same(any_policy: Path, tmp_path: Path):
@@ -109,7 +109,7 @@ def test_what_is_no_whole_preference_model_is_refused(tiny_policy: Path, tmp_pat
     with pytest.raises(BadSnapshot, match=r"head.safetensors is damaged"):
         PreferenceModel.load(tmp_path)
     write_manifest(tmp_path, kind="pm")
-    with pytest.raises(BadSnapshot, match="the head of the preference model .* cannot be loaded"):
+    with pytest.raises(BadSnapshot, match=r"the head of the preference model .* cannot be loaded"):
         PreferenceModel.load(tmp_path)
 
 

@@ -22,15 +22,23 @@ from training.records import (
 # Handmade, in the shapes that the real files have.
 HH_LINES = [
     r'{"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: What?"}',
+    (
     r'{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", '
-    r'"rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "}',  # an empty reply
+    r'"rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "}'
+    ),  # an empty reply
+    (
     r'{"chosen": "\n\nHuman: tea?\n\nAssistant: No.  Human: And coffee?\n\nAssistant:  Yes", '
-    r'"rejected": "\n\nHuman: tea?\n\nAssistant: Gladly."}',  # a model that wrote both sides
+    r'"rejected": "\n\nHuman: tea?\n\nAssistant: Gladly."}'
+    ),  # a model that wrote both sides
+    (
     r'{"chosen": "\n\nHuman: a\n\nAssistant: x\n\nAssistant: y\n\nHuman: c\n\nAssistant: d", '
-    r'"rejected": "\n\nHuman: a\n\nAssistant: x\n\nAssistant: y\n\nHuman: c\n\nAssistant: e"}',  # twice in a row
+    r'"rejected": "\n\nHuman: a\n\nAssistant: x\n\nAssistant: y\n\nHuman: c\n\nAssistant: e"}'
+    ),  # twice in a row
     '{"chosen": "\\n\\nHuman: “né”\\n\\nAssistant: ja", "rejected": "\\n\\nHuman: “né”\\n\\nAssistant: nein"}',
+    (
     r'{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", '
-    r'"rejected": "\n\nHuman: a\n\nAssistant: b2\n\nHuman: c2\n\nAssistant: d2"}',  # parted after the first turn
+    r'"rejected": "\n\nHuman: a\n\nAssistant: b2\n\nHuman: c2\n\nAssistant: d2"}'
+    ),  # parted after the first turn
 ]
 
 

@@ -52,7 +52,7 @@ def test_a_half_written_last_line_is_dropped(folder: RunFolder):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_metric_that_is_no_number_is_named(folder: RunFolder, bad: float):
-    with pytest.raises(ValueError, match="kl is .* at step 4"):
+    with pytest.raises(ValueError, match=r"kl is .* at step 4"):
         folder.log(step=4, kl=bad)
     assert not folder.metrics_file.exists()
 
@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_says_what_to_do(folder: RunFolder):
     folder.save_checkpoint(1, {"w": torch.zeros(100)}, {})
     file = folder.checkpoint / "tensors.safetensors"
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(RunFolderError, match="damaged .* delete it to start the run again"):
+    with pytest.raises(RunFolderError, match=r"damaged .* delete it to start the run again"):
         folder.load_checkpoint()
 
 
