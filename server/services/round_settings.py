@@ -37,7 +37,6 @@ class RoundSettings:
     initial: str | None = None  # name of the initial policy; else the one from which the open campaigns' policies grew
     continue_from_last: bool = False  # the paper retrains from the initial policy every time (2204.05862, 4.5)
     minimum_comparisons: int = 20  # usable ones; with fewer nothing is learnt and no gate can judge
-    devices: int = 1  # accelerators; above 1 the jobs run under `accelerate launch`
     share: float = 1.0  # of the traffic that the new policy gets; the rest stays with those that serve now
     campaigns: tuple[str, ...] = ()  # slugs to deploy to; empty: every open one served by the same initial policy
     dataset: DatasetSelection = field(default_factory=DatasetSelection)
@@ -85,7 +84,6 @@ def _plain(name: str, value: Any) -> Any:
         "initial": isinstance(value, str) or value is None,
         "continue_from_last": isinstance(value, bool),
         "minimum_comparisons": _whole(value) and value >= 1,
-        "devices": _whole(value) and 1 <= value <= 64,
         "share": _number(value) and 0 < value <= 1,
         "campaigns": isinstance(value, list) and all(isinstance(slug, str) for slug in value),
     }[name]

@@ -57,6 +57,7 @@ def start(db: Session, *, trigger: str, person: Person | None = None, settings: 
             field="minimum_comparisons",
         )
     initial = initial_snapshot(db, wanted.initial)
+    campaigns_to_serve(db, initial, wanted.campaigns)
     number = (db.scalar(select(func.max(Round.number))) or 0) + 1
     row = Round(
         number=number, trigger=trigger, started_by_id=person.id if person else None, settings=settings or {},
@@ -116,26 +117,55 @@ def _trainable(snapshot: Snapshot) -> Snapshot:
     return snapshot
 
 
-def serving_snapshots(db: Session) -> list[tuple[Snapshot, Campaign]]:
-    """Which snapshots serve which open campaigns now."""
+def serving_snapshots(db: Session, statuses: tuple[str, ...] = ("open",)) -> list[tuple[Snapshot, Campaign]]:
+    """Which snapshots serve which campaigns of these statuses now."""
     rows = db.execute(
         select(Snapshot, Campaign)
         .join(DeploymentShare, DeploymentShare.snapshot_id == Snapshot.id)
         .join(Deployment, Deployment.id == DeploymentShare.deployment_id)
         .join(Campaign, Campaign.id == Deployment.campaign_id)
-        .where(Deployment.replaced_at.is_(None), Campaign.status == "open")
+        .where(Deployment.replaced_at.is_(None), Campaign.status.in_(statuses))
         .order_by(Campaign.id, Snapshot.id)
     )
     return [(snapshot, campaign) for snapshot, campaign in rows]
 
 
+def campaigns_to_serve(db: Session, initial: Snapshot, slugs: tuple[str, ...] = ()) -> list[Campaign]:
+    """The campaigns a new policy of this initial one goes to: the named ones, or all that its kin serve and are not closed."""
+    if slugs:
+        named = {row.slug: row for row in db.scalars(select(Campaign).where(Campaign.slug.in_(slugs)))}
+        for slug in slugs:
+            if slug not in named:
+                raise BadInput(f"There is no campaign {slug!r} to deploy to.", field="campaigns")
+        return [named[slug] for slug in slugs]
+    found = {
+        campaign.id: campaign
+        for snapshot, campaign in serving_snapshots(db, ("open", "paused"))
+        if root_of(db, snapshot).id == initial.id
+    }
+    return list(found.values())
+
+
+def last_policy(db: Session, initial: Snapshot) -> Snapshot:
+    """The policy of the newest finished round of this initial policy; itself before the first."""
+    newest = db.scalar(
+        select(Snapshot)
+        .join(Round, Round.policy_snapshot_id == Snapshot.id)
+        .where(Round.status == "done", Round.initial_snapshot_id == initial.id, Snapshot.retired_at.is_(None))
+        .order_by(Round.number.desc())
+        .limit(1)
+    )
+    return newest or initial
+
+
 # -- what a worker does -------------------------------------------------------------------------------------------------
 def claim(db: Session, round_id: int, claimant: str) -> Claim | None:
     """Take the round's queued step; None when it is taken, held, finished or cancelled."""
+    if _locked_status(db, round_id) not in ("queued", "running"):
+        return None
     taken = db.execute(
         update(RoundStep)
         .where(RoundStep.round_id == round_id, RoundStep.status == "queued")
-        .where(select(Round.id).where(Round.id == round_id, Round.status.in_(("queued", "running"))).exists())
         .values(
             status="running", claimed_by=claimant, heartbeat_at=func.now(), attempts=RoundStep.attempts + 1,
             started_at=func.coalesce(RoundStep.started_at, func.now()), failure=None,
@@ -146,6 +176,11 @@ def claim(db: Session, round_id: int, claimant: str) -> Claim | None:
         return None
     db.execute(update(Round).where(Round.id == round_id, Round.status == "queued").values(status="running"))
     return Claim(round_id=round_id, step_id=taken.id, name=taken.name, claimant=claimant, attempt=taken.attempts)
+
+
+def _locked_status(db: Session, round_id: int) -> str | None:
+    """The round's status, its row locked: everybody locks the round before its steps, so nobody waits in a circle."""
+    return db.scalar(select(Round.status).where(Round.id == round_id).with_for_update())
 
 
 def _update_own(db: Session, held: Claim, **values: Any) -> bool:
@@ -166,6 +201,7 @@ def beat(db: Session, held: Claim, progress: dict[str, Any] | None = None) -> bo
 
 def finish_step(db: Session, held: Claim, **values: Any) -> bool:
     """The step is done: queue the next one, or finish the round. Writes nothing when the step is no longer ours."""
+    _locked_status(db, held.round_id)
     if not _update_own(db, held, status="done", finished_at=func.now(), claimed_by=None, **values):
         return False
     _queue_next(db, held.round_id)
@@ -188,6 +224,7 @@ def _queue_next(db: Session, round_id: int) -> None:
 
 def hold_step(db: Session, held: Claim, gates: dict[str, Any], reason: str) -> bool:
     """A gate was not passed: the round waits for a person."""
+    _locked_status(db, held.round_id)
     if not _update_own(db, held, status="held", gates=gates, failure=reason, claimed_by=None):
         return False
     db.execute(update(Round).where(Round.id == held.round_id).values(status="held"))
@@ -196,6 +233,7 @@ def hold_step(db: Session, held: Claim, gates: dict[str, Any], reason: str) -> b
 
 def fail_step(db: Session, held: Claim, reason: str) -> bool:
     """The step could not be done; the reason is for the person who will press retry."""
+    _locked_status(db, held.round_id)
     if not _update_own(db, held, status="failed", failure=reason, claimed_by=None, finished_at=func.now()):
         return False
     db.execute(update(Round).where(Round.id == held.round_id).values(status="failed", finished_at=func.now()))

@@ -1,0 +1,92 @@
+"""A round's rows as files of a run folder: comparisons in training's own form, and the prompts that PPO answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from server.services import datasets
+from training.records import Comparison, to_line
+
+MOST_CONTEXTS = 4_000  # conversation beginnings beside the pool; PPO answers each prompt a few times at most
+MOST_HELD_OUT = 400
+
+
+def as_record(member: datasets.Member) -> Comparison:
+    """A member of a dataset version as training reads it; people are pseudonyms."""
+    return Comparison(
+        prompt=tuple(member.prompt),  # type: ignore[arg-type] # roles are "user" and "assistant" by construction
+        chosen=member.chosen,
+        rejected=member.rejected,
+        strength=member.strength,
+        mode=member.mode,
+        conversation=member.conversation,
+        person=member.person,
+        round=member.round,
+        extra=member.provenance,
+    )
+
+
+def write_comparisons(db: Session, version_id: int, folder: Path) -> None:
+    """Write data/train.jsonl and data/test.jsonl; each appears whole or not at all."""
+    for split in ("train", "test"):
+        lines = (to_line(as_record(member)) for member in datasets.members(db, version_id, split))
+        _write_lines(folder / "data" / f"{split}.jsonl", lines)
+
+
+def write_prompts(db: Session, version_id: int, campaigns: list[int], folder: Path) -> int:
+    """Write data/prompts.jsonl and data/held_out.jsonl; returns how many prompts there are to train on.
+
+    To train on: the pools' openings and where people's conversations stood in the training split. Nothing that begins with
+    a held-out opening is among them.
+    """
+    held_out = datasets.pool_prompts(db, "held_out", campaigns)
+    openings = [text for text in datasets.pool_prompts(db, "train", campaigns) if text not in set(held_out)]
+    prompts = [[{"role": "user", "content": text}] for text in openings]
+    prompts += _contexts(db, version_id, set(held_out), {json.dumps(prompt) for prompt in prompts})
+    _write_lines(folder / "data" / "prompts.jsonl", (_line(prompt) for prompt in prompts))
+    if held_out:
+        kept = held_out[:: max(1, len(held_out) // MOST_HELD_OUT)][:MOST_HELD_OUT]
+        _write_lines(folder / "data" / "held_out.jsonl", (_line([{"role": "user", "content": text}]) for text in kept))
+    return len(prompts)
+
+
+def _contexts(db: Session, version_id: int, held_out: set[str], known: set[str]) -> list[list[dict[str, str]]]:
+    """Distinct prompts of the training comparisons, evenly thinned to MOST_CONTEXTS."""
+    found: list[list[dict[str, str]]] = []
+    every = 1
+    for place, prompt in enumerate(_distinct(db, version_id, held_out, known)):
+        if place % every == 0:
+            found.append(prompt)
+        if len(found) >= 2 * MOST_CONTEXTS:
+            del found[1::2]
+            every *= 2
+    return found[:MOST_CONTEXTS] if every == 1 else found
+
+
+def _distinct(db: Session, version_id: int, held_out: set[str], known: set[str]) -> Iterator[list[dict[str, str]]]:
+    for member in datasets.members(db, version_id, "train"):
+        text = json.dumps(member.prompt)
+        asked = member.prompt[-1]["content"].strip()
+        if asked and text not in known and member.prompt[0]["content"] not in held_out:
+            known.add(text)
+            yield member.prompt
+
+
+def _line(prompt: list[dict[str, str]]) -> str:
+    return json.dumps({"messages": prompt}, ensure_ascii=False)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
