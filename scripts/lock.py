@@ -1,0 +1,83 @@
+"""Write requirements/*.txt from what is installed: the whole closure of pyproject.toml, exact, to be installed with --no-deps.
+
+    .venv/bin/python scripts/lock.py            after changing or upgrading a package in .venv
+    .venv/bin/python scripts/lock.py --check    exit with 1 if the files would change
+
+Without --no-deps pip would follow torch's own wishes, and on Linux those are gigabytes of CUDA packages.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "requirements"
+# Chosen by machine in scripts/install.py, which reads its version from torch.txt.
+TORCH = "torch"
+CUDA = ("nvidia-", "cuda-", "triton")
+HEAD = "# Written by scripts/lock.py. Install with --no-deps: this is already everything.\n"
+
+
+def closure(wanted: list[str]) -> dict[str, str]:
+    """Name to version of every package that `wanted` need on this Python; exits when one is not installed."""
+    found: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [(Requirement(text), "") for text in wanted]
+    while waiting:
+        requirement, because = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name.startswith(CUDA):
+            continue
+        try:
+            package = distribution(name)
+        except PackageNotFoundError:
+            sys.exit(
+                f"{name} (needed by {because or 'pyproject.toml'}) is not installed; install it and run this again."
+            )
+        if not requirement.specifier.contains(package.version, prereleases=True):
+            sys.exit(f"{because or 'pyproject.toml'} needs {requirement}, but {package.version} is installed.")
+        found[name] = package.version
+        for extra in ("", *sorted(requirement.extras)):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            needs = [Requirement(text) for text in package.requires or []]
+            waiting += [(need, name) for need in needs if not need.marker or need.marker.evaluate({"extra": extra})]
+    return found
+
+
+def render(packages: dict[str, str]) -> str:
+    """One file's text."""
+    return HEAD + "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+
+
+def main() -> None:
+    """Write the three files, or compare them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    run = closure(project["project"]["dependencies"])
+    test = closure(project["dependency-groups"]["test"])
+    torch = run.pop(TORCH).partition("+")[0]
+    texts = {
+        "run.txt": render(run),
+        "test.txt": render({name: version for name, version in test.items() if name not in run}),
+        "torch.txt": f"# The build (CPU, CUDA, macOS) is chosen by scripts/install.py.\ntorch=={torch}\n",
+    }
+    changed = [
+        name for name, text in texts.items() if not (FOLDER / name).is_file() or (FOLDER / name).read_text() != text
+    ]
+    if "--check" in sys.argv[1:]:
+        sys.exit(f"requirements/ would change: {', '.join(changed)}; run scripts/lock.py" if changed else 0)
+    FOLDER.mkdir(exist_ok=True)
+    for name in changed:
+        (FOLDER / name).write_text(texts[name])
+    print(f"{len(run)} packages to run, {len(test)} to test; changed: {', '.join(changed) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main()
