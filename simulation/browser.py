@@ -81,7 +81,7 @@ class Browser:
         deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             try:
-                for event, _data in self._events(turn_id):
+                for event, _data in self.events(turn_id):
                     if event in ("ready", "failed"):
                         break
             except _AWAY:
@@ -93,7 +93,8 @@ class Browser:
             504, "no_reply", f"turn {turn_id} had no replies after {self.patience:.0f} s; is a reply worker running?"
         )
 
-    def _events(self, turn_id: int) -> Iterator[tuple[str, Json]]:
+    def events(self, turn_id: int) -> Iterator[tuple[str, Json]]:
+        """The turn's server-sent events as (name, data)."""
         with self.http.stream("GET", f"/api/turns/{turn_id}/events", headers={"Accept": "text/event-stream"}) as stream:
             if stream.is_error:
                 return
