@@ -8,7 +8,7 @@ CUDA ?= 0
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo check test bench lock install install-test clean
+.PHONY: help run demo check test bench lock style install install-test clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,14 +20,16 @@ run: install ## Install what is missing and start everything, with demo campaign
 demo: install ## Three rounds with a simulated crowd on a throw-away home; a table and a plot
 	@$(VENV)/whetstone demo --rounds 3 --people 12 --comparisons 300
 
-check: install-test ## Style, types and the house's rules
+style: install-test
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 	@$(VENV)/python scripts/lock.py --check
+
+check: style ## Style, types, the lock, and the house's rules
 	@$(VENV)/python -m pytest -q tests/test_house.py
 
-test: install-test ## All tests but those for a GPU (T='-m "not slow and not gpu"' for the fast ones)
+test: style ## All that `check` checks, and all tests but those for a GPU (T='-m "not slow and not gpu"' for the fast ones)
 	@sh scripts/chromium.sh
 	@$(VENV)/python -m pytest $(if $(T),$(T),-m "not gpu")
 

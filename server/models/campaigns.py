@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Numeric, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Numeric, UniqueConstraint
+from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db import Base, Key, Now
@@ -41,18 +42,18 @@ class Campaign(Base):
     slug: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     mode: Mapped[str]
-    status: Mapped[str] = mapped_column(server_default=text("'open'"))
-    continuation: Mapped[str] = mapped_column(server_default=text("'chosen'"))
-    grades: Mapped[int] = mapped_column(server_default=text("4"))  # strengths on each side of the scale
-    overlap: Mapped[int] = mapped_column(server_default=text("1"))  # people who judge the same turn
+    status: Mapped[str] = mapped_column(server_default=sql("'open'"))
+    continuation: Mapped[str] = mapped_column(server_default=sql("'chosen'"))
+    grades: Mapped[int] = mapped_column(server_default=sql("4"))  # strengths on each side of the scale
+    overlap: Mapped[int] = mapped_column(server_default=sql("1"))  # people who judge the same turn
     quota: Mapped[int | None]  # comparisons wanted in all; none means no end
     pay_per_hour: Mapped[Decimal | None] = mapped_column(Numeric(8, 2))
-    temperature: Mapped[float] = mapped_column(Double, server_default=text("1.0"))
-    top_p: Mapped[float] = mapped_column(Double, server_default=text("1.0"))
-    max_new_tokens: Mapped[int] = mapped_column(server_default=text("128"))
-    max_turns: Mapped[int] = mapped_column(server_default=text("4"))
-    max_message_chars: Mapped[int] = mapped_column(server_default=text("8000"))
-    lease_minutes: Mapped[int] = mapped_column(server_default=text("60"))
+    temperature: Mapped[float] = mapped_column(Double, server_default=sql("1.0"))
+    top_p: Mapped[float] = mapped_column(Double, server_default=sql("1.0"))
+    max_new_tokens: Mapped[int] = mapped_column(server_default=sql("128"))
+    max_turns: Mapped[int] = mapped_column(server_default=sql("4"))
+    max_message_chars: Mapped[int] = mapped_column(server_default=sql("8000"))
+    lease_minutes: Mapped[int] = mapped_column(server_default=sql("60"))
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
     created_at: Mapped[Now]
 
@@ -83,5 +84,5 @@ class Prompt(Base):
     id: Mapped[Key]
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id", ondelete="CASCADE"))
     text: Mapped[str]
-    split: Mapped[str] = mapped_column(server_default=text("'train'"))
+    split: Mapped[str] = mapped_column(server_default=sql("'train'"))
     created_at: Mapped[Now]

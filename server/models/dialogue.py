@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from server.db import Base, Json, Key, Now
@@ -24,7 +25,7 @@ class Conversation(Base):
             "person_id",
             "campaign_id",
             unique=True,
-            postgresql_where=text("status = 'open' AND source = 'chat'"),
+            postgresql_where=sql("status = 'open' AND source = 'chat'"),
         ),
         Index("ix_conversations_campaign_id_id", "campaign_id", "id"),
     )
@@ -34,8 +35,8 @@ class Conversation(Base):
     person_id: Mapped[int | None] = mapped_column(ForeignKey("people.id"), index=True)
     prompt_id: Mapped[int | None] = mapped_column(ForeignKey("prompts.id", ondelete="SET NULL"))
     import_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
-    source: Mapped[str] = mapped_column(server_default=text("'chat'"))
-    status: Mapped[str] = mapped_column(server_default=text("'open'"))
+    source: Mapped[str] = mapped_column(server_default=sql("'chat'"))
+    status: Mapped[str] = mapped_column(server_default=sql("'open'"))
     started_at: Mapped[Now]
     finished_at: Mapped[datetime | None]
 
@@ -55,14 +56,14 @@ class Turn(Base):
         CheckConstraint("char_length(message) > 0", name="message_not_empty"),
         UniqueConstraint("conversation_id", "position"),
         UniqueConstraint("conversation_id", "idempotency_key"),
-        Index("ix_turns_sampling", "id", postgresql_where=text("status = 'sampling'")),
+        Index("ix_turns_sampling", "id", postgresql_where=sql("status = 'sampling'")),
     )
 
     id: Mapped[Key]
     conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
     position: Mapped[int] = mapped_column(Integer)  # 1, 2, 3 ...
     message: Mapped[str]
-    status: Mapped[str] = mapped_column(server_default=text("'sampling'"))
+    status: Mapped[str] = mapped_column(server_default=sql("'sampling'"))
     # The candidate that carries the chat on; set when the turn's first comparison is stored.
     continued_by_id: Mapped[int | None] = mapped_column(
         ForeignKey("candidates.id", use_alter=True, name="fk_turns_continued_by_id_candidates")
@@ -92,7 +93,7 @@ class Candidate(Base):
         CheckConstraint("position >= 0", name="position_not_negative"),
         UniqueConstraint("turn_id", "position", deferrable=True, initially="DEFERRED"),
         UniqueConstraint("id", "turn_id"),
-        Index("ix_candidates_waiting", "id", postgresql_where=text("status IN ('queued','sampling')")),
+        Index("ix_candidates_waiting", "id", postgresql_where=sql("status IN ('queued','sampling')")),
         Index("ix_candidates_snapshot_id", "snapshot_id"),
     )
 
@@ -100,14 +101,14 @@ class Candidate(Base):
     turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"))
     position: Mapped[int] = mapped_column(Integer)
     snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
-    status: Mapped[str] = mapped_column(server_default=text("'queued'"))
+    status: Mapped[str] = mapped_column(server_default=sql("'queued'"))
     text: Mapped[str | None]
     seed: Mapped[int | None]
-    sampling: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))  # temperature, top_p, max_new_tokens
+    sampling: Mapped[Json] = mapped_column(server_default=sql("'{}'::jsonb"))  # temperature, top_p, max_new_tokens
     log_probability: Mapped[float | None] = mapped_column(Double)
     token_count: Mapped[int | None] = mapped_column(Integer)
     finish_reason: Mapped[str | None]
-    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    attempts: Mapped[int] = mapped_column(Integer, server_default=sql("0"))
     claimed_by: Mapped[str | None]
     heartbeat_at: Mapped[datetime | None]
     failure: Mapped[str | None]

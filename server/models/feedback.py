@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint
+from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.db import Base, Json, Key, Now
@@ -60,7 +61,7 @@ class Comparison(Base):
     import_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     # The imported line, kept only when our rendering of the record would differ from it by a byte.
     source_line: Mapped[str | None]
-    details: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))  # imported keys that have no column
+    details: Mapped[Json] = mapped_column(server_default=sql("'{}'::jsonb"))  # imported keys that have no column
     idempotency_key: Mapped[str | None]
     created_at: Mapped[Now]
 
@@ -75,7 +76,7 @@ class Lease(Base):
     __tablename__ = "leases"
     __table_args__ = (
         UniqueConstraint("person_id", "conversation_id", "turn_id", postgresql_nulls_not_distinct=True),
-        Index("ix_leases_turn_id", "turn_id", postgresql_where=text("released_at IS NULL")),
+        Index("ix_leases_turn_id", "turn_id", postgresql_where=sql("released_at IS NULL")),
     )
 
     id: Mapped[Key]
