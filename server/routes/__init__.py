@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from server.routes import api_chat, session
+from server.routes import (
+    admin_campaigns,
+    admin_conversations,
+    admin_data,
+    admin_people,
+    api_chat,
+    api_rounds,
+    jobs,
+    rounds,
+    session,
+    snapshots,
+)
 
 ROUTERS: list[APIRouter] = [
     session.router,
     api_chat.router,
+    admin_data.router,
+    admin_conversations.router,
+    admin_people.router,
+    admin_campaigns.router,
+    jobs.router,
+    rounds.router,
+    api_rounds.router,
+    snapshots.router,
 ]

@@ -110,7 +110,7 @@ def by_source(db: Session, selection: Selection) -> list[Group]:
         select(Comparison.import_id, Job.settings["path"].astext, func.count(), _MEDIAN)
         .outerjoin(Job, Job.id == Comparison.import_id)
         .where(*selection.conditions())
-        .group_by(Comparison.import_id, Job.settings["path"].astext)
+        .group_by(Comparison.import_id, Job.id)
         .order_by(Comparison.import_id.nulls_first())
     )
     return [

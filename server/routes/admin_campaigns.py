@@ -1,0 +1,239 @@
+"""Campaigns, for admins: make, change, pause; new versions of the instructions; more prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
+from starlette.status import HTTP_303_SEE_OTHER
+
+from server.edge import Admin, AnyVisitor, Db
+from server.errors import WhetstoneError
+from server.models import AuditEntry, Campaign, DeploymentShare, Instructions
+from server.pages import Page, render
+from server.services import audit, campaigns, deployments
+
+router = APIRouter()
+
+MAX_PASTE_CHARS = 900_000  # below the largest body that the server takes
+
+# What a form shows for each number: label, help. The bounds come from the service.
+WORDS = {
+    "grades": ("Strengths on each side", "4 gives eight positions"),
+    "overlap": ("People per turn", "how many judge the same turn"),
+    "quota": ("Comparisons wanted", "empty: no end"),
+    "pay_per_hour": ("Pay per hour", "shown to people; empty: not paid"),
+    "temperature": ("Temperature", "of sampling"),
+    "top_p": ("Top p", "1 keeps every token possible"),
+    "max_new_tokens": ("Longest reply", "in tokens"),
+    "max_turns": ("Turns in a conversation", "then a new one begins"),
+    "max_message_chars": ("Longest message", "in characters"),
+    "lease_minutes": ("Lease", "minutes without activity until a conversation expires"),
+}
+
+
+@dataclass(frozen=True)
+class NumberField:
+    """One number of the form."""
+
+    name: str
+    label: str
+    help: str
+    value: Any
+    min: float
+    max: float
+    step: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One campaign in the list."""
+
+    campaign: Campaign
+    comparisons: int
+    prompts: dict[str, int]
+    shares: list[DeploymentShare]
+
+
+@dataclass(frozen=True)
+class CampaignsPage(Page):
+    """The list, and the form of a new campaign."""
+
+    template: ClassVar[str] = "admin/campaigns.html"
+    listed: list[Listed]
+    typed: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+    error_field: str = ""
+
+
+@dataclass(frozen=True)
+class CampaignPage(Page):
+    """One campaign with everything that can be changed."""
+
+    template: ClassVar[str] = "admin/campaign.html"
+    campaign: Campaign
+    comparisons: int
+    numbers: list[NumberField]
+    prompts: dict[str, int]
+    versions: list[Instructions]
+    shares: list[DeploymentShare]
+    history: list[AuditEntry]
+    saved: str = ""
+    error: str = ""
+    error_field: str = ""
+    typed: dict[str, str] = field(default_factory=dict)
+
+
+def _shares(db: Session, campaign: Campaign) -> list[DeploymentShare]:
+    deployment = deployments.current(db, campaign)
+    return list(deployment.shares) if deployment else []
+
+
+def _list(db: Session, **more: Any) -> CampaignsPage:
+    listed = [
+        Listed(
+            campaign,
+            campaigns.comparison_count(db, campaign),
+            campaigns.prompt_counts(db, campaign),
+            _shares(db, campaign),
+        )
+        for campaign in campaigns.all_campaigns(db)
+    ]
+    return CampaignsPage(title="Campaigns", listed=listed, **more)
+
+
+def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
+    typed = more.get("typed", {})
+    numbers = [
+        NumberField(
+            name=name,
+            label=label,
+            help=help_,
+            value=typed.get(name, getattr(campaign, name)),
+            min=0 if rule.above_low else rule.low,
+            max=rule.high,
+            step="1" if rule.kind is int else "any",
+        )
+        for name, (label, help_) in WORDS.items()
+        for rule in [campaigns.NUMBERS[name]]
+    ]
+    return CampaignPage(
+        title=campaign.name,
+        campaign=campaign,
+        comparisons=campaigns.comparison_count(db, campaign),
+        numbers=numbers,
+        prompts=campaigns.prompt_counts(db, campaign),
+        versions=campaigns.instructions_versions(db, campaign),
+        shares=_shares(db, campaign),
+        history=audit.history(db, "campaign", campaign.id),
+        **more,
+    )
+
+
+@router.get("/admin/campaigns")
+def campaigns_page(request: Request, db: Db, who: AnyVisitor, person: Admin) -> Response:
+    return render(request, who, _list(db))
+
+
+@router.post("/admin/campaigns")
+def create(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Admin,
+    slug: Annotated[str, Form(max_length=200)] = "",
+    name: Annotated[str, Form(max_length=1000)] = "",
+    mode: Annotated[str, Form(max_length=50)] = "helpful",
+    instructions: Annotated[str, Form(max_length=MAX_PASTE_CHARS)] = "",
+) -> Response:
+    """A new campaign begins paused: it needs a snapshot to serve it before people come."""
+    try:
+        with db.begin_nested():  # a refusal leaves nothing of the campaign behind
+            made = campaigns.create_campaign(
+                db, slug=slug.strip(), name=name, mode=mode, instructions=instructions, status="paused", person=person
+            )
+    except WhetstoneError as error:
+        typed = {"slug": slug, "name": name, "mode": mode, "instructions": instructions}
+        page = _list(db, typed=typed, error=error.message, error_field=error.field or "")
+        return render(request, who, page, status=error.status)
+    return _to(made, "made")
+
+
+@router.get("/admin/campaigns/{slug}")
+def campaign_page(request: Request, db: Db, who: AnyVisitor, person: Admin, slug: str, saved: str = "") -> Response:
+    return render(request, who, _one(db, campaigns.find_campaign(db, slug), saved=saved))
+
+
+async def _typed(request: Request) -> dict[str, str]:
+    """The fields of the form that a campaign has; others are not looked at."""
+    allowed = ("name", *campaigns.SETTINGS)
+    return {key: value for key, value in (await request.form()).items() if key in allowed and isinstance(value, str)}
+
+
+@router.post("/admin/campaigns/{slug}")
+def change(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Admin,
+    slug: str,
+    typed: Annotated[dict[str, str], Depends(_typed)],
+) -> Response:
+    """Change the name and settings that the form sends."""
+    campaign = campaigns.find_campaign(db, slug)
+    try:
+        with db.begin_nested():
+            campaigns.update_campaign(db, campaign, person, **typed)
+    except WhetstoneError as error:
+        page = _one(db, campaign, typed=typed, error=error.message, error_field=error.field or "")
+        return render(request, who, page, status=error.status)
+    return _to(campaign, "saved")
+
+
+@router.post("/admin/campaigns/{slug}/instructions")
+def new_instructions(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Admin,
+    slug: str,
+    instructions: Annotated[str, Form(max_length=MAX_PASTE_CHARS)] = "",
+) -> Response:
+    campaign = campaigns.find_campaign(db, slug)
+    try:
+        with db.begin_nested():
+            campaigns.new_instructions(db, campaign, instructions, person)
+    except WhetstoneError as error:
+        page = _one(
+            db, campaign, typed={"instructions": instructions}, error=error.message, error_field=error.field or ""
+        )
+        return render(request, who, page, status=error.status)
+    return _to(campaign, "instructions")
+
+
+@router.post("/admin/campaigns/{slug}/prompts")
+def add_prompts(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Admin,
+    slug: str,
+    prompts: Annotated[str, Form(max_length=MAX_PASTE_CHARS)] = "",
+    split: Annotated[str, Form(max_length=20)] = "train",
+) -> Response:
+    """One prompt a line."""
+    campaign = campaigns.find_campaign(db, slug)
+    try:
+        with db.begin_nested():
+            campaigns.add_prompts(db, campaign, [(line, split) for line in prompts.splitlines()], person)
+    except WhetstoneError as error:
+        page = _one(db, campaign, typed={"prompts": prompts}, error=error.message, error_field=error.field or "")
+        return render(request, who, page, status=error.status)
+    return _to(campaign, "prompts")
+
+
+def _to(campaign: Campaign, saved: str) -> Response:
+    return RedirectResponse(f"/admin/campaigns/{campaign.slug}?saved={saved}", status_code=HTTP_303_SEE_OTHER)

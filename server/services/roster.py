@@ -1,0 +1,45 @@
+"""The list of people with what each has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from server.models import Comparison, LoginSession, Person
+
+PAGE = 50
+
+
+@dataclass(frozen=True)
+class Member:
+    """A person with counts."""
+
+    person: Person
+    comparisons: int
+    last_comparison_at: datetime | None
+    signed_in: bool
+
+
+def list_people(db: Session, search: str = "", before: int | None = None) -> tuple[list[Member], int | None]:
+    """The newest PAGE people with an id below `before` whose name or e-mail holds `search`; and where the next page begins."""
+    mine = Comparison.person_id == Person.id
+    count = select(func.count()).where(mine).correlate(Person).scalar_subquery()
+    last = select(func.max(Comparison.created_at)).where(mine).correlate(Person).scalar_subquery()
+    live = (
+        select(func.count())
+        .where(LoginSession.person_id == Person.id, LoginSession.expires_at > func.now())
+        .correlate(Person)
+        .scalar_subquery()
+    )
+    query = select(Person, count, last, live).order_by(Person.id.desc()).limit(PAGE + 1)
+    if search:
+        query = query.where(
+            or_(Person.name.icontains(search, autoescape=True), Person.email.icontains(search, autoescape=True))
+        )
+    if before is not None:
+        query = query.where(Person.id < before)
+    rows = [Member(person, n, at, sessions > 0) for person, n, at, sessions in db.execute(query)]
+    return rows[:PAGE], (rows[PAGE - 1].person.id if len(rows) > PAGE else None)
