@@ -58,16 +58,16 @@ def children(settings: Settings, cores: int | None = None) -> list[Child]:
     return [
         # Open event streams would keep a stopping web process for ever.
         Child("web", (*web, "--no-access-log", "--timeout-graceful-shutdown", "3"), {**given, "OMP_NUM_THREADS": "1"}),
+        # The sweep and the schedule, which are short, ride with the replies: training may keep its worker for hours.
         Child(
             "reply",
-            (*worker, "-Q", "reply", "--pool=threads", "--concurrency=128", "-n", "reply@%h"),
+            (*worker, "-Q", "reply,tick", "--pool=threads", "--concurrency=128", "-n", "reply@%h"),
             {**given, "OMP_NUM_THREADS": reply_threads},
         ),
-        # Two at once: a long job must not keep the sweep and the schedule, which are short, from their minute. And politely:
-        # somebody who waits for a reply comes before a job that takes minutes.
+        # Two at once, so that an export need not wait for a round. And politely: somebody who waits for a reply comes first.
         Child(
             "train",
-            ("nice", "-n", "5", *worker, "-Q", "train,tick", "--pool=prefork", "--concurrency=2", "-n", "train@%h"),
+            ("nice", "-n", "5", *worker, "-Q", "train", "--pool=prefork", "--concurrency=2", "-n", "train@%h"),
             {**given, "OMP_NUM_THREADS": train_threads},
         ),
         Child(

@@ -8,7 +8,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ from server import migrate
 from server.db import engine_for, session_factory
 from server.embedded import HomeInUseError, OwnServices, ServiceError, holder_of, own_services
 from server.embedded.error import last_words
+from server.services import seed
 from server.settings import OperatorError, Settings, load_settings
 from server.supervisor import Supervisor, children
 
@@ -100,12 +100,11 @@ def _services(settings: Settings, console: Console) -> Iterator[tuple[Settings, 
         running.__exit__(None, None, None)
 
 
-def _seed(settings: Settings, database_url: str) -> Mapping[str, str]:
-    """Make the demo campaigns if they are not there; the sign-in link of each role."""
-    seed = import_module("server.services.seed")  # not paid for by those who want no demo
+def _seed(settings: Settings, database_url: str) -> dict[str, str]:
+    """Make the demo campaigns if they are not there; a one-time sign-in link for each role."""
     with session_factory(database_url).begin() as db:
-        links: Mapping[str, str] = seed.seed_demo(db, settings)
-    return links
+        tokens = seed.seed_demo(db, settings)
+    return {f"Sign in as {role}": f"{settings.public_url}/sign-in/{token}" for role, _, token in tokens}
 
 
 def refuse_busy_port(host: str, port: int) -> None:
@@ -177,7 +176,7 @@ def _welcome(settings: Settings, links: Mapping[str, str], seconds: float) -> Pa
     table = Table.grid(padding=(0, 2))
     table.add_row("Address", f"[bold]{settings.public_url}[/]")
     for role, link in links.items():
-        table.add_row(f"Sign in as {role}", link)
+        table.add_row(role, link)
     if not links:
         table.add_row("First admin", "whetstone person add NAME --role admin")
     table.add_row("Data and logs", str(settings.home))
