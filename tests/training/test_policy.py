@@ -1,0 +1,271 @@
+"""PPO on tiny random models: it climbs, it resumes to the same numbers, and it refuses to start on a false footing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import policy
+from training.config import PolicyConfig, load_config
+from training.job import JobFailed
+from training.models import PreferenceModel
+from training.policy import PolicyRun, settings_of
+from training.presets import PRESETS
+from training.rollouts import reply_seeds, sample
+from training.run_folder import RunFolder
+from training.self_checks import check_start, check_tokenizers
+from training.snapshots import check_snapshot, load_policy
+
+SMALL = {
+    "episodes": 48,
+    "rollout_replies": 16,
+    "minibatch_replies": 8,
+    "critic_pretraining": 1,
+    "max_new_tokens": 12,
+    "slots": 8,
+    "learning_rate": 3e-3,
+    "critic_learning_rate": 3e-3,
+    "evaluation_prompts": 8,
+    "checkpoint_steps": 2,
+    "threads": 1,
+}
+WATCHED = {
+    "step", "of", "score_mean", "reward_mean", "kl", "kl_k3", "kl_per_token", "length_mean", "entropy", "clip_fraction",
+    "approx_kl", "explained_variance", "value_loss", "policy_loss", "perplexity", "eos_share", "seconds",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pm_path(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random preference model: it prefers something, whatever that is."""
+    path = tmp_path_factory.mktemp("pm") / "model"
+    pm, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=3)
+    pm.save(path, tokenizer)
+    return path
+
+
+def folder_of(path: Path, tiny_policy: Path, pm_path: Path, **settings: object) -> RunFolder:
+    (path / "data").mkdir(parents=True)
+    lines = [json.dumps({"prompt": f"Tell me of number {n}{'.' * (n % 5)}"}) for n in range(24)]
+    lines.append(json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"},
+                                          {"role": "user", "content": "Sing."}]}))  # fmt: skip
+    (path / "data/prompts.jsonl").write_text("\n".join(lines) + "\n")
+    (path / "config.json").write_text(
+        json.dumps({"model": str(tiny_policy), "preference_model": str(pm_path), **SMALL, **settings})
+    )
+    return RunFolder(path)
+
+
+def run_of(folder: RunFolder) -> PolicyRun:
+    return PolicyRun(folder, settings_of(folder, {}))
+
+
+def timeless(folder: RunFolder) -> list[dict]:
+    return [{name: number for name, number in line.items() if name != "seconds"} for line in folder.metrics()]
+
+
+def digest(folder: RunFolder) -> dict:
+    return json.loads((folder.model / "manifest.json").read_text())["files"]["model.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_policy: Path, pm_path: Path) -> RunFolder:
+    """An uninterrupted small run."""
+    folder = folder_of(tmp_path_factory.mktemp("runs") / "whole", tiny_policy, pm_path)
+    assert policy.main([str(folder.path)]) == 0
+    return folder
+
+
+def test_a_run_leaves_metrics_a_servable_model_and_a_result(whole: RunFolder) -> None:
+    lines = whole.metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert set(lines[-1]) >= WATCHED
+    assert all(line["of"] == 4 for line in lines)
+    # The critic alone learns first: the second rollout is still the initial policy's.
+    assert [line["critic_only"] for line in lines] == [1, 0, 0, 0]
+    assert abs(lines[0]["kl_k3"]) < 1e-4 and abs(lines[1]["kl_k3"]) < 1e-4 < lines[3]["kl_k3"]
+    assert check_snapshot(whole.model).kind == "policy"
+    result = whole.result()
+    assert result["episodes"] == 48
+    assert result["kl_k3"] > 0
+    assert result["win_rate_ci95"][0] <= result["win_rate"] <= result["win_rate_ci95"][1]
+    assert result["self_check"]["sampler_gap"] < 1e-4
+
+
+def test_every_weight_of_the_policy_moved(whole: RunFolder, tiny_policy: Path) -> None:
+    new, old = load_policy(whole.model)[0], load_policy(tiny_policy)[0]
+    pairs = zip(new.named_parameters(), old.parameters(), strict=True)
+    assert [name for (name, after), before in pairs if torch.equal(after, before)] == []
+
+
+def test_what_died_midway_goes_on_to_the_same_numbers(
+    whole: RunFolder, tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    folder = folder_of(tmp_path / "cut", tiny_policy, pm_path)
+    run = run_of(folder)
+    for iteration in range(3):  # step 3 is logged and half of its successor's work would be lost
+        folder.log(step=iteration + 1, of=4, **run.iterate(iteration))
+        if iteration == 1:
+            run.save(2)
+    assert policy.main([str(folder.path)]) == 0
+    assert timeless(folder) == timeless(whole)
+    assert digest(folder) == digest(whole)
+
+
+@pytest.mark.slow
+def test_kill_nine_and_restart_equal_an_uninterrupted_run(
+    whole: RunFolder, tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    folder = folder_of(tmp_path / "killed", tiny_policy, pm_path)
+    command = [sys.executable, "-m", "training.policy", str(folder.path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(policy.__file__).parents[1])}
+    for steps in (1, 3):
+        process = subprocess.Popen(command, env=environment)
+        while process.poll() is None and len(folder.metrics()) < steps:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not folder.finished
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    assert timeless(folder) == timeless(whole)
+    assert digest(folder) == digest(whole)
+
+
+def test_scores_climb(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    folder = folder_of(tmp_path / "climb", tiny_policy, pm_path, episodes=512, rollout_replies=32, minibatch_replies=16,
+                       evaluation_prompts=25, kl_weight=0.0, held_out=0.5)  # fmt: skip
+    assert policy.main([str(folder.path)]) == 0
+    result = folder.result()
+    assert result["score_after"] > result["score_before"] + 0.5
+    assert result["win_rate_ci95"][0] > 0.5
+
+
+def test_a_heavier_kl_weight_keeps_the_policy_nearer(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    kl = []
+    for weight in (0.0, 2.0):
+        folder = folder_of(tmp_path / str(weight), tiny_policy, pm_path, episodes=160, kl_weight=weight)
+        assert policy.main([str(folder.path)]) == 0
+        kl.append(folder.result()["kl_k3"])
+    assert kl[1] < kl[0]
+
+
+def test_an_adaptive_weight_rises_above_its_target(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", tiny_policy, pm_path, episodes=96, kl_target=1e-4, kl_horizon=16.0)
+    assert policy.main([str(folder.path)]) == 0
+    weights = [line["kl_weight"] for line in folder.metrics()]
+    assert weights[0] == weights[1] and weights[-1] > 1.2 * weights[0]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
+def test_a_shared_trunk_and_other_families(family: str, tmp_path: Path, built_policies, pm_path: Path) -> None:
+    start = built_policies(family)
+    folder = folder_of(tmp_path / "shared", start, pm_path, critic="shared", episodes=32)
+    assert policy.main([str(folder.path)]) == 0
+    assert folder.metrics()[0]["kl_k3"] == pytest.approx(0, abs=1e-4)
+
+
+def test_critic_pretraining_leaves_the_policy_alone(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    for critic in ("separate", "shared"):
+        run = run_of(folder_of(tmp_path / critic, tiny_policy, pm_path, critic=critic))
+        before = [weight.clone() for weight in run.policy.parameters()]
+        critic_before = [weight.clone() for weight in run.learner.critic.parameters()]
+        run.iterate(0)
+        assert all(torch.equal(a, b) for a, b in zip(before, run.policy.parameters(), strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(critic_before, run.learner.critic.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_valid_and_give_way_to_what_is_named(preset: str, tmp_path: Path) -> None:
+    for name in PRESETS[preset]:
+        assert name in PolicyConfig.__dataclass_fields__
+    assert load_config(PolicyConfig, PRESETS[preset])
+    folder = tmp_path / preset
+    folder.mkdir()
+    named = {"model": "m", "preference_model": "p", "preset": preset, "kl_weight": 0.77}
+    (folder / "config.json").write_text(json.dumps(named))
+    config = settings_of(RunFolder(folder), {"preset": None})
+    assert config.kl_weight == 0.77
+    assert config.inner_epochs == PRESETS[preset].get("inner_epochs", PolicyConfig().inner_epochs)
+    assert settings_of(RunFolder(folder), {}) == config  # a second start finds the same settings
+
+
+def test_bad_input_is_refused_with_a_reason(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    def reason(name: str, prompts: str | None = None, **settings: object) -> str:
+        folder = folder_of(tmp_path / name, tiny_policy, pm_path, **settings)
+        if prompts is not None:
+            (folder.data / "prompts.jsonl").write_text(prompts)
+        assert policy.main([str(folder.path)]) == 2
+        assert not folder.finished
+        return json.loads(folder.failure_file.read_text())["reason"]
+
+    assert "line 2" in reason("json", '{"prompt": "a"}\n{"prompt": \n')
+    assert "role" in reason("role", '{"messages": [{"role": "robot", "content": "x"}]}\n')
+    assert "no prompt" in reason("empty", "\n")
+    assert "at least one of each" in reason("one", '{"prompt": "only one"}\n')
+    assert "clip" in reason("clip", clip=0.0)
+    assert "learning_rat" in reason("unknown", learning_rat=1.0)
+    assert "policy, not a preference model" in reason("pm", preference_model=str(tiny_policy))
+    assert "is missing" in reason("model", model="")
+
+
+def test_self_checks_fail_loudly(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path))
+    assert max(run.self_check().values()) < 1e-4
+    prompts = run.prompts[:6]
+    rollout = sample(run.engine, prompts, reply_seeds(0, 0, 6), 12, 1.0)
+    with torch.no_grad():
+        next(run.policy.model.layers[0].parameters()).add_(0.05)
+    # The engine's weights are now not the policy's.
+    with pytest.raises(JobFailed, match="ratio 1"):
+        check_start(run.policy, run.reference, run.pm, rollout, 1.0)
+    run.engine.refresh(run.policy)
+    rollout = sample(run.engine, prompts, reply_seeds(0, 0, 6), 12, 1.0)
+    with pytest.raises(JobFailed, match="KL 0"):
+        check_start(run.policy, run.reference, run.pm, rollout, 1.0)
+
+
+def test_tokenizers_that_differ_are_refused(tokenizer) -> None:
+    class Other:
+        pad_token_id, eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+
+        def get_vocab(self) -> dict[str, int]:
+            return {"a": 0}
+
+    class Same(Other):
+        pad_token_id = tokenizer.eos_token_id
+
+    check_tokenizers(tokenizer, tokenizer)
+    with pytest.raises(JobFailed, match="other tokens"):
+        check_tokenizers(tokenizer, Other())
+    with pytest.raises(JobFailed, match="pad token"):
+        check_tokenizers(Same(), Same())
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    run = run_of(folder_of(tmp_path / "nan", tiny_policy, pm_path))
+    run.iterate(0)
+    run.save(1)
+    with torch.no_grad():
+        run.learner.critic.head.weight.fill_(float("nan"))
+    with pytest.raises(JobFailed, match=r"step 2, epoch 1, minibatch 1"):
+        run.iterate(1)
+    again = run_of(run.folder)
+    assert again.load() == 1
+    assert bool(again.learner.critic.head.weight.isfinite().all())
+
+
+def test_a_finished_run_is_not_run_again(whole: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    copy = shutil.copytree(whole.path, tmp_path / "copy")
+    before = (copy / "result.json").read_bytes()
+    assert policy.main([str(copy)]) == 0
+    assert "finished" in capsys.readouterr().err
+    assert (copy / "result.json").read_bytes() == before
