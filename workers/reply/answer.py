@@ -1,0 +1,76 @@
+"""One turn: claim its candidates, have them written, store them, tell the page."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import OperationalError
+
+from server.transaction import transaction
+from workers.reply import rows
+from workers.reply.asks import Ask, Failed, Outcome, Written
+from workers.reply.stream import Pen
+
+if TYPE_CHECKING:
+    from workers.reply.worker import ReplyWorker
+
+log = logging.getLogger("whetstone.reply")
+
+# While Postgres is away finished replies are kept; after this the sweep has them written again, by their seeds the same.
+STORE_SECONDS = 60.0
+_claims = itertools.count(1)
+
+
+def answer(turn_id: int, worker: ReplyWorker) -> None:
+    """Write what waits of this turn; nothing when there is nothing, or someone else writes it."""
+    claim = f"{worker.name}/{next(_claims)}"
+    with transaction(worker.database_url, worker.redis_url) as db:
+        asks, withheld = rows.claim(db, turn_id, claim)
+    if not asks:
+        return
+    ended: SimpleQueue[tuple[Ask, Outcome]] = SimpleQueue()
+    pens = [Pen(worker.writer, ask, ended, withheld=withheld) for ask in asks]
+    if any(ask.attempt > 1 for ask in asks) or worker.writer.has_entries(turn_id):
+        for pen in pens:
+            pen.begin_again()
+    with worker.holding(pens):
+        worker.write(pens)
+        if withheld:  # stored together too: a page that is loaded anew must not see one before the other
+            _store(worker, turn_id, [ended.get() for _ in asks], show=True)
+            return
+        for _ in asks:
+            _store(worker, turn_id, [ended.get()], show=False)
+
+
+def _store(worker: ReplyWorker, turn_id: int, outcomes: list[tuple[Ask, Outcome]], *, show: bool) -> None:
+    """Commit, then say so in the stream; `show` also sends the text, which was withheld so far."""
+    settled = _settle(worker, turn_id, outcomes)
+    for ask, outcome in outcomes:
+        match outcome:
+            case Failed(reason=reason):
+                log.error("Turn %d, candidate %d failed: %s", turn_id, ask.candidate_id, reason)
+            case Written(text=text) if ask in settled.stored:
+                if show:
+                    worker.writer.send(turn_id, "text", ask.position, text=text)
+                worker.writer.send(turn_id, "done", ask.position)
+    if settled.stored and settled.status == "ready":
+        worker.writer.send(turn_id, "ready")
+    if settled.stored and settled.status == "failed":
+        worker.writer.send(turn_id, "failed", reason=settled.told)
+
+
+def _settle(worker: ReplyWorker, turn_id: int, outcomes: list[tuple[Ask, Outcome]]) -> rows.Settled:
+    give_up = time.monotonic() + STORE_SECONDS
+    while True:
+        try:
+            with transaction(worker.database_url, worker.redis_url) as db:
+                return rows.settle(db, turn_id, outcomes)
+        except OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            log.warning("Postgres did not take the replies of turn %d; trying again.", turn_id)
+            time.sleep(1)

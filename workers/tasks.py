@@ -1,0 +1,34 @@
+"""Every task: ids in, nothing out; the bodies are plain functions with tests of their own."""
+
+from __future__ import annotations
+
+from workers import jobs, rounds
+from workers import schedule as schedules
+from workers import sweep as sweeps
+from workers.app import app, reply_worker
+from workers.reply.answer import answer
+
+
+@app.task(name="reply")
+def reply(turn_id: int) -> None:
+    answer(turn_id, reply_worker())
+
+
+@app.task(name="advance_round")
+def advance_round(round_id: int) -> None:
+    rounds.advance(round_id)
+
+
+@app.task(name="run_job")
+def run_job(job_id: int) -> None:
+    jobs.perform(job_id)
+
+
+@app.task(name="sweep")
+def sweep() -> None:
+    sweeps.sweep()
+
+
+@app.task(name="tick_schedule")
+def tick_schedule() -> None:
+    schedules.tick()
