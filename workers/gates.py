@@ -71,7 +71,6 @@ def policy_gates(result: Mapping[str, Any], wanted: GateThresholds, *, unloadabl
     """
     win_lower, win_upper = result["win_rate_ci95"]
     ratio = _length_ratio(result)
-    collapsed = bool(result.get("collapsed", False))
     return {
         "weights_load": Gate("The new policy can be loaded", float(unloadable is None), ">=", 1.0, unloadable or ""),
         "win_rate": Gate(
@@ -81,15 +80,22 @@ def policy_gates(result: Mapping[str, Any], wanted: GateThresholds, *, unloadabl
         "kl": Gate("KL from the initial policy, nats a reply", float(result["kl"]), "<=", wanted.kl),
         "length_ratio_least": Gate("Reply length over the initial policy's", ratio, ">=", wanted.length_ratio_least),
         "length_ratio_most": Gate("Reply length over the initial policy's", ratio, "<=", wanted.length_ratio_most),
-        "no_collapse": Gate(
-            "No collapse during training", 0.0 if collapsed else 1.0, ">=", 1.0, str(result.get("collapse") or "")
+        "eos_share": Gate("Replies that end by themselves", result.get("eos_share"), ">=", wanted.eos_share),
+        "perplexity_left": Gate(
+            "Variety left: (perplexity - 1) over the initial policy's", _variety(result), ">=", wanted.perplexity_left
         ),
     }  # fmt: skip
 
 
 def _length_ratio(result: Mapping[str, Any]) -> float | None:
-    before, after = result.get("length_before"), result.get("length_after", result.get("length_mean"))
+    before, after = result.get("length_mean_before"), result.get("length_mean")
     return None if not before or after is None else float(after) / float(before)
+
+
+def _variety(result: Mapping[str, Any]) -> float | None:
+    """0 when the policy has only one reply left to every prompt, 1 when it is as varied as the initial one."""
+    before, after = result.get("perplexity_before"), result.get("perplexity")
+    return None if before is None or after is None or before <= 1 else (float(after) - 1) / (float(before) - 1)
 
 
 def lower_bound(share: float, count: int, confidence: float) -> float:

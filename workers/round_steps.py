@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput
 from server.models import Round, Run, Snapshot
-from server.services import datasets, deployments, registry, rounds, runs
+from server.services import datasets, registry, rounds, runs, serving
 from server.services.round_settings import RoundSettings, parse_settings
 from server.settings import Settings
 from server.transaction import transaction
@@ -178,7 +178,7 @@ def policy_checks(work: Work) -> None:
 
 
 def _decide(work: Work, db: Session, found: dict[str, gates.Gate]) -> None:
-    as_json = {name: gate.as_json() for name, gate in found.items()}
+    as_json = {name: gate.as_json() | {"place": place} for place, (name, gate) in enumerate(found.items())}
     if gates.all_passed(found):
         work.finish(db, gates=as_json)
     elif not rounds.hold_step(db, work.held, as_json, gates.why_held(found)):
@@ -248,22 +248,13 @@ def deploy(work: Work) -> None:
         new = db.get_one(Snapshot, row.policy_snapshot_id)
         served = rounds.campaigns_to_serve(db, db.get_one(Snapshot, row.initial_snapshot_id), wanted.campaigns)
         for campaign in served:
-            shares = [(new, wanted.share), *_kept(db, campaign, new, 1 - wanted.share)]
-            deployments.deploy(db, campaign, shares, reason=f"Round {row.number}.", round=row)
+            serving.give_share(db, campaign, new, wanted.share, None, f"Round {row.number}.", round=row)
         if not served:
             raise BadInput(
                 "No campaign is served by this round's initial policy any more. Deploy the new snapshot by hand, or "
                 "deploy one of its kin to a campaign and try again."
             )
         work.finish(db, progress={"step": 1, "of": 1, "campaigns": [campaign.slug for campaign in served]})
-
-
-def _kept(db: Session, campaign: Any, new: Snapshot, rest: float) -> list[tuple[Snapshot, float]]:
-    """What serves now keeps the `rest` of the traffic, in its present proportions."""
-    now = deployments.current(db, campaign)
-    parts = [part for part in now.shares if part.snapshot_id != new.id] if now else []
-    total = sum(part.share for part in parts)
-    return [(part.snapshot, rest * part.share / total) for part in parts] if rest > 1e-9 else []
 
 
 STEPS: dict[str, Callable[[Work], None]] = {

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 
 from sqlalchemy.exc import OperationalError
 
 from server.errors import WhetstoneError
 from server.services import rounds
-from server.settings import Settings, load_settings
+from server.settings import Settings
 from server.transaction import transaction
 from workers.breath import Breath, LostStep
+from workers.context import connected_settings, process_name
 from workers.round_steps import STEPS, StepFailed, Work
 
 
@@ -22,9 +21,9 @@ def advance(round_id: int, settings: Settings | None = None) -> None:
     Nothing when the step is taken, held, finished or cancelled. A failure is recorded for a person to read; one that nobody
     foresaw is raised as well, so that the log has it.
     """
-    settings = settings or load_settings(os.environ)
+    settings = settings or connected_settings()
     database_url, redis_url = str(settings.database_url), str(settings.redis_url)
-    claimant = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    claimant = f"{process_name()}/{secrets.token_hex(4)}"
     with transaction(database_url, redis_url) as db:
         held = rounds.claim(db, round_id, claimant)
     if held is None:

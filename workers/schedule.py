@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 
 from server.services import schedules
-from server.settings import Settings, load_settings
+from server.settings import Settings
 from server.transaction import transaction
+from workers.context import connected_settings
 
 
 def tick(settings: Settings | None = None, now: datetime | None = None) -> list[str]:
     """Start the rounds that are due; returns what came of each schedule that was."""
-    settings = settings or load_settings(os.environ)
+    settings = settings or connected_settings()
     now = now or datetime.now(UTC)
     database_url, redis_url = str(settings.database_url), str(settings.redis_url)
     with transaction(database_url, redis_url) as db:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
+from functools import partial
 
 from server.services import lost, rounds
-from server.settings import Settings, load_settings
+from server.settings import Settings
 from server.transaction import transaction
+from workers.context import connected_settings, is_dead
 
 log = logging.getLogger("whetstone.sweep")
 
 
 def sweep(settings: Settings | None = None) -> dict[str, list[int]]:
     """Queue again and ask; returns the ids by kind. Several sweeps at once do no harm."""
-    settings = settings or load_settings(os.environ)
-    found = {}
+    settings = settings or connected_settings()
+    found: dict[str, list[int]] = {}
     for kind, ask in (
         ("turns", lost.ask_for_replies),
         ("jobs", lost.ask_for_jobs),
-        ("rounds", rounds.requeue_stale),
+        ("rounds", partial(rounds.requeue_stale, is_dead=is_dead)),
     ):
         with transaction(str(settings.database_url), str(settings.redis_url)) as db:
             found[kind] = ask(db)

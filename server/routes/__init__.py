@@ -10,6 +10,9 @@ from server.routes import (
     admin_data,
     admin_people,
     api_chat,
+    chat,
+    health,
+    home,
     api_rounds,
     jobs,
     rounds,
@@ -18,8 +21,11 @@ from server.routes import (
 )
 
 ROUTERS: list[APIRouter] = [
+    home.router,
     session.router,
     api_chat.router,
+    chat.router,
+    health.router,
     admin_data.router,
     admin_conversations.router,
     admin_people.router,

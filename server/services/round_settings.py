@@ -27,6 +27,8 @@ class GateThresholds:
     )
     win_rate: float = 0.5  # lower 95% bound, under the preference model, against the initial policy
     length_ratio_least: float = 0.4  # mean length of replies over the initial policy's
+    eos_share: float = 0.5  # of replies that end by themselves; the rest were cut at max_new_tokens
+    perplexity_left: float = 0.05  # of (perplexity - 1); near 0 it says the same thing to everyone
     length_ratio_most: float = 2.5  # longer is the commonest way to please a preference model for nothing
 
 

@@ -11,6 +11,7 @@ was given up for dead and then wakes can change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -240,13 +241,25 @@ def fail_step(db: Session, held: Claim, reason: str) -> bool:
     return True
 
 
-def requeue_stale(db: Session, *, stale: timedelta = STALE) -> list[int]:
-    """Queue again the steps whose worker stopped breathing and ask for every queued one; returns the rounds nudged."""
-    db.execute(
-        update(RoundStep)
-        .where(RoundStep.status == "running", RoundStep.heartbeat_at < func.now() - stale)
-        .values(status="queued", claimed_by=None)
-    )
+def requeue_stale(db: Session, *, is_dead: Callable[[str], bool] = lambda _: False) -> list[int]:
+    """Queue again the steps whose worker stopped breathing and ask for every queued one; returns the rounds nudged.
+
+    `is_dead` may know sooner than the heartbeat that a claimant is gone.
+    """
+    running = db.scalars(
+        select(RoundStep).where(RoundStep.status == "running")
+    ).all()  # one at most, by the active index
+    for step in running:
+        gone = step.claimed_by is not None and is_dead(step.claimed_by)
+        stale = RoundStep.heartbeat_at < func.now() - (timedelta(0) if gone else STALE)
+        db.execute(
+            update(RoundStep)
+            .where(
+                RoundStep.id == step.id, RoundStep.status == "running", RoundStep.claimed_by == step.claimed_by, stale
+            )
+            .values(status="queued", claimed_by=None, heartbeat_at=Round.created_at)
+            .where(Round.id == RoundStep.round_id)
+        )
     waiting = db.scalars(
         select(RoundStep)
         .join(Round, Round.id == RoundStep.round_id)
