@@ -22,7 +22,7 @@ FIRST_DELAY, LAST_DELAY = (
     30.0,
 )  # seconds between deaths and the next start, doubling; the first start again is at once
 STEADY_SECONDS = 60.0  # a process that lived as long counts as healthy again
-WARM_SECONDS, COLD_SECONDS = 5.0, 2.0  # to end what it is doing; to put it back into the queue
+WARM_SECONDS, COLD_SECONDS = 7.0, 2.0  # to end what it is doing; to put it back into the queue
 
 
 @dataclass(frozen=True)

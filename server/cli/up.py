@@ -1,5 +1,6 @@
 """`whetstone up`: everything on this machine, until Ctrl-C."""
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,6 @@ import click
 import psutil
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
 
 from server import migrate
 from server.db import engine_for, session_factory
@@ -25,7 +25,9 @@ from server.settings import OperatorError, Settings, load_settings
 from server.supervisor import Supervisor, children
 
 READY_SECONDS = 90.0  # a first start compiles Python and reads weights from a cold disk
+REPLY_WORKER_SECONDS = 20.0  # after the web answers; torch takes its time on a cold disk
 LOOK_SECONDS = 0.2
+RETRY_SECONDS = 10.0
 HOPELESS_DEATHS = 3  # of the web server before it was ever ready
 
 
@@ -72,16 +74,46 @@ def _run(settings: Settings, console: Console) -> None:
                 links = _seed(connected, connected.database_url)
         engine_for(connected.database_url).dispose()  # from here on only the children talk to the database
         supervisor = Supervisor(children(connected), connected.home, lambda line: console.print(f"  {line}"))
+        keeper = _Keeper(supervisor, own, console)
         try:
             with _step(console, "Starting web, reply worker, training worker and schedule"):
                 supervisor.start()
-                _wait_until_ready(connected, supervisor)
-            console.print(_welcome(connected, links, time.monotonic() - begun))
-            _watch(supervisor, own, console)
+                missing = _wait_until_ready(connected, keeper)
+            _welcome(console, connected, links, time.monotonic() - begun)
+            if missing:
+                console.print(f"  {missing}", style="yellow")
+            while True:
+                keeper.look()
+                time.sleep(LOOK_SECONDS)
         finally:
             _deaf()
             with _step(console, "Stopping"):
                 supervisor.stop()
+
+
+class _Keeper:
+    """Looks after the children and the private services."""
+
+    def __init__(self, supervisor: Supervisor, own: OwnServices | None, console: Console) -> None:
+        self.supervisor = supervisor
+        self._own = own
+        self._console = console
+        self._trouble = ""
+        self._next_try = 0.0
+
+    def look(self) -> None:
+        """Look once. A service that cannot run now (a full disk) is tried again; its users say meanwhile what they miss."""
+        self.supervisor.watch()
+        if self._own is None or time.monotonic() < self._next_try:
+            return
+        try:
+            for name in self._own.revive():
+                self._console.print(f"  {name} had ended; it runs again")
+                self._trouble = ""
+        except ServiceError as error:
+            if str(error) != self._trouble:
+                self._console.print(f"  {error}", style="red", markup=False)
+            self._trouble, self._next_try = str(error), time.monotonic() + RETRY_SECONDS
 
 
 @contextmanager
@@ -132,56 +164,45 @@ def _listener(port: int) -> str:
         return ""
 
 
-def _wait_until_ready(settings: Settings, supervisor: Supervisor) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while not _healthy(settings.port, settings.host):
-        supervisor.watch()
-        if time.monotonic() > deadline or supervisor.deaths["web"] >= HOPELESS_DEATHS:
+def _wait_until_ready(settings: Settings, keeper: _Keeper) -> str:
+    """Wait until people can be served; a sentence about what is still missing, or nothing."""
+    begun = time.monotonic()
+    answered = None
+    while (status := health_status(settings)) != "ok":
+        keeper.look()
+        now = time.monotonic()
+        if status == "degraded":
+            answered = answered or now
+            if now - answered > REPLY_WORKER_SECONDS:
+                return f"The reply worker is not ready yet; {settings.log_folder / 'reply.log'} says why."
+        elif now - begun > READY_SECONDS or keeper.supervisor.deaths["web"] >= HOPELESS_DEATHS:
             log = settings.log_folder / "web.log"
             said = last_words(log.read_text(errors="replace"))
             raise OperatorError(f"The web server does not become ready. Its log {log} ends:\n{said}")
         time.sleep(LOOK_SECONDS)
+    return ""
 
 
-def _healthy(port: int, host: str) -> bool:
-    name = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared with, not bound to
+def health_status(settings: Settings) -> str:
+    """The status that /health tells: ok, degraded or down; empty when nothing answers."""
+    name = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared with, not bound to
+    address = f"http://{f'[{name}]' if ':' in name else name}:{settings.port}/health"
     try:
-        with urllib.request.urlopen(
-            f"http://{f'[{name}]' if ':' in name else name}:{port}/health", timeout=2
-        ) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return str(json.load(answer)["status"])
+    except (urllib.error.URLError, OSError, ValueError, KeyError):
+        return ""
 
 
-def _watch(supervisor: Supervisor, own: OwnServices | None, console: Console) -> None:
-    """Until interrupted. A service that cannot be revived now (a full disk) is tried again; its users say what they miss."""
-    trouble = ""
-    pause_until = 0.0
-    while True:
-        supervisor.watch()
-        if own is not None and time.monotonic() >= pause_until:
-            try:
-                for name in own.revive():
-                    console.print(f"  {name} had ended; it runs again")
-                    trouble = ""
-            except ServiceError as error:
-                if str(error) != trouble:
-                    console.print(f"  {error}", style="red")
-                trouble, pause_until = str(error), time.monotonic() + 10
-        time.sleep(LOOK_SECONDS)
-
-
-def _welcome(settings: Settings, links: Mapping[str, str], seconds: float) -> Panel:
-    table = Table.grid(padding=(0, 2))
-    table.add_row("Address", f"[bold]{settings.public_url}[/]")
-    for role, link in links.items():
-        table.add_row(role, link)
+def _welcome(console: Console, settings: Settings, links: Mapping[str, str], seconds: float) -> None:
+    """Where everything is. Links stand outside of the frame, whole, however narrow the terminal: people click or copy them."""
+    console.print(Panel(f"Whetstone is ready: [bold]{settings.public_url}[/]   ({seconds:.1f} s)", expand=False))
+    lines = {**links, "Data and logs": str(settings.home), "Stop": "Ctrl-C (all data are kept)"}
     if not links:
-        table.add_row("First admin", "whetstone person add NAME --role admin")
-    table.add_row("Data and logs", str(settings.home))
-    table.add_row("Stop", "Ctrl-C")
-    return Panel(table, title=f"Whetstone is ready ({seconds:.1f} s)", title_align="left", expand=False)
+        lines = {"First admin": "whetstone person --help", **lines}
+    width = max(map(len, lines))
+    for what, where in lines.items():
+        console.print(f"  {what:<{width}}  {where}", soft_wrap=True, markup=False)
 
 
 @contextmanager
