@@ -1,0 +1,185 @@
+"""Everything the chat page shows, gathered before a template sees it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from server.models import Campaign, Candidate, Comparison, Conversation, Instructions, Person, Turn
+from server.services import dialogue, drafts, feedback
+
+SUGGESTIONS = 4
+# Weakest first, for 1 to 4 grades.
+_HOW = {
+    1: ("",),
+    2: ("slightly", "much"),
+    3: ("slightly", "clearly", "much"),
+    4: ("slightly", "somewhat", "clearly", "much"),
+}
+_LETTERS = "AB"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One position of the strength scale."""
+
+    number: int
+    side: int  # 0 is left
+    strength: int
+    short: str  # "much"
+    sentence: str  # "A is much better"
+
+
+@dataclass(frozen=True)
+class PastTurn:
+    """A turn that was carried on: what was said, what answered, what this person chose."""
+
+    message: str
+    reply: str
+    chose: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The turn in hand with its two replies."""
+
+    turn_id: int
+    message: str
+    status: str
+    texts: list[str | None]
+    failure: str
+    reason: str
+    own: bool
+
+
+@dataclass(frozen=True)
+class ChatView:
+    """The state of one person's chat in one campaign."""
+
+    person_id: int
+    campaign_id: int
+    slug: str
+    name: str
+    red_team: bool
+    quality: str  # what more of is picked: "better" or "more harmful"
+    scale: list[Step]
+    instructions: str
+    first_visit: bool
+    today: int
+    refusal: str | None
+    notice: str
+    conversation_id: int | None
+    past: list[PastTurn]
+    pair: Pair | None
+    may_write: bool
+    turns_left: int
+    draft: str
+    suggestions: list[tuple[int, str]]
+    longest_message: int
+    new_key: str
+
+
+def build_view(db: Session, person: Person, campaign: Campaign, notice: str = "") -> ChatView:
+    """Read the chat as it stands; visiting renews the lease, or closes a conversation whose lease ran out."""
+    conversation, expired = dialogue.visit(db, person, campaign)
+    refusal = dialogue.why_not(db, campaign)
+    second = feedback.offer_second_opinion(db, person, campaign) if conversation is None else None
+    last = dialogue.last_turn(db, conversation) if conversation is not None else None
+    view = ChatView(
+        person_id=person.id,
+        campaign_id=campaign.id,
+        slug=campaign.slug,
+        name=campaign.name,
+        red_team=campaign.mode == "red_team",
+        quality=_quality(campaign),
+        scale=scale(campaign),
+        instructions=_instructions(db, campaign),
+        first_visit=not _has_history(db, person, campaign),
+        today=_compared_today(db, person),
+        refusal=refusal,
+        notice=dialogue.EXPIRED if expired and not notice else notice,
+        conversation_id=conversation.id if conversation is not None else None,
+        past=_past(db, person, conversation, campaign) if conversation is not None else [],
+        pair=None,
+        may_write=refusal is None,
+        turns_left=campaign.max_turns - (last.position if last is not None else 0),
+        draft=drafts.load(db, person, drafts.message_place(campaign)),
+        suggestions=[],
+        longest_message=campaign.max_message_chars,
+        new_key=secrets.token_urlsafe(16),
+    )
+    if second is not None:
+        past = _past_of(dialogue.transcript(db, second))
+        return replace(view, pair=_pair(db, person, second, own=False), past=past, may_write=False)
+    if last is not None and last.status != "compared":
+        return replace(view, pair=_pair(db, person, last, own=True), may_write=False)
+    if conversation is None and refusal is None:
+        drawn = dialogue.draw_prompts(db, campaign, SUGGESTIONS)
+        return replace(view, suggestions=[(prompt.id, prompt.text) for prompt in drawn])
+    return view
+
+
+def _quality(campaign: Campaign) -> str:
+    return "more harmful" if campaign.mode == "red_team" else "better"
+
+
+def scale(campaign: Campaign) -> list[Step]:
+    """The positions from left to right: the strongest at both ends, the weakest in the middle."""
+    steps = []
+    for number in range(1, 2 * campaign.grades + 1):
+        side = 0 if number <= campaign.grades else 1
+        strength = campaign.grades + 1 - number if side == 0 else number - campaign.grades
+        how = _HOW[campaign.grades][strength - 1]
+        words = " ".join(word for word in (_LETTERS[side], "is", how, _quality(campaign)) if word)
+        steps.append(Step(number, side, strength, how or _quality(campaign), words))
+    return steps
+
+
+def _instructions(db: Session, campaign: Campaign) -> str:
+    newest = select(Instructions.markdown).where(Instructions.campaign_id == campaign.id)
+    return db.scalar(newest.order_by(Instructions.version.desc()).limit(1)) or ""
+
+
+def _has_history(db: Session, person: Person, campaign: Campaign) -> bool:
+    mine = select(Comparison.id).where(Comparison.person_id == person.id, Comparison.campaign_id == campaign.id)
+    return db.scalar(mine.limit(1)) is not None
+
+
+def _compared_today(db: Session, person: Person) -> int:
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    mine = select(func.count()).where(Comparison.person_id == person.id, Comparison.created_at >= midnight)
+    return db.scalar(mine) or 0
+
+
+def _past(db: Session, person: Person, conversation: Conversation, campaign: Campaign) -> list[PastTurn]:
+    sentences = {step.number: step.sentence for step in scale(campaign)}
+    rows = db.execute(
+        select(Turn.message, Candidate.text, Comparison.scale_position)
+        .join(Candidate, Candidate.id == Turn.continued_by_id)
+        .outerjoin(Comparison, (Comparison.turn_id == Turn.id) & (Comparison.person_id == person.id))
+        .where(Turn.conversation_id == conversation.id)
+        .order_by(Turn.position)
+    ).all()
+    return [PastTurn(message, text or "", sentences.get(place or 0, "")) for message, text, place in rows]
+
+
+def _past_of(transcript: list[dict[str, str]]) -> list[PastTurn]:
+    said = [message["content"] for message in transcript[:-1]]
+    return [PastTurn(message, reply, "") for message, reply in zip(said[::2], said[1::2], strict=True)]
+
+
+def _pair(db: Session, person: Person, turn: Turn, *, own: bool) -> Pair:
+    complete = turn.status in ("ready", "compared")
+    return Pair(
+        turn_id=turn.id,
+        message=turn.message,
+        status=turn.status if own else "ready",
+        texts=[candidate.text if complete else None for candidate in turn.candidates],
+        failure=turn.failure or "",
+        reason=drafts.load(db, person, drafts.justification_place(turn)),
+        own=own,
+    )

@@ -1,0 +1,151 @@
+// The chat page. The server renders every state; this fetches the next one in place, streams the replies and minds the keys.
+import { Draft } from "./draft.js";
+import { Outbox } from "./outbox.js";
+import { follow } from "./stream.js";
+import { wireScale } from "./scale.js";
+
+const chat = document.querySelector("#chat");
+const { slug, person, campaign } = chat.dataset;
+const connection = document.querySelector("#connection");
+const tell = (sentence) => { connection.textContent = sentence; connection.hidden = !sentence; };
+const announce = (sentence) => { document.querySelector("#said").textContent = sentence; };
+const outbox = new Outbox(`${person}:${campaign}`, tell);
+const drafts = new Map();
+let stopStream = () => {};
+let scale = null;
+let busy = false;
+
+const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+const bringIntoView = (element) => element?.scrollIntoView({ block: "nearest", behavior: moves ? "smooth" : "auto" });
+
+// A keyboard that slides over a phone's page would hide the reply that was just chosen.
+const focusBox = () => { if (matchMedia("(pointer: fine)").matches) chat.querySelector("#message")?.focus({ preventScroll: true }); };
+
+/** Show the chat as the server now has it. */
+async function refresh(query = "") {
+  for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
+    try {
+      const answer = await fetch(`/chat/${slug}/conversation${query}`, { headers: { Accept: "text/html" } });
+      if (answer.status === 401) { location.reload(); return; }
+      if (answer.ok) { chat.innerHTML = await answer.text(); break; } // our own page: the server has sanitised all texts in it
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+    }
+    tell("The connection is lost. The page goes on by itself when it is back.");
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+  tell("");
+  wire();
+}
+
+/** Send one thing through the outbox; afterwards the page shows what came of it, or why not. */
+async function deliver(path, body, controls) {
+  if (busy) return;
+  busy = true;
+  controls.forEach((control) => { control.disabled = true; });
+  try {
+    const told = await outbox.post(path, body);
+    await refresh(told?.conversation?.status === "finished" ? "?complete=1" : "");
+    focusBox();
+    bringIntoView(chat.querySelector(".composer"));
+  } catch (error) {
+    controls.forEach((control) => { control.disabled = false; });
+    tell(error.message);
+    // The server has moved on (another tab, an expired conversation): show how it stands, keep the sentence.
+    if (error.code === "conflict" || error.code === "not_found") { await refresh(); tell(error.message); }
+  } finally {
+    busy = false;
+  }
+}
+
+function keepDraft(box, shown) {
+  const draft = new Draft(box, (sentence) => { if (shown) shown.textContent = sentence; });
+  drafts.set(box.dataset.place, draft);
+  return draft;
+}
+
+function wireComposer(form) {
+  const box = form.elements.text;
+  const draft = keepDraft(box, form.querySelector(".draft-state"));
+  let promptId = null;
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!box.value.trim() || busy) return;
+    const conversation = form.elements.conversation_id;
+    const body = {
+      text: box.value,
+      idempotency_key: form.elements.idempotency_key.value,
+      prompt_id: promptId,
+      conversation_id: conversation ? Number(conversation.value) : null,
+    };
+    const controls = [...form.querySelectorAll("button")];
+    controls.forEach((control) => { control.disabled = true; });
+    await draft.stop();
+    await deliver(`/api/campaigns/${slug}/messages`, body, controls);
+  });
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    form.requestSubmit();
+  });
+  chat.querySelectorAll(".chips form").forEach((chip) => chip.addEventListener("submit", (event) => {
+    event.preventDefault(); // with a script a suggestion goes into the box, where it can be changed
+    box.value = chip.elements.text.value;
+    promptId = Number(chip.elements.prompt_id.value);
+    box.dispatchEvent(new Event("input"));
+    box.focus();
+  }));
+}
+
+function wireChoice(form) {
+  const turnId = form.dataset.turn;
+  const draft = keepDraft(form.elements.justification, null);
+  scale = wireScale(form, async (choice) => {
+    await draft.stop();
+    const body = { ...choice, idempotency_key: form.elements.idempotency_key.value };
+    await deliver(`/api/turns/${turnId}/comparison`, body, [...form.querySelectorAll(".decide button")]);
+  });
+  if (form.dataset.status === "ready") { scale.open(); return; }
+  const reply = (position) => form.querySelector(`[data-position="${position}"] .reply`);
+  form.querySelectorAll(".reply").forEach((each) => each.classList.add("plain"));
+  stopStream = follow(turnId, {
+    text(position, piece) { reply(position).append(piece); },
+    restart(position) { reply(position).textContent = ""; },
+    done(position) { reply(position).closest(".candidate").classList.remove("writing"); },
+    ready(turn) {
+      for (const { position, html } of turn.candidates) {
+        reply(position).innerHTML = html; // sanitised by the server
+        reply(position).classList.remove("plain");
+        reply(position).closest(".candidate").classList.remove("writing");
+      }
+      scale.open();
+      announce(`Both replies are complete. Choose with the keys 1 to ${form.querySelectorAll("[type=radio]").length}.`);
+      bringIntoView(form.querySelector("fieldset"));
+    },
+    failed() { refresh(); },
+    away(lost) { tell(lost ? "The connection is lost. The replies are written on; they appear when it is back." : ""); },
+  });
+  bringIntoView(form);
+}
+
+function wire() {
+  stopStream();
+  stopStream = () => {};
+  scale = null;
+  drafts.clear();
+  const composer = chat.querySelector("form.composer");
+  const choice = chat.querySelector("form.choice");
+  if (composer) wireComposer(composer);
+  if (choice) wireChoice(choice);
+  chat.dataset.live = ""; // from here on keys and buttons are the script's
+}
+
+addEventListener("keydown", (event) => {
+  if (scale && !event.target.closest?.("textarea, input:not([type=radio]), select")) scale.key(event);
+});
+addEventListener("pagehide", () => drafts.forEach((draft) => draft.leave()));
+
+wire();
+const left = outbox.waiting();
+if (left) deliver(left.path, left.body, []);
+else focusBox();

@@ -1,0 +1,39 @@
+// Keeps what is typed on the server at each pause, so that a reload, a crash or another browser finds it again.
+import { send } from "./post.js";
+
+const PAUSE_MS = 500;
+
+export class Draft {
+  /** `box` is a textarea with data-place; `tell` shows how it stands. */
+  constructor(box, tell) {
+    this.box = box;
+    this.tell = tell;
+    this.kept = box.value;
+    this.saving = Promise.resolve();
+    box.addEventListener("input", () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.save(), PAUSE_MS);
+    });
+  }
+
+  save(options) {
+    const text = this.box.value;
+    if (text === this.kept) return this.saving;
+    const path = `/api/drafts/${encodeURIComponent(this.box.dataset.place)}`;
+    this.saving = this.saving.then(() => send("PUT", path, { text }, options)).then(
+      () => { this.kept = text; this.tell("Draft kept."); },
+      () => this.tell("Draft not kept yet: no connection."),
+    );
+    return this.saving;
+  }
+
+  /** The page goes away: save what no pause has saved. */
+  leave() { this.save({ keepalive: this.box.value.length < 15000 }); }
+
+  /** No save is under way or to come, so that none can arrive after the message itself. */
+  stop() {
+    clearTimeout(this.timer);
+    this.kept = this.box.value;
+    return this.saving;
+  }
+}
