@@ -220,7 +220,7 @@ class PolicyRun:
             found = against(
                 self.policy, self.engine, self.reference, rival, self.pm, self.end_id, prompts, config.seed,
                 config.max_new_tokens, config.temperature, bar.at,
-            )  # fmt: skip
+            )
         initial, pm = check_snapshot(config.model), check_snapshot(config.preference_model)
         self.folder.write_model(
             lambda path: save_policy(
@@ -233,7 +233,7 @@ class PolicyRun:
                 seed=config.seed,
                 initial_policy=initial.fingerprint,
                 preference_model=pm.fingerprint,
-            )  # fmt: skip
+            )
         )
         self.seconds += time.monotonic() - begin
         return {

@@ -1,0 +1,78 @@
+"""Prompts: what is accepted, what is held out, and the order of training."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from training.job import JobFailed
+from training.prompts import hold_out, read_prompts, rendered, taken
+from training.records import BadRecord
+from training.snapshots import load_tokenizer
+
+
+def said(*contents: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(contents)]
+
+
+def test_both_forms_are_read_and_other_keys_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": "Hi\u2028there", "mode": "helpful"}, ensure_ascii=False) + "\n\n"
+                    + json.dumps({"messages": said("a", "b", "c")}) + "\n", "utf-8")  # fmt: skip
+    assert read_prompts(file) == [said("Hi\u2028there"), said("a", "b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("[]", "object"),
+        ('{"text": "x"}', "messages"),
+        ('{"messages": []}', "messages"),
+        ('{"messages": [{"role": "user", "content": 3}]}', "content"),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "role"),
+        (json.dumps({"messages": said("a", "b")}), "end with"),
+        ('{"prompt": "  "}', "empty"),
+        ("{", "line 2"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, why: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "fine"}\n' + line + "\n")
+    with pytest.raises(BadRecord, match=why) as refused:
+        read_prompts(file)
+    assert refused.value.number == 2
+
+
+def test_no_file_and_no_prompt(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="is missing"):
+        read_prompts(tmp_path / "prompts.jsonl")
+    (tmp_path / "prompts.jsonl").write_bytes(b"\xff\n")
+    with pytest.raises(JobFailed, match="UTF-8"):
+        read_prompts(tmp_path / "prompts.jsonl")
+
+
+def test_a_conversation_stays_on_one_side() -> None:
+    prompts = [said(f"q{n}") for n in range(200)] + [said(f"q{n}", "a", "more") for n in range(200)]
+    train, out = hold_out(prompts, 0.1)
+    assert len(train) + len(out) == 400
+    assert 16 <= len(out) <= 70
+    assert not {prompt[0]["content"] for prompt in train} & {prompt[0]["content"] for prompt in out}
+    train, out = hold_out([said("one"), said("two")], 0.01)
+    assert len(train) == len(out) == 1
+    assert hold_out([said("one")], 0.5) == ([said("one")], [])
+
+
+def test_each_pass_meets_every_prompt_once_whatever_the_batches() -> None:
+    whole = taken(7, seed=1, begin=0, number=21)
+    assert [Counter(whole[at : at + 7]) for at in (0, 7, 14)] == [Counter(range(7))] * 3
+    assert whole[:7] != whole[7:14]
+    assert [*taken(7, 1, 0, 5), *taken(7, 1, 5, 11), *taken(7, 1, 16, 5)] == whole
+    assert taken(7, 2, 0, 21) != whole
+
+
+def test_long_prompts_lose_their_oldest_turns_or_are_counted_out(tiny_policy: Path) -> None:
+    tokenizer = load_tokenizer(tiny_policy)
+    found, told = rendered(tokenizer, [said("x" * 30, "y", "z"), said("x" * 99), said("z")], room=20)
+    assert told == {"shortened": 1, "over_long": 1}
+    assert len(found) == 2 and found[0] == found[1]
