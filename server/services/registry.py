@@ -49,13 +49,7 @@ def register_policy(
     `manifest` holds {"files": {name: {"sha256", "bytes"}}} for files, as `folder_manifest` and training write it.
     Raises Conflict when the name is taken, BadInput when something is missing or cannot be.
     """
-    if not _NAME.fullmatch(name):
-        raise BadInput(
-            f"A snapshot's name has 1 to 100 letters, digits, dots, dashes and underscores; {name!r} has not.",
-            field="name",
-        )
-    if db.scalar(select(Snapshot.id).where(Snapshot.name == name)) is not None:
-        raise Conflict(f"There is a snapshot {name} already; choose another name.", field="name")
+    check_name(db, name)
     if (path is None) == (endpoint is None):
         raise BadInput("A snapshot is either a folder of files or an endpoint; give one of them.")
     if path is not None and not (manifest or {}).get("files"):
@@ -77,6 +71,17 @@ def register_policy(
     db.flush()
     audit.record(db, person, "snapshot.register", "snapshot", snapshot.id, name=name, kind=kind, origin=origin)
     return snapshot
+
+
+def check_name(db: Session, name: str) -> None:
+    """BadInput for a name that could not be a folder's, Conflict for one that is taken."""
+    if not _NAME.fullmatch(name):
+        raise BadInput(
+            f"A snapshot's name has 1 to 100 letters, digits, dots, dashes and underscores; {name!r} has not.",
+            field="name",
+        )
+    if db.scalar(select(Snapshot.id).where(Snapshot.name == name)) is not None:
+        raise Conflict(f"There is a snapshot {name} already; choose another name.", field="name")
 
 
 def checked_endpoint(endpoint: Mapping[str, Any]) -> dict[str, Any]:
