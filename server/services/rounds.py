@@ -325,6 +325,83 @@ def cancel(db: Session, row: Round, person: Person | None) -> None:
             step.status, step.claimed_by, step.finished_at = "failed", None, now
             step.failure = f"Cancelled by {person.name if person else 'the command line'}."
             if step.run_id is not None:
+                nudged: list[int] = []
+    for step in db.scalars(select(RoundStep).where(RoundStep.status == "running")).all():  # at most one
+        gone = step.claimed_by is not None and is_dead(step.claimed_by)
+        taken = RoundStep.id == step.id, RoundStep.status == "running", RoundStep.claimed_by == step.claimed_by
+        silent = (RoundStep.heartbeat_at < func.now() - STALE,)
+        nudged += db.scalars(
+            update(RoundStep)
+            .where(*taken, *(() if gone else silent))
+            .values(status="queued", claimed_by=None, heartbeat_at=func.now())
+            .returning(RoundStep.round_id)
+        ).all()
+    waiting = (
+        select(RoundStep.id)
+        .join(Round, Round.id == RoundStep.round_id)
+        .where(RoundStep.status == "queued", Round.status.in_(("queued", "running")))
+        .where(func.coalesce(RoundStep.heartbeat_at, Round.created_at) < func.now() - NUDGE)
+        .with_for_update(skip_locked=True, of=RoundStep)
+    )
+    # The time is written down, so that a busy queue does not fill with copies of one message.
+    asked = update(RoundStep).where(RoundStep.id.in_(waiting)).values(heartbeat_at=func.now())
+    nudged += db.scalars(asked.returning(RoundStep.round_id).execution_options(synchronize_session=False)).all()
+    for round_id in nudged:
+        ask_for(db, "advance_round", round_id=round_id)
+    return nudged
+
+
+# -- what a person does -------------------------------------------------------------------------------------------------
+def retry(db: Session, row: Round, person: Person | None) -> None:
+    """Queue the failed step again; what it had done is kept in its run folder."""
+    _lock(db, row)
+    failed = next((step for step in row.steps if step.status == "failed"), None)
+    if row.status != "failed" or failed is None:
+        raise Conflict(f"Round {row.number} is {row.status}; only a failed round can be tried again.")
+    active = active_round(db)
+    if active is not None:
+        raise Conflict(f"Round {active.number} is {active.status}; wait for it, or cancel it, then try again.")
+    failed.status, failed.failure, failed.finished_at = "queued", None, None
+    row.status, row.finished_at = "running", None
+    try:
+        db.flush()
+    except IntegrityError as error:
+        raise Conflict("Another round was started in this very moment; wait for it, then try again.") from error
+    audit.record(db, person, "round.retry", "round", row.id, number=row.number, step=failed.name)
+    ask_for(db, "advance_round", round_id=row.id)
+
+
+def release(db: Session, row: Round, person: Person | None, reason: str) -> None:
+    """Let a held round go on although a gate was not passed; the reason goes to the audit log."""
+    _lock(db, row)
+    held = next((step for step in row.steps if step.status == "held"), None)
+    if row.status != "held" or held is None:
+        raise Conflict(f"Round {row.number} is {row.status}; only a held round can be released.")
+    if not reason.strip():
+        raise BadInput("Say why this round may go on although a gate was not passed.", field="reason")
+    held.status, held.released_by_id, held.finished_at = (
+        "done",
+        person.id if person else None,
+        db.scalar(select(func.now())),
+    )
+    held.gates = {**held.gates, "released": {"reason": reason.strip(), "by": person.name if person else "command line"}}
+    row.status = "running"
+    db.flush()
+    audit.record(db, person, "round.release", "round", row.id, number=row.number, step=held.name, reason=reason.strip())
+    _queue_next(db, row.id)
+
+
+def cancel(db: Session, row: Round, person: Person | None) -> None:
+    """Stop a round for good; a worker that is at it notices within a second or two and stops its job."""
+    _lock(db, row)
+    if row.status not in (*ACTIVE, "failed"):
+        raise Conflict(f"Round {row.number} is {row.status}; there is nothing to cancel.")
+    now = db.scalar(select(func.now()))
+    for step in row.steps:
+        if step.status in ("queued", "running", "held"):
+            step.status, step.claimed_by, step.finished_at = "failed", None, now
+            step.failure = f"Cancelled by {person.name if person else 'the command line'}."
+            if step.run_id is not None:
                 running = (Run.id == step.run_id, Run.status.in_(("queued", "running")))
                 db.execute(update(Run).where(*running).values(status="cancelled", finished_at=func.now()))
     row.status, row.finished_at = "cancelled", now
