@@ -1,0 +1,262 @@
+"""The preference job: it learns what can be learnt, goes on after a kill, and refuses what it cannot use."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import preference
+from training.batches import Pair, tokenised
+from training.config import PreferenceConfig
+from training.job import JobFailed
+from training.models import PreferenceModel
+from training.preference import chosen_learning_rate, main, rate_share
+from training.reading import Reader
+from training.records import read_comparisons
+from training.run_folder import RunFolder
+from training.snapshots import check_snapshot, render_with_reply
+
+WORDS = ["ash", "birch", "cedar", "dill", "elm", "fir"]
+
+
+def comparisons(count: int, seed: int = 0, **beside: object) -> list[dict]:
+    """Pairs in which the reply with an exclamation mark is the better one."""
+    draw = random.Random(seed)
+    made = []
+    for number in range(count):
+        good, bad = (" ".join(draw.choices(WORDS, k=draw.randint(1, 4))) for _ in range(2))
+        prompt = [{"role": "user", "content": f"{draw.choice(WORDS)} {number}"}]
+        made.append({
+            "prompt": prompt, "chosen": [{"role": "assistant", "content": good + "!"}],
+            "rejected": [{"role": "assistant", "content": bad + "."}], **beside,
+        })  # fmt: skip
+    return made
+
+
+def make_folder(path: Path, train: list[dict], test: list[dict] | None = None, **settings: object) -> Path:
+    (path / "data").mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps({"learning_rate": 3e-3, **settings}))
+    (path / "data" / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in train))
+    if test is not None:
+        (path / "data" / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in test))
+    return path
+
+
+def timeless(lines: list[dict]) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_a_visible_difference_is_learnt_and_reported(tmp_path: Path, tiny_policy: Path):
+    test = comparisons(40, seed=1, mode="helpful", strength=3) + comparisons(20, seed=2, mode="red_team", strength=2)
+    path = make_folder(tmp_path / "run", comparisons(320) + comparisons(5, strength=1), test)
+    assert main([str(path), "--model", str(tiny_policy)]) == 0
+    result = json.loads((path / "result.json").read_text())
+    assert result["accuracy"] >= 0.95
+    assert result["accuracy_ci95"][0] < result["accuracy"] <= result["accuracy_ci95"][1] <= 1
+    assert result["log_loss"] < 0.3 and 0 <= result["calibration_error"] < 0.3
+    assert (result["pairs"], result["test_pairs"], result["updates"]) == (320, 60, 20)
+    assert result["dropped"] == {"train": {"weakest": 5}, "test": {}}
+    assert {k: v["pairs"] for k, v in result["accuracy_by_mode"].items()} == {"helpful": 40, "red_team": 20}
+    assert {k: v["pairs"] for k, v in result["accuracy_by_strength"].items()} == {"2": 20, "3": 40}
+    lines = RunFolder(path).metrics()
+    assert [(line["step"], line["of"]) for line in lines] == [(n, 20) for n in range(1, 21)]
+    model, tokenizer = PreferenceModel.load(path / "model")
+    scores = []
+    for reply in ("elm!", "elm."):
+        prompt, words = render_with_reply(tokenizer, [{"role": "user", "content": "fir"}], reply)
+        row = torch.tensor([prompt + words])
+        scores.append(model.scores(row, torch.tensor([row.shape[1] - 1])).item())
+    assert scores[0] > scores[1]
+    assert check_snapshot(path / "model").provenance["accuracy"] == result["accuracy"]
+    again = (path / "result.json").stat().st_mtime_ns
+    assert main([str(path)]) == 0  # finished: nothing is done twice
+    assert (path / "result.json").stat().st_mtime_ns == again
+
+
+def test_scores_are_normalised_on_the_replies_of_training(tmp_path: Path, tiny_policy: Path):
+    path = make_folder(tmp_path / "run", comparisons(48), [], model=str(tiny_policy))
+    assert main([str(path)]) == 0
+    result = json.loads((path / "result.json").read_text())
+    assert result["accuracy"] is None and result["test_pairs"] == 0  # nothing measured, nothing claimed
+    model, tokenizer = PreferenceModel.load(path / "model")
+    pairs, _ = tokenised(read_comparisons(path / "data/train.jsonl"), tokenizer, max_tokens=256, weakest_strength=1)
+    chosen, rejected = Reader(model, pad=tokenizer.pad_token_id).scores_of(pairs)
+    raw = torch.tensor(chosen + rejected)
+    assert ((raw - model.shift) / model.scale).mean().item() == pytest.approx(0, abs=1e-4)
+    assert ((raw - model.shift) / model.scale).std(correction=0).item() == pytest.approx(1, abs=1e-4)
+
+
+def start(path: Path, model: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "training.preference", str(path), "--model", str(model)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path: Path, tiny_policy: Path):
+    train, test = comparisons(240), comparisons(20, seed=1)
+    whole = make_folder(tmp_path / "whole", train, test, checkpoint_steps=4, batch_pairs=8, threads=1)
+    killed = make_folder(tmp_path / "killed", train, test, checkpoint_steps=4, batch_pairs=8, threads=1)
+    process = start(whole, tiny_policy)
+    assert process.wait(120) == 0, process.stderr.read()
+    process.stderr.close()
+    for lines in (6, 17):
+        process = start(killed, tiny_policy)
+        while len(RunFolder(killed).metrics()) < lines and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL  # it was in mid-work, not finished
+        process.stderr.close()
+        assert not (killed / "result.json").exists()
+    process = start(killed, tiny_policy)
+    assert process.wait(120) == 0, process.stderr.read()
+    process.stderr.close()
+    folders = RunFolder(whole), RunFolder(killed)
+    assert len(folders[0].metrics()) == 30
+    assert timeless(folders[0].metrics()) == timeless(folders[1].metrics())
+    assert timeless([folders[0].result()]) == timeless([folders[1].result()])
+    assert (whole / "model/model.safetensors").read_bytes() == (killed / "model/model.safetensors").read_bytes()
+    assert (whole / "model/head.safetensors").read_bytes() == (killed / "model/head.safetensors").read_bytes()
+
+
+def test_a_resume_in_the_same_process_continues_bit_for_bit(
+    tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train = comparisons(64)
+    settings = {"checkpoint_steps": 1, "batch_pairs": 8, "model": str(tiny_policy)}
+    whole = make_folder(tmp_path / "whole", train, [], **settings)
+    stopped = make_folder(tmp_path / "stopped", train, [], **settings)
+    assert main([str(whole)]) == 0
+
+    class Killed(BaseException):
+        pass
+
+    update = preference.Fit.update
+    monkeypatch.setattr(
+        preference.Fit, "update",
+        lambda self, batch: update(self, batch) if self.step < 5 else (_ for _ in ()).throw(Killed),
+    )  # fmt: skip
+    with pytest.raises(Killed):
+        main([str(stopped)])
+    monkeypatch.undo()
+    assert len(RunFolder(stopped).metrics()) == 5
+    assert main([str(stopped)]) == 0
+    assert timeless(RunFolder(whole).metrics()) == timeless(RunFolder(stopped).metrics())
+
+
+@pytest.mark.parametrize(
+    ("train", "settings", "reason"),
+    [
+        ([], {}, "train.jsonl holds no comparison"),
+        ([{"chosen": "x"}], {}, "line 1: has no 'rejected'"),
+        ([{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3, {}, "line 1: 'chosen' and 'rejected' are the same"),
+        (comparisons(3, strength=1), {}, "none of the 3 comparisons can be learnt from: 3 of the weakest strength"),
+        (comparisons(3), {"max_tokens": 5}, "3 longer than the model can read"),
+        (comparisons(3), {"epoch": 1}, "unknown setting 'epoch'"),
+        (comparisons(3), {"model": ""}, "no model is named"),
+        (comparisons(3), {"model": "/nowhere"}, "/nowhere is not a directory"),
+    ],
+)
+def test_bad_input_is_refused_with_the_reason_on_disk(
+    tmp_path: Path, tiny_policy: Path, train: list[dict], settings: dict, reason: str, capsys: pytest.CaptureFixture
+):
+    path = make_folder(tmp_path / "run", train, [], **({"model": str(tiny_policy)} | settings))
+    assert main([str(path)]) == 2
+    assert reason in json.loads((path / "failure.json").read_text())["reason"]
+    assert reason in capsys.readouterr().err
+    assert not (path / "result.json").exists()
+
+
+def test_missing_data_or_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main([str(tmp_path / "none")]) == 2
+    assert "is not a directory" in capsys.readouterr().err
+    assert main([str(tmp_path), "--model", "x"]) == 2
+    assert "train.jsonl is missing" in json.loads((tmp_path / "failure.json").read_text())["reason"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
+    tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = make_folder(tmp_path / "run", comparisons(64), [], model=str(tiny_policy), batch_pairs=8, checkpoint_steps=2)
+    update = preference.Fit.update
+
+    def poisoned(self: preference.Fit, batch: list[int]) -> dict[str, float]:
+        if self.step == 5:
+            with torch.no_grad():
+                self.model.head.weight[0, 0] = math.nan
+        return update(self, batch)
+
+    monkeypatch.setattr(preference.Fit, "update", poisoned)
+    assert main([str(path)]) == 2
+    reason = json.loads((path / "failure.json").read_text())["reason"]
+    assert "loss nan" in reason and "at step 6 (pairs " in reason
+    checkpoint = RunFolder(path).load_checkpoint()
+    assert checkpoint is not None and checkpoint.step == 4
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
+    monkeypatch.undo()
+    assert main([str(path)]) == 0  # the failure is forgotten with the next start
+    assert not (path / "failure.json").exists()
+
+
+def test_the_self_check_finds_a_model_that_looks_at_padding(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+    model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
+    reader = Reader(model, pad=tokenizer.pad_token_id)
+    pairs = [Pair([1, 2], [3, 4, 257], [5, 257], None, None), Pair([6], [7, 257], [8, 9, 10, 257], None, None)]
+    reader.self_check(pairs)
+    hidden = PreferenceModel.hidden
+    leak = lambda self, ids, *rest: hidden(self, ids, *rest) + (ids == tokenizer.pad_token_id).sum()
+    monkeypatch.setattr(PreferenceModel, "hidden", leak)
+    with pytest.raises(JobFailed, match="self-check failed: a padded row scores unlike"):
+        reader.self_check(pairs)
+
+
+def test_the_self_check_finds_a_wrong_shared_layout(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+    model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
+    reader = Reader(model, pad=tokenizer.pad_token_id)
+    hidden = PreferenceModel.hidden
+    # forget the mask: the rejected reply then sees the chosen one
+    monkeypatch.setattr(PreferenceModel, "hidden", lambda self, ids, mask=None, places=None: hidden(self, ids, None, places))
+    with pytest.raises(JobFailed, match="a shared prompt gives other scores"):
+        reader.self_check([Pair([1, 2], [3, 4, 257], [5, 257], None, None)])
+
+
+def test_scores_of_come_in_the_order_given(tiny_policy: Path):
+    model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
+    reader = Reader(model, pad=tokenizer.pad_token_id)
+    pairs = [Pair([n] * length, [n, 257], [n, n, 257], None, None) for n, length in ((1, 50), (2, 3), (3, 90), (4, 7))]
+    reader.budget = 120
+    chosen, rejected = reader.scores_of(pairs)
+    for number, pair in enumerate(pairs):
+        alone = reader.scores_of([pair])
+        assert (chosen[number], rejected[number]) == (pytest.approx(alone[0][0], abs=1e-5), pytest.approx(alone[1][0], abs=1e-5))
+
+
+def test_the_learning_rate_rises_then_falls_to_its_share():
+    config = PreferenceConfig(warmup_share=0.1, final_share=0.1)
+    shares = [rate_share(step, 100, config) for step in range(1, 101)]
+    assert shares[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert shares[-1] == pytest.approx(0.1) and shares[54] == pytest.approx(0.55)
+    assert all(a >= b for a, b in pairwise(shares[9:]))
+    assert rate_share(1, 1, config) == 1.0
+    linear = PreferenceConfig(schedule="linear", warmup_share=0.0, final_share=0.0)
+    assert [rate_share(step, 5, linear) for step in (1, 3, 5)] == [1.0, 0.5, 0.0]
+    assert rate_share(50, 100, PreferenceConfig(schedule="constant")) == 1.0
+    assert chosen_learning_rate(PreferenceConfig(learning_rate=7e-4), 4096) == 7e-4
+    assert chosen_learning_rate(PreferenceConfig(), 4096) == 1e-5
+
+
+def test_the_language_term_teaches_the_chosen_words(tmp_path: Path, tiny_policy: Path):
+    path = make_folder(tmp_path / "run", comparisons(64), [], model=str(tiny_policy), lm_weight=1.0)
+    assert main([str(path)]) == 0
+    losses = [line["words_loss"] for line in RunFolder(path).metrics()]
+    assert losses[0] > 4 and losses[-1] < losses[0] - 0.3  # a byte drawn at random costs ln 264 = 5.6
