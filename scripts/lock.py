@@ -20,19 +20,32 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
 # Chosen by machine in scripts/install.py, which reads its version from torch.txt.
 TORCH = "torch"
-CUDA = ("nvidia-", "cuda-", "triton")
+# Never wanted unless asked for.
+LEFT_OUT = ("nvidia-", "cuda-", "triton")
+# The lock serves all of these: a package that any of them needs is in it. 3.11.0 counts because redis needs more before 3.11.3.
+ENVIRONMENTS = [
+    {"python_version": full.rpartition(".")[0], "python_full_version": full, "sys_platform": system}
+    | {"platform_system": name, "platform_machine": machine}
+    for full in ("3.11.0", "3.12.0", "3.13.0", "3.14.0")
+    for system, name, machine in (
+        ("linux", "Linux", "x86_64"),
+        ("linux", "Linux", "aarch64"),
+        ("darwin", "Darwin", "arm64"),
+        ("darwin", "Darwin", "x86_64"),
+    )
+]
 HEAD = "# Written by scripts/lock.py. Install with --no-deps: this is already everything.\n"
 
 
 def closure(wanted: list[str]) -> dict[str, str]:
-    """Name to version of every package that `wanted` need on this Python; exits when one is not installed."""
+    """Name to version of every package that `wanted` need anywhere; exits when one is not installed here."""
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
     waiting = [(Requirement(text), "") for text in wanted]
     while waiting:
         requirement, because = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name.startswith(CUDA):
+        if name.startswith(LEFT_OUT):
             continue
         try:
             package = distribution(name)
@@ -48,8 +61,14 @@ def closure(wanted: list[str]) -> dict[str, str]:
                 continue
             seen.add((name, extra))
             needs = [Requirement(text) for text in package.requires or []]
-            waiting += [(need, name) for need in needs if not need.marker or need.marker.evaluate({"extra": extra})]
+            waiting += [(need, name) for need in needs if applies(need, extra)]
     return found
+
+
+def applies(need: Requirement, extra: str) -> bool:
+    """Whether any of the environments we serve needs it."""
+    marker = need.marker
+    return marker is None or any(marker.evaluate(environment | {"extra": extra}) for environment in ENVIRONMENTS)
 
 
 def render(packages: dict[str, str]) -> str:
