@@ -16,17 +16,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from server.embedded import services
-from server.services.simulated import crowd_links
+from server.services.simulated import crowd_sessions
 from server.settings import load_settings
 from server.transaction import transaction
 from simulation.browser import Browser
 
 
-def one_person(base_url: str, link: str, slug: str, messages: int) -> list[tuple[float, float]]:
+def one_person(base_url: str, session: dict[str, str], slug: str, messages: int) -> list[tuple[float, float]]:
     """(seconds to the first words, seconds to both replies) for each message."""
     found = []
     with Browser(base_url) as browser:
-        browser.sign_in(link)
+        browser.use(session)
         for _ in range(messages):
             browser.request("POST", f"/api/campaigns/{slug}/finish", {})
             prompt = browser.prompts(slug, 1)[0]
@@ -58,10 +58,10 @@ def main() -> None:
     with services(settings) as urls:
         connected = settings.connected(urls.database_url, urls.redis_url)
         with transaction(str(connected.database_url), str(connected.redis_url)) as db:
-            (links,) = crowd_links(db, connected, given.people)
+            sessions = crowd_sessions(db, given.people)
         base_url = f"http://{settings.host}:{settings.port}"
         with ThreadPoolExecutor(given.people) as pool:
-            work = [pool.submit(one_person, base_url, link, given.campaign, given.messages) for link in links]
+            work = [pool.submit(one_person, base_url, session, given.campaign, given.messages) for session in sessions]
             pairs = [pair for done in work for pair in done.result()]
     outcome: dict[str, float] = {"people": given.people, "messages": len(pairs)}
     for name, values in (

@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 
 Json = dict[str, Any]
+COOKIE = "whetstone_session"
 
 # A web process that is being restarted refuses connections for a few seconds; a person would press the button again.
 _AWAY = (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout)
@@ -58,12 +59,10 @@ class Browser:
             found: Json = answer.json() if answer.content else {}
             return found
 
-    def sign_in(self, link: str) -> Json:
-        """Sign in with a one-click token."""
-        found = self.request("POST", "/api/session", {"link": link})
-        self.http.headers["X-CSRF-Token"] = found["csrf_token"]
-        person: Json = found["person"]
-        return person
+    def use(self, session: Json) -> None:
+        """Take over a signed-in session: {"cookie", "csrf_token"}."""
+        self.http.cookies.set(COOKIE, session["cookie"])
+        self.http.headers["X-CSRF-Token"] = session["csrf_token"]
 
     def prompts(self, slug: str, count: int) -> list[Json]:
         """Openings from the campaign's pool."""

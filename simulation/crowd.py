@@ -1,8 +1,8 @@
 """A crowd of simulated people at work on a running Whetstone, over HTTP only.
 
-    echo '{"base_url": "http://127.0.0.1:8000", "links": ["…"], "comparisons": 100}' | python -m simulation.crowd
+    echo '{"base_url": "http://127.0.0.1:8000", "people": [{"cookie": "…", "csrf_token": "…"}], "comparisons": 100}' | python -m simulation.crowd
 
-The job on standard input: `base_url`; `links`, one sign-in token a person; `comparisons`, how many in all; and, optionally,
+The job on standard input: `base_url`; `people`, one signed-in session each; `comparisons`, how many in all; and, optionally,
 `campaigns` (slug -> share of the work; default: all that are open, evenly), `seed`, `turns` (longest chat). A summary is printed as one
 JSON object; progress goes to standard error.
 """
@@ -73,10 +73,10 @@ def work(job: Json, *, progress: Progress | None = None) -> Json:
 
     watcher = threading.Thread(target=show, daemon=True)
     watcher.start()
-    with ThreadPoolExecutor(max_workers=len(job["links"])) as pool:
+    with ThreadPoolExecutor(max_workers=len(job["people"])) as pool:
         futures = [
-            pool.submit(_one_person, job, link, SimulatedPerson(seed * 100_003 + number, judge), tally)
-            for number, link in enumerate(job["links"])
+            pool.submit(_one_person, job, session, SimulatedPerson(seed * 100_003 + number, judge), tally)
+            for number, session in enumerate(job["people"])
         ]
         try:
             for future in futures:
@@ -90,14 +90,14 @@ def work(job: Json, *, progress: Progress | None = None) -> Json:
     return {
         "comparisons": tally.stored,
         "by_campaign": tally.by_campaign,
-        "people": len(job["links"]),
+        "people": len(job["people"]),
         "seconds": round(time.monotonic() - started, 2),
     }
 
 
-def _one_person(job: Json, link: str, person: SimulatedPerson, tally: Tally) -> None:
+def _one_person(job: Json, session: Json, person: SimulatedPerson, tally: Tally) -> None:
     with Browser(job["base_url"]) as browser:
-        browser.sign_in(link)
+        browser.use(session)
         campaigns = {found["slug"]: found for found in browser.request("GET", "/api/campaigns")["campaigns"]}
         shares: dict[str, float] = job.get("campaigns") or dict.fromkeys(campaigns, 1.0)
         missing = sorted(set(shares) - set(campaigns))

@@ -1,6 +1,6 @@
 """The whole loop with a simulated crowd, on a running Whetstone, over HTTP.
 
-The job on standard input (one JSON object): `base_url`; `people`, sign-in tokens of the crowd; `researcher`, a sign-in token;
+The job on standard input (one JSON object): `base_url`; `people`, sessions of the crowd; `researcher`, a session;
 `rounds`; `comparisons` a round; `seed`; `starter`, the folder of the initial policy; `artifacts`, where snapshots lie;
 `campaigns` (slug -> share); `round_settings`; `plot`, where the picture goes; `json`, whether to print one JSON object instead of the
 table. The outcome goes to standard output, progress to standard error.
@@ -37,7 +37,7 @@ def play(job: Json, console: Console) -> Json:
     columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows: list[Json] = []
     with Progress(*columns, console=console) as progress, Browser(job["base_url"]) as researcher:
-        researcher.sign_in(job["researcher"])
+        researcher.use(job["researcher"])
         at_start = time.monotonic()
         bar = progress.add_task("round 0: starter under the judge", total=1)
         itself = win_rate(job["starter"], job["starter"], prompts, samples=SAMPLES, seed=job["seed"])
@@ -47,7 +47,7 @@ def play(job: Json, console: Console) -> Json:
             at_start = time.monotonic()
             crowd_job = {
                 "base_url": job["base_url"],
-                "links": job["people"][number - 1],
+                "people": job["people"],
                 "comparisons": job["comparisons"],
                 "campaigns": job.get("campaigns"),
                 "seed": job["seed"] * 1000 + number,

@@ -20,7 +20,7 @@ from server.cli.connection import connected
 from server.cli.simulate import shares
 from server.services import people as people_service
 from server.services import registry
-from server.services.simulated import LINK_MINUTES, crowd_links
+from server.services.simulated import crowd_sessions, open_session
 from server.settings import OperatorError
 from server.transaction import transaction
 
@@ -80,14 +80,13 @@ def command(
     try:
         with _running(home, console), connected() as settings:
             with transaction(str(settings.database_url), str(settings.redis_url)) as db:
-                links = crowd_links(db, settings, people, times=rounds)
+                sessions = crowd_sessions(db, people)
                 researcher = people_service.create_person(db, name="Demo researcher", roles=["researcher"])
-                researcher_link = people_service.make_sign_in_link(db, settings, researcher, minutes=LINK_MINUTES)
                 starter = registry.starter_snapshot(db)
                 job = {
                     "base_url": f"http://{settings.host}:{settings.port}",
-                    "people": links,
-                    "researcher": researcher_link,
+                    "people": sessions,
+                    "researcher": open_session(db, researcher),
                     "rounds": rounds,
                     "comparisons": comparisons,
                     "campaigns": shares(campaigns) or {"helpful": 3.0, "red-team": 1.0},

@@ -7,7 +7,7 @@ import sys
 import click
 
 from server.cli.connection import connected
-from server.services.simulated import crowd_links
+from server.services.simulated import crowd_sessions
 from server.transaction import transaction
 
 
@@ -47,10 +47,10 @@ def command(
     """
     with connected() as settings:
         with transaction(str(settings.database_url), str(settings.redis_url)) as db:
-            (links,) = crowd_links(db, settings, people)
+            sessions = crowd_sessions(db, people)
         job = {
             "base_url": f"http://{settings.host}:{settings.port}",
-            "links": links,
+            "people": sessions,
             "comparisons": comparisons,
             "campaigns": shares(campaigns),
             "seed": seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -15,9 +14,8 @@ from server.migrate import revisions
 from server.services.limits import redis_client
 from server.settings import Settings
 
-# A reply worker sets this key (to its time, seconds since 1970) at least every REPLY_WORKER_SECONDS.
-REPLY_WORKER_KEY = "alive:reply"
-REPLY_WORKER_SECONDS = 15.0
+# Each reply worker renews a key of its own, which expires when it stops (`workers.reply.worker`).
+REPLY_WORKER_KEYS = "reply_worker:*"
 
 
 def check(settings: Settings, open_transaction: Callable[[], AbstractContextManager[Session]]) -> dict[str, bool | str]:
@@ -37,9 +35,7 @@ def check(settings: Settings, open_transaction: Callable[[], AbstractContextMana
     }
 
 
-def _database(
-    settings: Settings, open_transaction: Callable[[], AbstractContextManager[Session]]
-) -> tuple[bool, bool]:
+def _database(settings: Settings, open_transaction: Callable[[], AbstractContextManager[Session]]) -> tuple[bool, bool]:
     try:
         with open_transaction() as db:
             db.execute(text("SELECT 1"))
@@ -53,7 +49,7 @@ def _database(
 def _redis(settings: Settings) -> tuple[bool, bool]:
     assert settings.redis_url is not None
     try:
-        seen = redis_client(settings.redis_url).get(REPLY_WORKER_KEY)
+        seen = any(True for _ in redis_client(settings.redis_url).scan_iter(match=REPLY_WORKER_KEYS, count=1000))
     except RedisError:
         return False, False
-    return True, seen is not None and time.time() - float(str(seen)) < REPLY_WORKER_SECONDS
+    return True, seen

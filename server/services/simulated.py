@@ -1,24 +1,37 @@
-"""Accounts and sign-in links for a simulated crowd: the only thing about it that needs the database."""
+"""Accounts and open sessions for a simulated crowd: the only thing about it that needs the database."""
 
 from __future__ import annotations
+
+from typing import TypedDict
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.models import Person
 from server.services import people
-from server.settings import Settings
-
-LINK_MINUTES = 24 * 60
 
 
-def crowd_links(db: Session, settings: Settings, count: int, times: int = 1) -> list[list[str]]:
-    """`times` lists of one-time sign-in tokens for `count` simulated people, who are made when they are not there yet."""
+class OpenSession(TypedDict):
+    """What a browser holds that is signed in."""
+
+    cookie: str
+    csrf_token: str
+
+
+def crowd_sessions(db: Session, count: int) -> list[OpenSession]:
+    """Signed-in sessions of `count` simulated people, who are made when they are not there yet.
+
+    Only a process with the database's address can make these, so they need neither links nor passwords.
+    """
     there = select(Person).where(Person.simulated, Person.disabled_at.is_(None)).order_by(Person.id).limit(count)
     crowd = list(db.scalars(there))
     for number in range(len(crowd), count):
         name = f"Simulated person {number + 1}"
         crowd.append(people.create_person(db, name=name, roles=["crowdworker"], simulated=True))
-    return [
-        [people.make_sign_in_link(db, settings, person, minutes=LINK_MINUTES) for person in crowd] for _ in range(times)
-    ]
+    return [open_session(db, person) for person in crowd]
+
+
+def open_session(db: Session, person: Person) -> OpenSession:
+    """A session of one person, as if they had signed in."""
+    cookie, csrf_token = people.start_session(db, person)
+    return {"cookie": cookie, "csrf_token": csrf_token}
