@@ -4,14 +4,14 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from training.records import Comparison
-from training.snapshots import render, render_reply
+from training.snapshots import PromptTooLong, render_reply, render_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,29 +30,42 @@ class Pair:
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
 
 
+class Tokenised(NamedTuple):
+    """The usable pairs, how many comparisons were left out by reason, and how many lost their oldest turns."""
+
+    pairs: list[Pair]
+    dropped: Counter[str]
+    shortened: int
+
+
 def tokenised(
     comparisons: Iterable[Comparison], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int, weakest_strength: int
-) -> tuple[list[Pair], Counter[str]]:
-    """Return the usable pairs and how many comparisons were left out, by reason.
+) -> Tokenised:
+    """Turn comparisons into pairs of at most `max_tokens` a side; nothing is cut inside a turn, and every loss is counted.
 
-    "weakest": a preference at or below `weakest_strength`; "over_long": prompt and longer reply exceed `max_tokens`, and a
-    conversation cut short would be another one; "same_tokens": two texts that the tokenizer cannot tell apart.
+    A prompt that is too long loses its oldest turns whole, as it would when the policy answers it ("shortened").
+    Dropped: "weakest", a preference at or below `weakest_strength`; "over_long", when the last turn and its longer reply
+    alone do not fit; "same_tokens", two texts that the tokenizer cannot tell apart.
     """
     pairs: list[Pair] = []
     dropped: Counter[str] = Counter()
+    shortened = 0
     for comparison in comparisons:
         if comparison.strength is not None and comparison.strength <= weakest_strength:
             dropped["weakest"] += 1
             continue
         chosen, rejected = render_reply(tokenizer, comparison.chosen), render_reply(tokenizer, comparison.rejected)
-        prompt = render(tokenizer, comparison.prompt)
-        if len(prompt) + max(len(chosen), len(rejected)) > max_tokens:
-            dropped["over_long"] += 1
-        elif chosen == rejected:
+        if chosen == rejected:
             dropped["same_tokens"] += 1
-        else:
-            pairs.append(Pair(prompt, chosen, rejected, comparison.strength, comparison.mode))
-    return pairs, dropped
+            continue
+        try:
+            prompt = render_within(tokenizer, comparison.prompt, max_tokens - max(len(chosen), len(rejected)))
+        except PromptTooLong:
+            dropped["over_long"] += 1
+            continue
+        shortened += prompt.dropped > 0
+        pairs.append(Pair(prompt.ids, chosen, rejected, comparison.strength, comparison.mode))
+    return Tokenised(pairs, dropped, shortened)
 
 
 def order(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:

@@ -34,7 +34,7 @@ class PreferenceConfig:
     lm_weight: float = 0.0  # weight of the language loss on the chosen reply; HH trains without it
     weakest_strength: int = 1  # comparisons at or below it are left out (HH 2.2); 0 keeps all
     held_out: float = 0.05  # share of conversations kept for the test when data/ has no test file (HH 2.3)
-    max_tokens: int = 0  # prompt and longer reply together; 0 = the model's context. Longer pairs are dropped and counted
+    max_tokens: int = 0  # prompt and longer reply together; 0 = the model's context. Oldest turns go first, counted
     calibration_bins: int = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: bfloat16 on a GPU alone
     checkpoint_seconds: float = 30.0  # at most this much work is done twice after a kill
@@ -76,7 +76,9 @@ class PolicyConfig:
     kl_weight: float = 0.02  # β in score units per nat, on each token's log π/π₀ (IG 0.02; their sum is HH's total KL)
     kl_target: float = 0.0  # nats per reply; above 0 β adapts to hold it (Ziegler et al. 2019)
     kl_horizon: float = 10_000.0  # episodes over which an adaptive β may change by a fifth
-    score_normalisation: Literal["none", "scale", "running"] = "running"  # "scale" divides only; "running" removes the mean too
+    score_normalisation: Literal["none", "scale", "running"] = (
+        "running"  # "scale" divides only; "running" removes the mean too
+    )
     score_clip: float = 5.0  # in standard deviations after normalisation, 0 = off; PM 0.8, DeepSpeed-Chat 5
     missing_end_penalty: float = 1.0  # taken from the normalised score of a reply that was cut at max_new_tokens
     # -- learning
@@ -94,7 +96,9 @@ class PolicyConfig:
     max_grad_norm: float = 1.0
     adam_beta2: float = 0.95  # IG C.4
     adam_eps: float = 1e-8  # PyTorch's 1e-5 makes early steps unlike those of the papers; warm-up does the rest (N 17)
-    approx_kl_stop: float = 0.1  # nats per token between new and sampling policy that end an iteration's passes; 0 = off
+    approx_kl_stop: float = (
+        0.1  # nats per token between new and sampling policy that end an iteration's passes; 0 = off
+    )
     # -- collapse: all three at once over a window stop the run (PM 5.2: reward and losses do not show it)
     collapse_window: int = 3  # iterations
     collapse_length: float = 1.8  # times the first window's mean length

@@ -45,8 +45,14 @@ class PreferenceModel(nn.Module):
 
     @classmethod
     def from_policy(
-        cls, path: str | Path, *, seed: int, dtype: torch.dtype = torch.float32, words: bool = False, verify: bool = True,
-    ) -> tuple[Self, PreTrainedTokenizerBase]:  # fmt: skip
+        cls,
+        path: str | Path,
+        *,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+        words: bool = False,
+        verify: bool = True,
+    ) -> tuple[Self, PreTrainedTokenizerBase]:
         """Return (new preference model, tokenizer) on the backbone of a policy; the head is N(0, 1/(d+1)), bias 0."""
         check_snapshot(path, verify=verify)
         causal = load_weights(AutoModelForCausalLM, path, dtype)
@@ -83,7 +89,9 @@ class PreferenceModel(nn.Module):
         transformers_logging.disable_progress_bar()
         self.backbone.save_pretrained(str(root))
         tokenizer.save_pretrained(str(root))
-        save_file({name: part.detach().cpu() for name, part in self.head.state_dict().items()}, root / "head.safetensors")
+        save_file(
+            {name: part.detach().cpu() for name, part in self.head.state_dict().items()}, root / "head.safetensors"
+        )
         files.write_json(root / "preference.json", {"shift": self.shift, "scale": self.scale})
         return write_manifest(root, kind="pm", **provenance)
 

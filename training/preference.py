@@ -60,8 +60,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     reader = Reader(model, pad=int(tokenizer.pad_token_id), precision=config.precision)
     limit = config.max_tokens or reader.context
     usable = {"max_tokens": min(limit, reader.context), "weakest_strength": config.weakest_strength}
-    pairs, dropped = tokenised(comparisons, tokenizer, **usable)
-    test_pairs, test_dropped = tokenised(held_out, tokenizer, **usable)
+    pairs, dropped, shortened = tokenised(comparisons, tokenizer, **usable)
+    test_pairs, test_dropped, test_shortened = tokenised(held_out, tokenizer, **usable)
     if not pairs:
         raise JobFailed(f"none of the {len(comparisons)} comparisons can be learnt from: {reasons(dropped)}")
     reader.self_check(pairs[:4])
@@ -73,6 +73,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     result = report(test_pairs, tested, config.calibration_bins) | {
         "pairs": len(pairs),
         "dropped": {"train": dict(dropped), "test": dict(test_dropped)},
+        "shortened": {"train": shortened, "test": test_shortened},
         "online_accuracy": fit.online_accuracy(),
         "shift": model.shift,
         "scale": model.scale,
@@ -84,16 +85,20 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     }
     keys = ("accuracy", "accuracy_ci95", "log_loss", "calibration_error", "pairs", "test_pairs")
     provenance = {key: result[key] for key in keys} | {
-        "seed": config.seed, "started_from": Path(config.model).name, "code_version": folder.settings()["code_version"]
-    }  # fmt: skip
+        "seed": config.seed,
+        "started_from": Path(config.model).name,
+        "code_version": folder.settings()["code_version"],
+    }
     folder.write_model(lambda part: model.save(part, tokenizer, **provenance))
     return result
 
 
 def read_data(folder: RunFolder, config: PreferenceConfig) -> tuple[list[Comparison], list[Comparison]]:
     """Return (train, test) comparisons; without a test file a share of the conversations is held out."""
-    found = {name: [file for file in (folder.data / f"{name}.jsonl", folder.data / f"{name}.jsonl.gz") if file.exists()]
-             for name in ("train", "test")}
+    found = {
+        name: [file for file in (folder.data / f"{name}.jsonl", folder.data / f"{name}.jsonl.gz") if file.exists()]
+        for name in ("train", "test")
+    }
     if not found["train"]:
         raise JobFailed(f"{folder.data / 'train.jsonl'} is missing; write one comparison a line into it")
     for name, kept in found.items():
@@ -109,8 +114,11 @@ def read_data(folder: RunFolder, config: PreferenceConfig) -> tuple[list[Compari
 
 def reasons(dropped: Counter[str]) -> str:
     """Say in words what was left out and why."""
-    words = {"weakest": "of the weakest strength", "over_long": "longer than the model can read",
-             "same_tokens": "with equal sides once tokenised"}  # fmt: skip
+    words = {
+        "weakest": "of the weakest strength",
+        "over_long": "longer than the model can read",
+        "same_tokens": "with equal sides once tokenised",
+    }
     return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
 
 
@@ -231,9 +239,12 @@ class Fit:
         self.optimizer.step()
         margin = torch.cat(margins)
         numbers = {
-            "loss": loss, "accuracy": float((margin > 0).float().mean()), "margin": float(margin.mean()),
-            "learning_rate": rate, "grad_norm": norm,
-        }  # fmt: skip
+            "loss": loss,
+            "accuracy": float((margin > 0).float().mean()),
+            "margin": float(margin.mean()),
+            "learning_rate": rate,
+            "grad_norm": norm,
+        }
         return numbers | ({"words_loss": words_loss} if self.config.lm_weight else {})
 
     def online_accuracy(self) -> float:

@@ -60,8 +60,10 @@ class Reader:
         rejected = self.model.read(hidden[rows.rejected_row, rows.rejected_end])
         words_loss = None
         if words:  # the state before each token of the chosen reply foretells it
-            before = [hidden[row, len(pair.prompt) - 1 : len(pair.prompt) + len(pair.chosen) - 1]
-                      for row, pair in enumerate(pairs)]  # fmt: skip
+            before = [
+                hidden[row, len(pair.prompt) - 1 : len(pair.prompt) + len(pair.chosen) - 1]
+                for row, pair in enumerate(pairs)
+            ]
             targets = torch.tensor([token for pair in pairs for token in pair.chosen], device=self.device)
             words_loss = self.model.language_loss(torch.cat(before), targets)
         return ReadPairs(chosen, rejected, words_loss)

@@ -88,7 +88,7 @@ def parse_line(line: str | bytes, number: int) -> Comparison:
 def read_comparisons(path: str | Path) -> Iterator[Comparison]:
     """Yield the comparisons of a .jsonl or .jsonl.gz file one by one; empty lines are passed over, bad ones raise."""
     number = 0
-    with (gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")) as file:
+    with gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb") as file:
         try:
             for number, line in enumerate(file, 1):
                 if line.strip():
@@ -128,12 +128,16 @@ def _comparison(record: dict[str, Any], line: str) -> Comparison:
     if not any(message["content"].strip() for message in messages if message["role"] == "user"):
         raise _Reason("the prompt is empty")
     found = Comparison(
-        tuple(messages), good, bad,
-        strength=_typed(record, "strength", int), mode=_typed(record, "mode", str),
-        conversation=_typed(record, "conversation", str), person=_typed(record, "person", str),
+        tuple(messages),
+        good,
+        bad,
+        strength=_typed(record, "strength", int),
+        mode=_typed(record, "mode", str),
+        conversation=_typed(record, "conversation", str),
+        person=_typed(record, "person", str),
         round=_typed(record, "round", int),
         extra={key: value for key, value in record.items() if key not in {"prompt", "chosen", "rejected", *_OURS}},
-    )  # fmt: skip
+    )
     if found.strength is not None and found.strength not in STRENGTHS:
         raise _Reason(f"'strength' must be 1, 2, 3 or 4, not {found.strength}")
     if isinstance(chosen, str) and prompt is None and _is_transcript(chosen) and to_hh_line(found) != line:
@@ -327,9 +331,7 @@ def is_held_out(comparison: Comparison, share: float, salt: str = "") -> bool:
     return int.from_bytes(digest[:8]) < share * 2**64
 
 
-def split(
-    comparisons: list[Comparison], held_out: float, salt: str = ""
-) -> tuple[list[Comparison], list[Comparison]]:
+def split(comparisons: list[Comparison], held_out: float, salt: str = "") -> tuple[list[Comparison], list[Comparison]]:
     """Return (train, test) by conversation; about `held_out` of the conversations are in test."""
     train: list[Comparison] = []
     test: list[Comparison] = []

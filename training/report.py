@@ -16,8 +16,11 @@ def report(pairs: Sequence[Pair], scores: tuple[list[float], list[float]], bins:
     if not margins:
         names = ("accuracy", "accuracy_ci95", "log_loss", "calibration_error", "margin_mean")
         return dict.fromkeys(names) | {
-            "calibration_bins": [], "test_pairs": 0, "accuracy_by_mode": {}, "accuracy_by_strength": {}
-        }  # fmt: skip
+            "calibration_bins": [],
+            "test_pairs": 0,
+            "accuracy_by_mode": {},
+            "accuracy_by_strength": {},
+        }
     found = reliability_bins(margins, bins)
     share = accuracy(margins)
     return {
@@ -41,7 +44,10 @@ def _by(pairs: Sequence[Pair], margins: Sequence[float], key: Callable[[Pair], s
         if value is not None:
             groups.setdefault(str(value), []).append(margin)
     return {
-        name: {"pairs": len(inside), "accuracy": accuracy(inside),
-               "accuracy_ci95": list(wilson_interval(accuracy(inside), len(inside)))}
+        name: {
+            "pairs": len(inside),
+            "accuracy": accuracy(inside),
+            "accuracy_ci95": list(wilson_interval(accuracy(inside), len(inside))),
+        }
         for name, inside in sorted(groups.items())
-    }  # fmt: skip
+    }

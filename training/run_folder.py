@@ -143,8 +143,9 @@ class RunFolder:
                 os.fsync(file.fileno())
 
         def fill(part: Path) -> None:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-                      part / "tensors.safetensors")
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, part / "tensors.safetensors"
+            )
             files.write_json(part / "state.json", {"step": step, "state": dict(state)})
 
         files.replace_directory(self.checkpoint, fill)

@@ -46,7 +46,9 @@ def verify_manifest(path: str | Path) -> dict[str, Any]:
     manifest = _json(root / MANIFEST)
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not all(isinstance(item, dict) and "sha256" in item for item in listed.values()):
-        raise BadSnapshot(f"{root / MANIFEST} has no list of files with their sha256; write it again from a trusted copy")
+        raise BadSnapshot(
+            f"{root / MANIFEST} has no list of files with their sha256; write it again from a trusted copy"
+        )
     present = _files(root)
     for name in sorted({*listed, *present}):
         if name not in listed:
@@ -54,7 +56,9 @@ def verify_manifest(path: str | Path) -> dict[str, Any]:
         if name not in present:
             raise BadSnapshot(f"{root / name} is missing; restore it from the run or the backup that made this model")
         if _sha256(root / name) != listed[name]["sha256"]:
-            raise BadSnapshot(f"{root / name} is damaged: its sha256 is not the one in {MANIFEST}; restore it from a copy")
+            raise BadSnapshot(
+                f"{root / name} is damaged: its sha256 is not the one in {MANIFEST}; restore it from a copy"
+            )
     return manifest
 
 
@@ -121,11 +125,17 @@ def check_snapshot(path: str | Path, *, verify: bool = True) -> SnapshotSummary:
     if vocabulary and len(tokenizer) > vocabulary:
         raise BadSnapshot(f"{root}: the tokenizer knows {len(tokenizer)} tokens, the model only {vocabulary}")
     return SnapshotSummary(
-        path=str(root), kind=manifest.get("kind", "policy"), architecture=str((config.get("architectures") or ["?"])[0]),
-        parameters=parameters, vocabulary=vocabulary or len(tokenizer), dtype=dtype, bytes=size,
+        path=str(root),
+        kind=manifest.get("kind", "policy"),
+        architecture=str((config.get("architectures") or ["?"])[0]),
+        parameters=parameters,
+        vocabulary=vocabulary or len(tokenizer),
+        dtype=dtype,
+        bytes=size,
         context=config.get("max_position_embeddings") or config.get("n_positions"),
-        fingerprint=fingerprint(manifest) if manifest else None, provenance=manifest.get("provenance", {}),
-    )  # fmt: skip
+        fingerprint=fingerprint(manifest) if manifest else None,
+        provenance=manifest.get("provenance", {}),
+    )
 
 
 def _weights(root: Path) -> tuple[int, str, int]:
@@ -162,7 +172,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as bad:
         raise BadSnapshot(f"{path} has no tokenizer that can be loaded ({bad}); save one beside the model") from bad
     if not tokenizer.chat_template:
-        raise BadSnapshot(f"{path} has no chat template; add chat_template.jinja, which says how a conversation is written")
+        raise BadSnapshot(
+            f"{path} has no chat template; add chat_template.jinja, which says how a conversation is written"
+        )
     if tokenizer.eos_token_id is None:
         raise BadSnapshot(f"{path}: the tokenizer has no end token (eos_token), so no reply would ever end")
     if tokenizer.pad_token_id is None:
@@ -177,8 +189,11 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 # -- loading ----------------------------------------------------------------------------------------------------------
 def load_policy(
-    path: str | Path, dtype: torch.dtype = torch.float32, *, verify: bool = True,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
+    path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    verify: bool = True,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (causal LM, tokenizer) of a checked directory, in `dtype` whatever the file holds, in eval mode, no dropout."""
     check_snapshot(path, verify=verify)
     return load_weights(AutoModelForCausalLM, path, dtype), load_tokenizer(path)
@@ -192,14 +207,21 @@ def load_weights(auto: Any, path: str | Path, dtype: torch.dtype, allow_unexpect
     transformers_logging.disable_progress_bar()  # its bars would fall into ours
     try:
         model, info = auto.from_pretrained(
-            str(path), dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True,
+            str(path),
+            dtype=dtype,
+            output_loading_info=True,
+            use_safetensors=True,
+            local_files_only=True,
             trust_remote_code=False,
-        )  # fmt: skip
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as bad:
         raise BadSnapshot(f"the model in {path} cannot be loaded: {bad}") from bad
     spare = [name for name in info["unexpected_keys"] if not allow_unexpected or not name.startswith(allow_unexpected)]
-    for what, names in (("lacks", info["missing_keys"]), ("has the unknown", spare),
-                        ("has another shape for", info["mismatched_keys"])):
+    for what, names in (
+        ("lacks", info["missing_keys"]),
+        ("has the unknown", spare),
+        ("has another shape for", info["mismatched_keys"]),
+    ):
         if names:
             raise BadSnapshot(f"the model in {path} {what} weights: {', '.join(map(str, sorted(names)[:3]))}")
     without_dropout(model)

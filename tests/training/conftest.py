@@ -46,15 +46,20 @@ def tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<|pad|>", eos_token="<|end|>", bos_token="<|bos|>",
+        tokenizer_object=backend,
+        pad_token="<|pad|>",
+        eos_token="<|end|>",
+        bos_token="<|bos|>",
         additional_special_tokens=["<|user|>", "<|assistant|>"],
-    )  # fmt: skip
+    )
     made.chat_template = TEMPLATE
     return made
 
 
 @pytest.fixture(scope="session")
-def built_policies(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Callable[[str], Path]:
+def built_policies(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
+) -> Callable[[str], Path]:
     """Build a family's tiny policy directory on first use; tests must not change it."""
     root = tmp_path_factory.mktemp("policies")
 
@@ -64,9 +69,10 @@ def built_policies(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrain
             common = {
                 "vocab_size": 264,  # some tokenizer classes add a token of their own on loading
                 "pad_token_id": tokenizer.pad_token_id,
-                "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                "bos_token_id": tokenizer.bos_token_id,
                 "initializer_range": 0.15,  # wide enough that a wrong mask or position changes the numbers visibly
-            }  # fmt: skip
+            }
             torch.manual_seed(7)
             save_policy(path, AutoModelForCausalLM.from_config(FAMILIES[family](common)), tokenizer, seed=7)
         return path

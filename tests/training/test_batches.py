@@ -12,13 +12,31 @@ def comparison(chosen: str, rejected: str, strength: int | None = None) -> Compa
 
 def test_what_is_left_out_is_counted_by_reason(tokenizer: PreTrainedTokenizerFast):
     # the prompt is <bos><user>hi<end><assistant>: 6 tokens, so a reply of n letters makes a row of 7 + n
-    given = [comparison("yes", "no"), comparison("yes", "no", 1), comparison("yes", "no", 2), comparison("a" * 13, "b"),
-             comparison("a" * 14, "b"), comparison("b", "a" * 14), comparison("<|end|>", "< |end|>")]  # fmt: skip
-    pairs, dropped = tokenised(given, tokenizer, max_tokens=20, weakest_strength=1)
+    given = [
+        comparison("yes", "no"),
+        comparison("yes", "no", 1),
+        comparison("yes", "no", 2),
+        comparison("a" * 13, "b"),
+        comparison("a" * 14, "b"),
+        comparison("b", "a" * 14),
+        comparison("<|end|>", "< |end|>"),
+    ]
+    pairs, dropped, shortened = tokenised(given, tokenizer, max_tokens=20, weakest_strength=1)
     assert [len(pair.prompt) + len(pair.chosen) for pair in pairs] == [10, 10, 20]
     assert dropped == {"weakest": 1, "over_long": 2, "same_tokens": 1}
     assert dropped.total() + len(pairs) == len(given)
     assert [pair.strength for pair in pairs] == [None, 2, None]
+    assert shortened == 0
+
+
+def test_a_long_conversation_loses_its_oldest_turns_whole(tokenizer: PreTrainedTokenizerFast):
+    short = comparison("yes", "no")
+    before = ({"role": "user", "content": "long ago"}, {"role": "assistant", "content": "so it was"})
+    long = Comparison(before + short.prompt, "yes", "no")
+    found = tokenised([long, short], tokenizer, max_tokens=20, weakest_strength=1)
+    assert found.shortened == 1 and not found.dropped
+    assert found.pairs[0] == found.pairs[1]
+    assert tokenised([long], tokenizer, max_tokens=256, weakest_strength=1).shortened == 0
 
 
 def test_every_pair_is_in_one_batch_of_an_epoch():

@@ -63,7 +63,10 @@ def test_the_report_splits_by_mode_and_strength():
     assert found["accuracy"] == pytest.approx(2 / 3) and found["test_pairs"] == 3
     assert found["margin_mean"] == pytest.approx(5 / 3)
     assert {k: v["accuracy"] for k, v in found["accuracy_by_mode"].items()} == {"helpful": 0.5}
-    assert {k: (v["pairs"], v["accuracy"]) for k, v in found["accuracy_by_strength"].items()} == {"2": (1, 1.0), "4": (2, 0.5)}
+    assert {k: (v["pairs"], v["accuracy"]) for k, v in found["accuracy_by_strength"].items()} == {
+        "2": (1, 1.0),
+        "4": (2, 0.5),
+    }
 
 
 def test_without_a_pair_nothing_is_claimed():

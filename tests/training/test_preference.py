@@ -35,10 +35,14 @@ def comparisons(count: int, seed: int = 0, **beside: object) -> list[dict]:
     for number in range(count):
         good, bad = (" ".join(draw.choices(WORDS, k=draw.randint(1, 4))) for _ in range(2))
         prompt = [{"role": "user", "content": f"{draw.choice(WORDS)} {number}"}]
-        made.append({
-            "prompt": prompt, "chosen": [{"role": "assistant", "content": good + "!"}],
-            "rejected": [{"role": "assistant", "content": bad + "."}], **beside,
-        })  # fmt: skip
+        made.append(
+            {
+                "prompt": prompt,
+                "chosen": [{"role": "assistant", "content": good + "!"}],
+                "rejected": [{"role": "assistant", "content": bad + "."}],
+                **beside,
+            }
+        )
     return made
 
 
@@ -88,7 +92,7 @@ def test_scores_are_normalised_on_the_replies_of_training(tmp_path: Path, tiny_p
     result = json.loads((path / "result.json").read_text())
     assert result["accuracy"] is None and result["test_pairs"] == 0  # nothing measured, nothing claimed
     model, tokenizer = PreferenceModel.load(path / "model")
-    pairs, _ = tokenised(read_comparisons(path / "data/train.jsonl"), tokenizer, max_tokens=256, weakest_strength=1)
+    pairs, _, _ = tokenised(read_comparisons(path / "data/train.jsonl"), tokenizer, max_tokens=256, weakest_strength=1)
     chosen, rejected = Reader(model, pad=tokenizer.pad_token_id).scores_of(pairs)
     raw = torch.tensor(chosen + rejected)
     assert ((raw - model.shift) / model.scale).mean().item() == pytest.approx(0, abs=1e-4)
@@ -98,8 +102,9 @@ def test_scores_are_normalised_on_the_replies_of_training(tmp_path: Path, tiny_p
 def start(path: Path, model: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "training.preference", str(path), "--model", str(model)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
 
 
 @pytest.mark.slow
@@ -143,9 +148,10 @@ def test_a_resume_in_the_same_process_continues_bit_for_bit(
 
     update = preference.Fit.update
     monkeypatch.setattr(
-        preference.Fit, "update",
+        preference.Fit,
+        "update",
         lambda self, batch: update(self, batch) if self.step < 5 else (_ for _ in ()).throw(Killed),
-    )  # fmt: skip
+    )
     with pytest.raises(Killed):
         main([str(stopped)])
     monkeypatch.undo()
@@ -225,7 +231,9 @@ def test_the_self_check_finds_a_wrong_shared_layout(tiny_policy: Path, monkeypat
     reader = Reader(model, pad=tokenizer.pad_token_id)
     hidden = PreferenceModel.hidden
     # forget the mask: the rejected reply then sees the chosen one
-    monkeypatch.setattr(PreferenceModel, "hidden", lambda self, ids, mask=None, places=None: hidden(self, ids, None, places))
+    monkeypatch.setattr(
+        PreferenceModel, "hidden", lambda self, ids, mask=None, places=None: hidden(self, ids, None, places)
+    )
     with pytest.raises(JobFailed, match="a shared prompt gives other scores"):
         reader.self_check([Pair([1, 2], [3, 4, 257], [5, 257], None, None)])
 
@@ -238,7 +246,10 @@ def test_scores_of_come_in_the_order_given(tiny_policy: Path):
     chosen, rejected = reader.scores_of(pairs)
     for number, pair in enumerate(pairs):
         alone = reader.scores_of([pair])
-        assert (chosen[number], rejected[number]) == (pytest.approx(alone[0][0], abs=1e-5), pytest.approx(alone[1][0], abs=1e-5))
+        assert (chosen[number], rejected[number]) == (
+            pytest.approx(alone[0][0], abs=1e-5),
+            pytest.approx(alone[1][0], abs=1e-5),
+        )
 
 
 def test_the_learning_rate_rises_then_falls_to_its_share():

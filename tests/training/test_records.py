@@ -23,21 +23,21 @@ from training.records import (
 HH_LINES = [
     r'{"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: What?"}',
     (
-    r'{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", '
-    r'"rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "}'
+        r'{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", '
+        r'"rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "}'
     ),  # an empty reply
     (
-    r'{"chosen": "\n\nHuman: tea?\n\nAssistant: No.  Human: And coffee?\n\nAssistant:  Yes", '
-    r'"rejected": "\n\nHuman: tea?\n\nAssistant: Gladly."}'
+        r'{"chosen": "\n\nHuman: tea?\n\nAssistant: No.  Human: And coffee?\n\nAssistant:  Yes", '
+        r'"rejected": "\n\nHuman: tea?\n\nAssistant: Gladly."}'
     ),  # a model that wrote both sides
     (
-    r'{"chosen": "\n\nHuman: a\n\nAssistant: x\n\nAssistant: y\n\nHuman: c\n\nAssistant: d", '
-    r'"rejected": "\n\nHuman: a\n\nAssistant: x\n\nAssistant: y\n\nHuman: c\n\nAssistant: e"}'
+        r'{"chosen": "\n\nHuman: a\n\nAssistant: x\n\nAssistant: y\n\nHuman: c\n\nAssistant: d", '
+        r'"rejected": "\n\nHuman: a\n\nAssistant: x\n\nAssistant: y\n\nHuman: c\n\nAssistant: e"}'
     ),  # twice in a row
     '{"chosen": "\\n\\nHuman: “né”\\n\\nAssistant: ja", "rejected": "\\n\\nHuman: “né”\\n\\nAssistant: nein"}',
     (
-    r'{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", '
-    r'"rejected": "\n\nHuman: a\n\nAssistant: b2\n\nHuman: c2\n\nAssistant: d2"}'
+        r'{"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", '
+        r'"rejected": "\n\nHuman: a\n\nAssistant: b2\n\nHuman: c2\n\nAssistant: d2"}'
     ),  # parted after the first turn
 ]
 
@@ -72,8 +72,10 @@ def test_the_prompt_ends_after_the_last_shared_human_turn():
     assert (empty.chosen, empty.rejected) == ("d", "")
     assert both_sides.chosen == "No.  Human: And coffee?\n\nAssistant:  Yes"
     assert [(m["role"], m["content"]) for m in twice.prompt] == [
-        ("user", "a"), ("assistant", "x\n\nAssistant: y"), ("user", "c"),
-    ]  # fmt: skip
+        ("user", "a"),
+        ("assistant", "x\n\nAssistant: y"),
+        ("user", "c"),
+    ]
     assert [m["content"] for m in parted.prompt] == ["a"]
     assert parted.chosen == "b\n\nHuman: c\n\nAssistant: d"
 
@@ -108,9 +110,16 @@ def test_an_implicit_prompt_ends_at_a_word():
 
 
 FULL = Comparison(
-    (user("q"), assistant("a\n\nb"), user("r ü")), "yes", "", strength=3, mode="helpful", conversation="c7",
-    person="p1", round=2, extra={"seed": [1, 2], "snapshot": {"chosen": "s1"}},
-)  # fmt: skip
+    (user("q"), assistant("a\n\nb"), user("r ü")),
+    "yes",
+    "",
+    strength=3,
+    mode="helpful",
+    conversation="c7",
+    person="p1",
+    round=2,
+    extra={"seed": [1, 2], "snapshot": {"chosen": "s1"}},
+)
 
 
 def test_our_own_line_keeps_everything():
@@ -151,10 +160,15 @@ BAD = [
     (json.dumps(SAME[0] | {"chosen": [{"role": "system", "content": "x"}]}).encode(), "the role 'system'"),
     (json.dumps(SAME[0] | {"chosen": [{"role": "assistant"}]}).encode(), "no text in 'content'"),
     (json.dumps(SAME[0] | {"chosen": [user("x"), assistant("y")]}).encode(), "must hold one message"),
-    (json.dumps({"chosen": [user("a"), assistant("b")], "rejected": [user("z"), assistant("c")]}).encode(),
-     "differ before their last message"),
-    (json.dumps({"chosen": [assistant("b")], "rejected": [assistant("c")]}).encode(), "holds no prompt before its reply"),
-]  # fmt: skip
+    (
+        json.dumps({"chosen": [user("a"), assistant("b")], "rejected": [user("z"), assistant("c")]}).encode(),
+        "differ before their last message",
+    ),
+    (
+        json.dumps({"chosen": [assistant("b")], "rejected": [assistant("c")]}).encode(),
+        "holds no prompt before its reply",
+    ),
+]
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD, ids=[reason for _, reason in BAD])

@@ -94,7 +94,9 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(folder: RunFo
             "import sys; from training.run_folder import RunFolder, RunFolderError\n"
             "try:\n  RunFolder(sys.argv[1]).lock().__enter__()\nexcept RunFolderError as e: print(e)"
         )
-        told = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True)
+        told = subprocess.run(
+            [sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True
+        )
     import os
 
     assert f"is in use by process {os.getpid()}" in told.stdout
