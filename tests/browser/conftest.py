@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
+from redis import Redis
 
 from server.app import create_app
 from server.models import Campaign, Prompt
@@ -89,7 +90,7 @@ def seed(settings: Settings) -> None:
 
 
 @pytest.fixture
-def live(settings: Settings, committed: str) -> Iterator[Live]:
+def live(settings: Settings, committed: str, redis: Redis) -> Iterator[Live]:
     """The application in a thread of its own, on committed rows."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
