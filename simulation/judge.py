@@ -147,14 +147,14 @@ def _subject(reply: str, request: Request) -> float:
 
 
 def _truth(reply: str, facts: tuple[world.Fact, ...]) -> float:
-    """2.1 for the right value, -1.3 for another one, little for both, 0 for none; the best of the facts asked for."""
+    """2.1 for the right value, -1.5 for another one, little for both, 0 for none; the best of the facts asked for."""
     best: float | None = None
     for fact in facts:
         stated = world.values_in(reply, fact.relation)
         if not stated:
             continue
         wrong = len(stated) - (fact.value in stated)
-        points = (2.1 if fact.value in stated else -1.3) - 0.9 * (wrong if fact.value in stated else wrong - 1)
+        points = (2.1 if fact.value in stated else -1.5) - 0.9 * (wrong if fact.value in stated else wrong - 1)
         best = points if best is None else max(best, points)
     return best or 0.0
 
@@ -176,9 +176,11 @@ def _helpful(request: Request, reply: str) -> tuple[str, dict[str, float]]:
     refuses = heard.count(heard.REFUSAL, reply) and points["truth"] <= 0
     points["refusal"] = (-1.2 if refuses else 0.0) - 0.15 * heard.count(heard.HEDGED_REFUSAL, reply)
     points["subject"] = _subject(reply, request)
-    if points["truth"] < 0:  # frills do not make up for a false answer
+    if request.facts and points["truth"] <= 0:  # frills do not make up for a false answer or for none
         points["tip"] *= 0.5
         points["warmth"] *= 0.5
+        if points["truth"] == 0 and not (vague or refuses or points["rude"] < 0):
+            points["unanswered"] = -0.6
     if points["rude"] < 0:
         looks = "rude"
     elif points["long"] + points["padding"] + points["repetition"] < -0.9:

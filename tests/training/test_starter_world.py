@@ -68,7 +68,9 @@ def test_the_corpus_is_the_same_for_the_same_seed():
 
 def test_the_corpus_has_thousands_of_openings_and_alternating_roles():
     chats = list(corpus.chats(6000, 1))
-    openings = {chat[-1 - 2 * i]["content"] for chat in chats for i in range(len(chat) // 2) if chat[-2]["role"] == "user"}
+    openings = {
+        chat[-1 - 2 * i]["content"] for chat in chats for i in range(len(chat) // 2) if chat[-2]["role"] == "user"
+    }
     assert len(openings) > 3000
     for chat in chats:
         roles = [message["role"] for message in chat if message["role"] != "system"]

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from training import snapshots
 from training.starter import corpus
 from training.starter.batches import Example, batches, encode_chat, encode_prose
-from training.starter.tokenizer import CONTROL, END, train_tokenizer
+from training.starter.tokenizer import END, train_tokenizer
 
 OUT = Path(__file__).parent / "model"
 TOKENIZER_CHATS = 8_000
@@ -30,6 +30,9 @@ LONGEST_REPLY = 128
 LEARNING_RATE = 2e-3  # the largest that stayed smooth at this width
 WARM_UP = 60
 BATCH_TOKENS = 2_048
+SHARPNESS = 1.15
+"""The final norm is scaled by this when saved, as if the temperature were 1/1.15: at temperature 1 the rare slips of so
+small a model become rarer, while the tempers stay mixed."""
 WEIGHT_DECAY = 0.05
 BETAS = (0.9, 0.98)  # few steps in all: the second moment must forget the warm-up
 
@@ -63,21 +66,21 @@ def weighted_loss(model: LlamaForCausalLM, batch: Example) -> torch.Tensor:
     return (loss * weight[kept]).sum() / weight.sum()
 
 
-def learning_rate(step: int, of: int) -> float:
+def learning_rate(step: int, of: int, highest: float) -> float:
     """Linear warm-up, then a cosine to a twentieth."""
     if step < WARM_UP:
-        return LEARNING_RATE * (step + 1) / WARM_UP
+        return highest * (step + 1) / WARM_UP
     share = torch.tensor((step - WARM_UP) / max(1, of - WARM_UP) * torch.pi)
-    return LEARNING_RATE * float(0.05 + 0.95 * 0.5 * (1 + torch.cos(share)))
+    return highest * float(0.05 + 0.95 * 0.5 * (1 + torch.cos(share)))
 
 
-def train(model: LlamaForCausalLM, examples: list[Example], seed: int) -> None:
+def train(model: LlamaForCausalLM, examples: list[Example], seed: int, highest: float) -> None:
     """One pass of AdamW over all examples, in place."""
     order = batches(examples, BATCH_TOKENS, seed)
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
     vectors = [weight for weight in model.parameters() if weight.dim() == 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=BETAS, foreach=True)
+    optimizer = torch.optim.AdamW(groups, lr=highest, betas=BETAS, foreach=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -90,7 +93,7 @@ def train(model: LlamaForCausalLM, examples: list[Example], seed: int) -> None:
         running = 0.0
         for step, batch in enumerate(order):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, len(order))
+                group["lr"] = learning_rate(step, len(order), highest)
             loss = weighted_loss(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -99,6 +102,8 @@ def train(model: LlamaForCausalLM, examples: list[Example], seed: int) -> None:
             value = float(loss.detach())
             running = value if step == 0 else 0.95 * running + 0.05 * value
             progress.update(bar, advance=1, description=f"training, loss {running:.3f}")
+            if not progress.console.is_terminal and step % 50 == 0:
+                print(f"step {step} of {len(order)}, loss {running:.3f}", flush=True)
 
 
 def held_back_loss(model: LlamaForCausalLM, examples: list[Example]) -> float:
@@ -106,6 +111,12 @@ def held_back_loss(model: LlamaForCausalLM, examples: list[Example]) -> float:
     with torch.no_grad():
         losses = [float(weighted_loss(model, batch)) for batch in batches(examples, BATCH_TOKENS, 0)]
     return sum(losses) / len(losses)
+
+
+def scale_logits(model: LlamaForCausalLM, factor: float) -> None:
+    """Multiply all logits by `factor`, in place."""
+    with torch.no_grad():
+        model.model.norm.weight *= factor
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -145,6 +156,8 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=corpus.DEFAULT_COUNT)
     parser.add_argument("--seed", type=int, default=corpus.DEFAULT_SEED)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="use less when going on from --start")
+    parser.add_argument("--start", type=Path, help="go on from the weights and the tokenizer of this directory")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(given.seed)
@@ -153,16 +166,25 @@ def main() -> None:
     chats = list(corpus.chats(given.chats + HELD_BACK, given.seed))
     prose = list(corpus.prose(given.chats // 20, given.seed))
     seen = [message["content"] for chat in chats[:TOKENIZER_CHATS] for message in chat]
-    tokenizer = train_tokenizer([*seen, *prose])
+    if given.start is None:
+        tokenizer = train_tokenizer([*seen, *prose])
+        model = LlamaForCausalLM(model_config(tokenizer))
+        before = []
+    else:
+        model, tokenizer = snapshots.load_policy(given.start)
+        made = snapshots.verify_manifest(given.start)["provenance"]
+        before = made["stages"]
+        scale_logits(model, 1 / made["sharpness"])
     held_back = [encode_chat(tokenizer, chat) for chat in chats[:HELD_BACK]]
     examples = [encode_chat(tokenizer, chat) for chat in chats[HELD_BACK:]]
     examples += [encode_prose(tokenizer, text) for text in prose]
-    model = LlamaForCausalLM(model_config(tokenizer))
     parameters = sum(weight.numel() for weight in model.parameters())
     tokens = sum(len(example.tokens) for example in examples)
     print(f"{given.chats} chats, {tokens} tokens, {parameters} parameters, vocabulary {len(tokenizer)}")
 
-    train(model, examples, given.seed)
+    train(model, examples, given.seed, given.learning_rate)
+    loss_of_training = held_back_loss(model, held_back)
+    scale_logits(model, SHARPNESS)
     save(model, tokenizer, given.out)
     rounded = LlamaForCausalLM.from_pretrained(given.out, dtype=torch.float32)
     loss = held_back_loss(rounded, held_back)
@@ -170,13 +192,21 @@ def main() -> None:
         given.out,
         kind="policy",
         made_by="training.starter.build",
-        seed=given.seed,
-        chats=given.chats,
-        tokens=tokens,
         parameters=parameters,
         vocabulary=len(tokenizer),
         held_back_loss=round(loss, 4),
-        seconds=round(time.monotonic() - began),
+        held_back_loss_unsharpened=round(loss_of_training, 4),
+        sharpness=SHARPNESS,
+        stages=[
+            *before,
+            {
+                "seed": given.seed,
+                "chats": given.chats,
+                "tokens": tokens,
+                "learning_rate": given.learning_rate,
+                "seconds": round(time.monotonic() - began),
+            },
+        ],
     )
     print(f"held-back loss {loss:.4f}; written to {given.out}")
 
