@@ -81,7 +81,7 @@ def _run(settings: Settings, console: Console) -> None:
                 missing = _wait_until_ready(connected, keeper)
             _welcome(console, connected, links, time.monotonic() - begun)
             if missing:
-                console.print(f"  {missing}", style="yellow")
+                console.print(f"  {missing}", style="yellow", soft_wrap=True)
             while True:
                 keeper.look()
                 time.sleep(LOOK_SECONDS)
