@@ -30,13 +30,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` took out; learning rates are the schedule's business."""
+    fused = [bool(group.get("fused")) for group in optimizer.param_groups for _ in group["params"]]
     for place, parameter in enumerate(_parameters(optimizer)):
         begin = f"{prefix}.{place}."
         state = {name.removeprefix(begin): value for name, value in tensors.items() if name.startswith(begin)}
         if state:
-            # Adam counts its steps on the CPU, its moments live where the parameter does
+            # Adam's moments live where the parameter does, its step count too when fused, else on the CPU
             optimizer.state[parameter] = {
-                key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
+                key: value.clone() if key == "step" and not fused[place] else value.to(parameter.device, copy=True)
                 for key, value in state.items()
             }
 

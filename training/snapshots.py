@@ -20,6 +20,7 @@ from training import files
 from training.records import Message
 
 MANIFEST = "manifest.json"
+QUIETLY = {"verbose": False}  # too long is measured and answered here; the tokenizer need not warn of it
 
 
 class BadSnapshot(ValueError):
@@ -259,13 +260,15 @@ class Fitted(NamedTuple):
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     """Return the tokens of a prompt, by the chat template, ready for a reply."""
     spoken = [{"role": message["role"], "content": _inert(tokenizer, message["content"])} for message in messages]
-    ids = tokenizer.apply_chat_template(spoken, add_generation_prompt=True, tokenize=True, return_dict=False)
+    ids = tokenizer.apply_chat_template(
+        spoken, add_generation_prompt=True, tokenize=True, return_dict=False, tokenizer_kwargs=QUIETLY
+    )
     return [int(token) for token in ids]
 
 
 def render_reply(tokenizer: PreTrainedTokenizerBase, reply: str) -> list[int]:
     """Return the tokens of a whole reply, the end token last."""
-    ids = tokenizer(_inert(tokenizer, reply), add_special_tokens=False)["input_ids"]
+    ids = tokenizer(_inert(tokenizer, reply), add_special_tokens=False, **QUIETLY)["input_ids"]
     return [*map(int, ids), int(tokenizer.eos_token_id)]
 
 
