@@ -242,7 +242,7 @@ def prompt_counts(db: Session, campaign: Campaign) -> dict[str, int]:
     rows = db.execute(
         select(Prompt.split, func.count()).where(Prompt.campaign_id == campaign.id).group_by(Prompt.split)
     )
-    found: dict[str, int] = dict(rows.tuples().all())
+    found: dict[str, int] = dict(rows.all())
     return {split: found.get(split, 0) for split in SPLITS}
 
 

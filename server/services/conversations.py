@@ -178,7 +178,7 @@ def _file_name(job: Job) -> str:
 def _snapshot_names(db: Session, conversation: Conversation) -> dict[int, str]:
     ids = {candidate.snapshot_id for turn in conversation.turns for candidate in turn.candidates}
     rows = db.execute(select(Snapshot.id, Snapshot.name).where(Snapshot.id.in_(ids - {None})))
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _judgements(db: Session, conversation_id: int) -> dict[int, list[Judgement]]:

@@ -76,7 +76,7 @@ def by_day(db: Session, selection: Selection, days: int = 30) -> list[tuple[date
     first = max(selection.since or date.min, last - timedelta(days=days - 1))
     day = cast(func.timezone("UTC", Comparison.created_at), Date)
     window = Selection(**{**selection.__dict__, "since": first, "until": last})
-    rows = db.execute(select(day, func.count()).where(*window.conditions()).group_by(day)).tuples()
+    rows = db.execute(select(day, func.count()).where(*window.conditions()).group_by(day))
     found: dict[date, int] = dict(rows.all())
     return [(at, found.get(at, 0)) for at in (first + timedelta(days=n) for n in range((last - first).days + 1))]
 

@@ -38,9 +38,9 @@ def bring(sessions: sessionmaker[Session], settings: Settings, path: Path, campa
         assert db.get_one(Job, job.id).failure is None
 
 
-def export(sessions: sessionmaker[Session], settings: Settings, format: str = "hh", **more: Any) -> tuple[Job, Path]:
+def export(sessions: sessionmaker[Session], settings: Settings, form: str = "hh", **more: Any) -> tuple[Job, Path]:
     with sessions.begin() as db:
-        job = jobs.request_export(db, None, format, send=False, **more)
+        job = jobs.request_export(db, None, form, send=False, **more)
     perform(job.id, settings)
     with sessions() as db:
         return db.get_one(Job, job.id), Path(settings.artifacts) / "exports" / str(job.id)
@@ -105,7 +105,7 @@ def test_the_trl_formats_and_parquet_hold_the_same_words(sessions: sessionmaker[
         "chosen": [{"role": "assistant", "content": "Yes."}],
         "rejected": [{"role": "assistant", "content": "No."}],
     }
-    job, folder = export(sessions, settings, "parquet", simulated=True)
+    _, folder = export(sessions, settings, "parquet", simulated=True)
     table = pq.read_table(folder / "comparisons.parquet").to_pylist()
     assert len(table) == 3
     assert table[0]["prompt"] == lines["trl-conversational"]["prompt"]

@@ -82,7 +82,7 @@ def test_every_trl_shape_and_our_own_come_in(
     sessions: sessionmaker[Session], settings: Settings, tmp_path: Path
 ) -> None:
     user, good, bad = {"role": "user", "content": "Why?"}, "Because.", "No."
-    reply = lambda words: {"role": "assistant", "content": words}  # noqa: E731
+    reply = lambda words: {"role": "assistant", "content": words}
     records = [
         {"prompt": "Why?", "chosen": good, "rejected": bad},
         {"chosen": "The sky is blue.", "rejected": "The sky is green."},
