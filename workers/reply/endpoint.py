@@ -53,6 +53,11 @@ class EndpointBackend:
     def start(self) -> None:
         """Nothing runs before it is asked."""
 
+    def stop(self) -> None:
+        """Close its connections; nothing may be under way."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
     def write(self, pens: Sequence[Pen]) -> None:
         """Write these replies, each in a thread of its own; each pen's `end` is called once."""
         for pen in pens:

@@ -53,6 +53,10 @@ class LocalBackend:
         """Begin to write."""
         start_essential("engines", self._run)
 
+    def stop(self) -> None:
+        """Load nothing more; the engines' thread ends with the process."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
     def write(self, pens: Sequence[Pen]) -> None:
         """Write these replies, those of one turn in one call; each pen's `end` is called once."""
         self._inbox.put(partial(self._begin, pens))

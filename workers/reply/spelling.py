@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+WINDOW = 24  # tokens
 REPLACEMENT = "\ufffd"  # what a decoder puts for bytes that are no character (yet)
 
 
@@ -19,20 +20,24 @@ class Spelling:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._begin = (
-            0  # the window that is decoded begins here, some tokens back, since a tokenizer may look at neighbours
-        )
-        self._shown = 0  # tokens before this are shown
+        # Only a window is decoded, so that a long reply costs no more than a short one. It begins some tokens back, since a
+        # tokenizer may look at neighbours (a space between words).
+        self._begin = 0
+        self._shown = 0  # characters of the window that are shown
 
     def advance(self, ids: Sequence[int]) -> str:
         """Take further tokens; the text that they make certain."""
         self._ids += ids
-        shown = self._decode(self._ids[self._begin : self._shown])
         text = self._decode(self._ids[self._begin :])
-        if text.endswith(REPLACEMENT) or len(text) <= len(shown):
-            return ""
-        self._begin, self._shown = self._shown, len(self._ids)
-        return clean(text[len(shown) :])
+        certain = text.rstrip(REPLACEMENT)  # the last bytes may still become a character
+        new = certain[self._shown :]
+        self._shown = max(self._shown, len(certain))
+        if len(self._ids) - self._begin > WINDOW and certain == text:
+            self._begin = len(self._ids) - WINDOW // 4
+            while self._decode(self._ids[self._begin :]).startswith(REPLACEMENT) and self._begin < len(self._ids):
+                self._begin += 1  # not within a character
+            self._shown = len(self._decode(self._ids[self._begin :]))
+        return clean(new)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return _decode(self._tokenizer, ids)

@@ -34,6 +34,8 @@ class Backend(Protocol):
 
     def start(self) -> None: ...
 
+    def stop(self) -> None: ...
+
     def write(self, pens: Sequence[Pen]) -> None:
         """Write these replies of one turn; each pen's `end` is called once."""
 
@@ -90,8 +92,11 @@ class ReplyWorker:
     def stop(self) -> None:
         """Say that this process answers no more; call it when nothing is being written."""
         self._stopped.set()
+        for backend in self._backends.values():
+            backend.stop()
         try:
             self._redis.delete(self._seen_key)
+            self._redis.close()
         except RedisError as error:
             log.info("Redis does not answer (%s); the key expires by itself.", error)
 
