@@ -63,7 +63,7 @@ def start_postgres(places: Places) -> "subprocess.Popen[bytes]":
         command += ["-c", f"{name}={value}"]
     server = start_server(command, account=places.account, log=log, death_signal=signal.SIGINT)
     try:
-        if not wait_until(lambda: _accepts(places), server, START_SECONDS):
+        if not wait_until(lambda: _accepts(places, server.pid), server, START_SECONDS):
             said = log.read_bytes()[begin if log.stat().st_size > begin else 0 :].decode(errors="replace")
             raise ServiceError(
                 f"The private PostgreSQL did not start. {explain(said)}\nIts log {log} ends:\n{last_words(said)}"
@@ -137,13 +137,14 @@ def _let_in_only_us(places: Places) -> None:
             path.write_text(line + "\n")  # in place: owner and mode stay
 
 
-def _accepts(places: Places) -> bool:
+def _accepts(places: Places, pid: int) -> bool:
     """Whether sessions may begin; read from the pid file's eighth line (miscadmin.h), since asking fills the log with refusals."""
     try:
         lines = (places.postgres_data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return False
-    return len(lines) > 7 and lines[7].strip() == "ready"
+    # A server that was killed has left its own file, which says "ready" for ever.
+    return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
 def _connect(places: Places) -> "psycopg.Connection[tuple[object, ...]]":
