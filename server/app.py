@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from server import errors
@@ -26,7 +27,7 @@ log = logging.getLogger("whetstone.web")
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; with no settings given, from the environment."""
-    app = FastAPI(title="Whetstone", docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(title="Whetstone", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.settings = settings or load_settings(os.environ)
     for router in ROUTERS:
         app.include_router(router)
@@ -36,6 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(PoolTimeout, _database_away)
     app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(RedisError, _redis_away)
     app.add_exception_handler(Exception, _unexpected)
