@@ -42,7 +42,7 @@ class Gate:
 def preference_gates(result: Mapping[str, Any], wanted: GateThresholds) -> dict[str, Gate]:
     """Is the preference model better than chance on conversations it never saw, and does it know how sure it is?"""
     pairs = int(result["test_pairs"])
-    few = f"only {pairs} held-out pairs: too few to decide" if pairs < wanted.minimum_test_pairs else ""
+    few = f"only {pairs} held-out pairs: too few to decide" if pairs < max(1, wanted.minimum_test_pairs) else ""
     gates = {"test_pairs": Gate("Held-out pairs", float(pairs), ">=", wanted.minimum_test_pairs)}
     if few:
         undecided = ("accuracy", "Held-out accuracy", ">", wanted.accuracy_above), (

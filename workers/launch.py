@@ -37,13 +37,36 @@ class JobStopped(Exception):
     """Whoever follows the job asked for its end: the round was cancelled or the step belongs to another worker."""
 
 
+class Curve:
+    """Points of one number, evenly thinned to CURVE_POINTS .. 2 x CURVE_POINTS; the newest is always the last."""
+
+    def __init__(self) -> None:
+        self.points: list[list[float]] = []
+        self._stride, self._seen, self._last_is_extra = 1, 0, False
+
+    def add(self, step: float, value: float) -> None:
+        """Take in the next point."""
+        if self._last_is_extra:
+            self.points.pop()
+        self.points.append([step, round(value, 5)])
+        self._last_is_extra = self._seen % self._stride != 0
+        self._seen += 1
+        if len(self.points) >= 2 * CURVE_POINTS:
+            newest = self.points[-1]
+            del self.points[1::2]
+            self._stride *= 2
+            self._last_is_extra = self.points[-1] is not newest
+            if self._last_is_extra:
+                self.points.append(newest)
+
+
 class Metrics:
     """What metrics.jsonl has said so far: the newest line, and thinned curves of a few numbers."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.newest: dict[str, Any] = {}
-        self.curves: dict[str, list[list[float]]] = {}
+        self._curves: dict[str, Curve] = {}
         self._place = (0, 0)  # inode and byte read up to
 
     def read(self) -> bool:
@@ -52,7 +75,7 @@ class Metrics:
             return False
         state = self.file.stat()
         if self._place[0] != state.st_ino or self._place[1] > state.st_size:
-            self._place, self.curves = (state.st_ino, 0), {}
+            self._place, self._curves = (state.st_ino, 0), {}
         with self.file.open("rb") as file:
             file.seek(self._place[1])
             text = file.read()
@@ -66,10 +89,12 @@ class Metrics:
         self.newest = line
         for name in CURVES:
             if isinstance(line.get(name), int | float):
-                curve = self.curves.setdefault(name, [])
-                curve.append([line["step"], round(line[name], 5)])
-                if len(curve) >= 2 * CURVE_POINTS:
-                    del curve[1::2]
+                self._curves.setdefault(name, Curve()).add(line["step"], line[name])
+
+    @property
+    def curves(self) -> dict[str, list[list[float]]]:
+        """[[step, value], …] by name."""
+        return {name: curve.points for name, curve in self._curves.items()}
 
     def progress(self) -> dict[str, Any]:
         """The newest line with the curves beside it."""

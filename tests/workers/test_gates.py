@@ -1,0 +1,97 @@
+"""Gates on numbers worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.services.round_settings import GateThresholds
+from workers.gates import all_passed, chance_calibration_error, lower_bound, policy_gates, preference_gates, why_held
+
+PM = {"accuracy": 0.7, "test_pairs": 100, "calibration_error": 0.10, "calibration_bins": []}
+POLICY = {
+    "win_rate": 0.7, "win_rate_ci95": [0.6, 0.8], "kl": 9.0, "length_mean": 40.0, "length_mean_before": 32.0,
+    "eos_share": 0.98, "perplexity": 1.5, "perplexity_before": 2.0,
+}  # fmt: skip
+
+
+def passed(gates: dict) -> dict[str, bool]:
+    return {name: gate.passed for name, gate in gates.items()}
+
+
+def test_wilson_by_hand():
+    # p = 1/2, n = 100, z = 1.2816: (0.5 + 0.008212 - 1.2816 sqrt(0.0025 + 0.0000411)) / 1.016424 = 0.43644
+    assert lower_bound(0.5, 100, 0.9) == pytest.approx(0.43644, abs=1e-4)
+    assert lower_bound(1.0, 10, 0.9) == pytest.approx(0.8589, abs=1e-3)  # n / (n + z²)
+
+
+def test_chance_alone_shows_a_calibration_error():
+    # One bin of 50 pairs at 0.6: sqrt(2 · 0.24 / (50 π)) = 0.05528
+    assert chance_calibration_error([{"count": 50, "confidence": 0.6}]) == pytest.approx(0.05528, abs=1e-5)
+    assert chance_calibration_error([{"count": 0, "confidence": None}]) == 0.0
+    two = [{"count": 25, "confidence": 0.6}, {"count": 25, "confidence": 0.6}]
+    assert chance_calibration_error(two) == pytest.approx(0.05528 * 2**0.5, abs=1e-5)
+
+
+def test_a_good_preference_model_passes():
+    assert all_passed(preference_gates(PM, GateThresholds()))
+
+
+@pytest.mark.parametrize(
+    ("change", "stopped_by"),
+    [
+        ({"accuracy": 0.55}, {"accuracy"}),
+        ({"calibration_error": 0.2}, {"calibration_error"}),
+        ({"test_pairs": 19}, {"test_pairs", "accuracy", "calibration_error"}),
+        (
+            {"test_pairs": 0, "accuracy": None, "calibration_error": None},
+            {"test_pairs", "accuracy", "calibration_error"},
+        ),
+    ],
+)
+def test_a_bad_one_is_held_by_name(change: dict, stopped_by: set[str]):
+    gates = preference_gates(PM | change, GateThresholds())
+    assert {name for name, ok in passed(gates).items() if not ok} == stopped_by
+    assert not all_passed(gates)
+
+
+def test_too_few_pairs_say_so():
+    gates = preference_gates(PM | {"test_pairs": 4}, GateThresholds())
+    assert "only 4 held-out pairs: too few to decide" in why_held(gates)
+
+
+def test_few_pairs_in_many_bins_are_not_blamed_for_noise():
+    bins = [{"count": 3, "confidence": 0.55 + 0.05 * place} for place in range(8)]
+    noisy = PM | {"test_pairs": 24, "accuracy": 0.8, "calibration_error": 0.25, "calibration_bins": bins}
+    assert preference_gates(noisy, GateThresholds())["calibration_error"].passed
+
+
+def test_a_good_policy_passes():
+    assert all_passed(policy_gates(POLICY, GateThresholds(), unloadable=None))
+
+
+@pytest.mark.parametrize(
+    ("change", "stopped_by"),
+    [
+        ({"win_rate_ci95": [0.49, 0.7]}, "win_rate"),
+        ({"kl": 61.0}, "kl"),
+        ({"length_mean": 81.0}, "length_ratio_most"),
+        ({"length_mean": 12.0}, "length_ratio_least"),
+        ({"eos_share": 0.4}, "eos_share"),
+        ({"perplexity": 1.01}, "perplexity_left"),
+        ({"kl": float("nan")}, "kl"),
+    ],
+)
+def test_a_bad_policy_is_held_by_name(change: dict, stopped_by: str):
+    gates = policy_gates(POLICY | change, GateThresholds(), unloadable=None)
+    assert [name for name, ok in passed(gates).items() if not ok] == [stopped_by]
+
+
+def test_a_policy_that_cannot_be_loaded_is_held_with_the_reason():
+    gates = policy_gates(POLICY, GateThresholds(), unloadable="model.safetensors is damaged")
+    assert not gates["weights_load"].passed
+    assert "model.safetensors is damaged" in why_held(gates)
+
+
+def test_thresholds_are_the_round_s_own():
+    assert not preference_gates(PM, GateThresholds(accuracy_above=0.65))["accuracy"].passed
+    assert policy_gates(POLICY | {"kl": 61.0}, GateThresholds(kl=100), unloadable=None)["kl"].passed
