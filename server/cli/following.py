@@ -18,6 +18,7 @@ from server.models import Job
 from server.settings import Settings
 
 EVERY_SECONDS = 0.2
+STANDARD_ERROR = 2  # the descriptor: standard output is for the result alone
 CLONE = Path(__file__).resolve().parents[2]
 
 
@@ -29,7 +30,7 @@ def perform(settings: Settings, job_id: int, *, quiet: bool) -> Job:
     sessions = session_factory(str(settings.database_url))
     environment = {**os.environ, **settings.environment()}
     worker = subprocess.Popen(
-        [sys.executable, "-m", "workers.jobs", str(job_id)], env=environment, cwd=CLONE, stdout=sys.stderr
+        [sys.executable, "-m", "workers.jobs", str(job_id)], env=environment, cwd=CLONE, stdout=STANDARD_ERROR
     )
     try:
         job = _follow(sessions, job_id, worker, quiet=quiet)
