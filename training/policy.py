@@ -218,8 +218,17 @@ class PolicyRun:
         rival = Engine(self.reference, self.tokenizer, config.slots, self.room + config.max_new_tokens)
         with Bar("evaluation", 2 * len(prompts)) as bar:
             found = against(
-                self.policy, self.engine, self.reference, rival, self.pm, self.end_id, prompts, config.seed,
-                config.max_new_tokens, config.temperature, bar.at,
+                self.policy,
+                self.engine,
+                self.reference,
+                rival,
+                self.pm,
+                self.end_id,
+                prompts,
+                config.seed,
+                config.max_new_tokens,
+                config.temperature,
+                bar.at,
             )
         initial, pm = check_snapshot(config.model), check_snapshot(config.preference_model)
         self.folder.write_model(
