@@ -34,9 +34,12 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium of this machine; skipped where there is none, an error in CI."""
+    """A headless Chromium of this machine; skipped where there is none, an error in CI.
+
+    Not for the whole session: while playwright runs, its event loop keeps `asyncio.run` from every other test.
+    """
     path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
         sentence = (

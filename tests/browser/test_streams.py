@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -15,7 +16,8 @@ STREAMS = 60  # more than the pool's 10 + 30 connections
 
 
 def test_open_streams_hold_no_database_connection(live: Live) -> None:
-    asyncio.run(listen_and_ask(live))
+    with ThreadPoolExecutor(1) as another_thread:  # playwright's loop may occupy this one
+        another_thread.submit(asyncio.run, listen_and_ask(live)).result()
 
 
 async def listen_and_ask(live: Live) -> None:

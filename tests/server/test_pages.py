@@ -26,6 +26,7 @@ def test_a_template_reads_only_what_its_page_declares(page: type[Page]) -> None:
     source, _, _ = env.loader.get_source(env, page.template)  # type: ignore[union-attr]
     tree = env.parse(source)
     own = {macro.name for macro in tree.find_all(nodes.Macro)} | {each.target for each in tree.find_all(nodes.Import)}
+    own |= {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
     undeclared = meta.find_undeclared_variables(tree) - own - set(env.globals)
     assert undeclared <= {field.name for field in fields(page)} | FRAME
 
