@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from server.cli.connection import connected
 from server.cli.simulate import shares
+from server.embedded.process import die_with_parent
 from server.services import people as people_service
 from server.services import registry
 from server.services.simulated import crowd_sessions, open_session
@@ -117,6 +119,7 @@ def _running(home: Path, console: Console) -> Iterator[None]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=die_with_parent(signal.SIGTERM),  # a demo that is killed leaves nothing running
         )
         deadline = time.monotonic() + START_SECONDS
         while not _ready():
