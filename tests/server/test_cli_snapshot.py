@@ -1,0 +1,71 @@
+"""`whetstone snapshot` as an operator types it, on a real database."""
+
+import json
+import shutil
+
+import pytest
+
+from server import cli
+from server.db import session_factory
+from tests import factories
+from tests.training.conftest import built_policies, tiny_policy, tokenizer
+
+__all__ = ["built_policies", "tiny_policy", "tokenizer"]
+
+
+@pytest.fixture
+def whetstone(settings, committed, tmp_path, monkeypatch, capfd):
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WHETSTONE_ARTIFACTS", str(tmp_path / "artifacts"))
+
+    def call(*arguments):
+        capfd.readouterr()
+        code = cli.run(["snapshot", *map(str, arguments)])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.mark.slow
+def test_add_list_check_deploy_and_roll_back(whetstone, committed, tiny_policy, tmp_path):
+    with session_factory(committed).begin() as db:
+        factories.campaign(db, slug="helpful", served_by=factories.snapshot(db, name="before"))
+    assert whetstone("add", tiny_policy, "--name", "mine", "--copy")[0] == 0
+    folder = tmp_path / "artifacts" / "snapshots" / "mine"
+    assert (folder / "model.safetensors").read_bytes() == (tiny_policy / "model.safetensors").read_bytes()
+    code, _, err = whetstone("add", tiny_policy, "--name", "mine")
+    assert (code, "mine already" in err) == (1, True)
+    assert whetstone("check", "mine")[0] == 0
+
+    assert whetstone("deploy", "mine:3", "before:1", "--campaign", "helpful")[0] == 0
+    found = {one["name"]: one["serves"] for one in json.loads(whetstone("list", "--json")[1])}
+    assert found == {"mine": {"helpful": 0.75}, "before": {"helpful": 0.25}}
+    assert whetstone("rollback", "--campaign", "helpful")[0] == 0
+    assert json.loads(whetstone("show", "before", "--json")[1])["serves"] == {"helpful": 1.0}
+
+    (folder / "model.safetensors").write_bytes(b"other")
+    code, _, err = whetstone("check", "mine")
+    assert (code, "damaged" in err) == (1, True)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_served_is_refused_with_a_sentence_and_leaves_nothing(whetstone, tiny_policy, tmp_path):
+    folder = shutil.copytree(tiny_policy, tmp_path / "bare")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "manifest.json").unlink()
+    code, _, err = whetstone("add", folder, "--name", "bare", "--copy")
+    assert (code, "chat template" in err) == (1, True)
+    code, _, err = whetstone("add", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--name", "far")
+    assert (code, "did not answer" in err) == (1, True)
+    assert json.loads(whetstone("list", "--json")[1]) == []
+    assert list((tmp_path / "artifacts" / "snapshots").iterdir()) == []
+
+
+def test_wrong_calls_and_names_are_refused(whetstone):
+    assert whetstone("add", "--name", "x")[0] == 2
+    code, _, err = whetstone("deploy", "nobody", "--campaign", "helpful")
+    assert (code, "There is no snapshot nobody" in err) == (1, True)
+    code, _, err = whetstone("add", "neither/here/nor", "--name", "x")
+    assert (code, "neither a directory" in err) == (1, True)
