@@ -45,17 +45,19 @@ def preference_gates(result: Mapping[str, Any], wanted: GateThresholds) -> dict[
     few = f"only {pairs} held-out pairs: too few to decide" if pairs < max(1, wanted.minimum_test_pairs) else ""
     gates = {"test_pairs": Gate("Held-out pairs", float(pairs), ">=", wanted.minimum_test_pairs)}
     if few:
-        undecided = ("accuracy", "Held-out accuracy", ">", wanted.accuracy_above), (
+        undecided = ("accuracy", "Accuracy on unseen pairs, lower bound", ">", wanted.accuracy_above), (
             "calibration_error", "Calibration error", "<=", wanted.calibration_error
         )  # fmt: skip
         return gates | {name: Gate(label, None, rule, threshold, few) for name, label, rule, threshold in undecided}
-    lower = lower_bound(float(result["accuracy"]), pairs, wanted.accuracy_confidence)
+    unseen, accuracy = unseen_accuracy(result)
+    lower = lower_bound(accuracy, unseen, wanted.accuracy_confidence)
     by_chance = chance_calibration_error(result.get("calibration_bins") or [])
     error = float(result["calibration_error"])
     return gates | {
         "accuracy": Gate(
-            "Held-out accuracy, lower bound", lower, ">", wanted.accuracy_above,
-            f"{result['accuracy']:.1%} on {pairs} pairs; one-sided bound at {wanted.accuracy_confidence:.0%}",
+            "Accuracy on unseen pairs, lower bound", lower, ">", wanted.accuracy_above,
+            f"{result['accuracy']:.1%} of {pairs} held-out pairs; with {unseen - pairs} training pairs told before they were "
+            f"learnt {accuracy:.1%} of {unseen}; one-sided bound at {wanted.accuracy_confidence:.0%}",
         ),
         "calibration_error": Gate(
             "Calibration error beyond chance", max(0.0, error - by_chance), "<=", wanted.calibration_error,
@@ -96,6 +98,18 @@ def _variety(result: Mapping[str, Any]) -> float | None:
     """0 when the policy has only one reply left to every prompt, 1 when it is as varied as the initial one."""
     before, after = result.get("perplexity_before"), result.get("perplexity")
     return None if before is None or after is None or before <= 1 else (float(after) - 1) / (float(before) - 1)
+
+
+def unseen_accuracy(result: Mapping[str, Any]) -> tuple[int, float]:
+    """(pairs, share told right) over the held-out pairs and the later half of the first epoch, told before being learnt.
+
+    A few dozen held-out pairs alone cannot tell 65% from a coin; the other pairs are as unseen at that moment, and judged by
+    a model that had learnt less, so that they flatter nothing.
+    """
+    held_out, online = int(result["test_pairs"]), result.get("online_accuracy")
+    late = int(result["pairs"]) // 2 if online is not None else 0
+    told_right = held_out * float(result["accuracy"]) + late * float(online or 0.0)
+    return held_out + late, told_right / (held_out + late)
 
 
 def lower_bound(share: float, count: int, confidence: float) -> float:

@@ -5,9 +5,24 @@ from __future__ import annotations
 import pytest
 
 from server.services.round_settings import GateThresholds
-from workers.gates import all_passed, chance_calibration_error, lower_bound, policy_gates, preference_gates, why_held
+from workers.gates import (
+    all_passed,
+    chance_calibration_error,
+    lower_bound,
+    policy_gates,
+    preference_gates,
+    unseen_accuracy,
+    why_held,
+)
 
-PM = {"accuracy": 0.7, "test_pairs": 100, "calibration_error": 0.10, "calibration_bins": []}
+PM = {
+    "accuracy": 0.7,
+    "test_pairs": 100,
+    "pairs": 400,
+    "online_accuracy": None,
+    "calibration_error": 0.10,
+    "calibration_bins": [],
+}
 POLICY = {
     "win_rate": 0.7, "win_rate_ci95": [0.6, 0.8], "kl": 9.0, "length_mean": 40.0, "length_mean_before": 32.0,
     "eos_share": 0.98, "perplexity": 1.5, "perplexity_before": 2.0,
@@ -52,6 +67,14 @@ def test_a_bad_one_is_held_by_name(change: dict, stopped_by: set[str]):
     gates = preference_gates(PM | change, GateThresholds())
     assert {name for name, ok in passed(gates).items() if not ok} == stopped_by
     assert not all_passed(gates)
+
+
+def test_pairs_told_before_they_were_learnt_count_as_unseen():
+    few = PM | {"accuracy": 0.6, "test_pairs": 30, "pairs": 240, "online_accuracy": 0.65}
+    assert unseen_accuracy(few) == (150, pytest.approx((18 + 78) / 150))
+    assert preference_gates(few, GateThresholds())["accuracy"].passed
+    assert not preference_gates(few | {"online_accuracy": None}, GateThresholds())["accuracy"].passed
+    assert not preference_gates(few | {"online_accuracy": 0.5}, GateThresholds())["accuracy"].passed
 
 
 def test_too_few_pairs_say_so():
