@@ -12,6 +12,8 @@ from jinja2.exceptions import TemplateError
 
 from training.snapshots import check_snapshot, load_policy, load_tokenizer
 from training.starter import build, prompts, world
+from training.starter.batches import batches, encode_chat, encode_prose
+from training.starter.tokenizer import CONTROL
 
 MODEL = Path(build.__file__).parent / "model"
 TOKENIZER = load_tokenizer(MODEL)
@@ -24,7 +26,8 @@ def test_the_files_are_small_and_have_the_hashes_of_the_manifest():
     for name, path in files.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == manifest["files"][name]["sha256"]
     assert sum(path.stat().st_size for path in MODEL.iterdir()) <= 6_000_000
-    assert {"seed", "chats", "held_back_loss"} <= manifest["provenance"].keys()
+    assert {"stages", "held_back_loss", "sharpness"} <= manifest["provenance"].keys()
+    assert all({"seed", "chats"} <= stage.keys() for stage in manifest["provenance"]["stages"])
 
 
 def test_it_is_a_servable_snapshot_of_the_promised_size():
@@ -36,7 +39,7 @@ def test_it_is_a_servable_snapshot_of_the_promised_size():
 
 
 def test_control_tokens_are_distinct():
-    ids = {TOKENIZER.convert_tokens_to_ids(mark) for mark in build.CONTROL}
+    ids = {TOKENIZER.convert_tokens_to_ids(mark) for mark in CONTROL}
     assert len(ids) == 6
     assert (TOKENIZER.pad_token_id, TOKENIZER.bos_token_id, TOKENIZER.eos_token_id) == (0, 1, 2)
     assert TOKENIZER.decode([1, *TOKENIZER.encode("Hello!"), 2], skip_special_tokens=True) == "Hello!"
@@ -63,9 +66,11 @@ def test_the_chat_template_writes_what_the_model_was_trained_on():
         {"role": "user", "content": "Who are you?"},
     ]
     text = TOKENIZER.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    assert text == "<|bos|><|system|>Be helpful.<|human|>Hello!<|assistant|>Hi.<|end|><|human|>Who are you?<|assistant|>"
+    assert (
+        text == "<|bos|><|system|>Be helpful.<|human|>Hello!<|assistant|>Hi.<|end|><|human|>Who are you?<|assistant|>"
+    )
     ids = TOKENIZER.apply_chat_template(chat[:3], tokenize=True, return_dict=False)
-    assert ids == build.encode_chat(TOKENIZER, [chat[0], {"role": "user", "content": "Hello!"}, chat[2]]).tokens.tolist()
+    assert ids == encode_chat(TOKENIZER, [chat[0], {"role": "user", "content": "Hello!"}, chat[2]]).tokens.tolist()
 
 
 def test_typed_control_tokens_stay_text():
@@ -81,10 +86,8 @@ def test_an_unknown_role_is_refused():
 
 
 def test_batches_hold_every_example_once_with_little_padding():
-    examples = [
-        build.encode_prose(TOKENIZER, "word " * (1 + number % 40) + str(number)) for number in range(500)
-    ]
-    ready = build.batches(examples, 1024, 3)
+    examples = [encode_prose(TOKENIZER, "word " * (1 + number % 40) + str(number)) for number in range(500)]
+    ready = batches(examples, 1024, 3)
     kept = sorted(tuple(row[: int((row != 0).sum())].tolist()) for batch in ready for row in batch.tokens)
     assert kept == sorted(tuple(example.tokens.tolist()) for example in examples)
     assert all(batch.tokens.numel() <= 1024 for batch in ready)
