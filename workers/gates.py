@@ -51,7 +51,7 @@ def preference_gates(result: Mapping[str, Any], wanted: GateThresholds) -> dict[
         return gates | {name: Gate(label, None, rule, threshold, few) for name, label, rule, threshold in undecided}
     unseen, accuracy = unseen_accuracy(result)
     lower = lower_bound(accuracy, unseen, wanted.accuracy_confidence)
-    by_chance = chance_calibration_error(result.get("calibration_bins") or [])
+    by_chance = chance_calibration_error(result.get("calibration_bins") or [], wanted.accuracy_confidence)
     error = float(result["calibration_error"])
     return gates | {
         "accuracy": Gate(
@@ -61,7 +61,7 @@ def preference_gates(result: Mapping[str, Any], wanted: GateThresholds) -> dict[
         ),
         "calibration_error": Gate(
             "Calibration error beyond chance", max(0.0, error - by_chance), "<=", wanted.calibration_error,
-            f"{error:.3f} measured; a perfectly calibrated model would show {by_chance:.3f} on so few pairs",
+            f"{error:.3f} measured; a perfectly calibrated model shows up to {by_chance:.3f} on {pairs} pairs",
         ),
     }  # fmt: skip
 
@@ -117,21 +117,21 @@ def lower_bound(share: float, count: int, confidence: float) -> float:
     return wilson_interval(share, count, NormalDist().inv_cdf(confidence))[0]
 
 
-def chance_calibration_error(bins: list[Mapping[str, Any]]) -> float:
-    """The calibration error that a perfectly calibrated model is expected to show on bins of these sizes.
+def chance_calibration_error(bins: list[Mapping[str, Any]], confidence: float = 0.5) -> float:
+    """The calibration error that a perfectly calibrated model stays below with this confidence, on bins of these sizes.
 
-    A bin of n pairs told right with probability p misses p by sqrt(2 p (1 - p) / (π n)) on average.
+    A bin of n pairs told right with probability p misses p by sqrt(2 p (1 - p) / (π n)) on average, with variance
+    (1 - 2/π) p (1 - p) / n.
     """
     total = sum(int(item["count"]) for item in bins)
-    if not total:
-        return 0.0
-    missed = 0.0
+    missed = variance = 0.0
     for item in bins:
         count = int(item["count"])
         if count:
-            p = float(item["confidence"])
-            missed += count / total * math.sqrt(2 * max(0.0, p * (1 - p)) / (math.pi * count))
-    return missed
+            p, weight = float(item["confidence"]), count / total
+            missed += weight * math.sqrt(2 * max(0.0, p * (1 - p)) / (math.pi * count))
+            variance += weight**2 * (1 - 2 / math.pi) * p * (1 - p) / count
+    return missed + NormalDist().inv_cdf(confidence) * math.sqrt(variance)
 
 
 def all_passed(gates: Mapping[str, Gate]) -> bool:

@@ -20,7 +20,7 @@ class GateThresholds:
 
     minimum_test_pairs: int = 20  # with fewer, no accuracy says anything: at 20 its 95% interval is some 40 points wide
     accuracy_above: float = 0.5  # the lower bound of held-out accuracy must be above chance
-    accuracy_confidence: float = 0.9  # of that one-sided lower bound
+    accuracy_confidence: float = 0.9  # of that one-sided bound, and of what chance may add to the calibration error
     calibration_error: float = 0.15  # at most, after taking off what chance alone gives with so few pairs
     kl: float = (
         60.0  # nats a reply from the initial policy; beyond it scores are mostly over-optimisation (2204.05862, 4.3)
