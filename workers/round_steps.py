@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput
@@ -202,6 +203,10 @@ def register(work: Work) -> None:
     with work.transaction() as db:
         row, _ = work.round(db)
         made = {"pm": _run(db, row, "pm"), "policy": _run(db, row, "policy")}
+        names = [f"round-{row.number}-{kind}" for kind in made]
+        taken = db.scalar(select(Snapshot.name).where(Snapshot.name.in_(names)))
+        if taken is not None:  # the copy must not replace the files of another snapshot
+            raise StepFailed(f"There is a snapshot named {taken} already; this round cannot take its place.")
     manifests = {}
     for kind, run in made.items():
         target = work.artifacts / "snapshots" / f"round-{row.number}-{kind}"
