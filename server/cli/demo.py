@@ -119,7 +119,7 @@ def _running(home: Path, console: Console) -> Iterator[None]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent(signal.SIGTERM),  # a demo that is killed leaves nothing running
+            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - no threads run yet; a demo that is killed leaves nothing running
         )
         deadline = time.monotonic() + START_SECONDS
         while not _ready():
