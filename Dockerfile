@@ -13,16 +13,16 @@ WORKDIR /app
 ARG CUDA=0
 COPY requirements ./requirements
 COPY scripts/install.py ./scripts/install.py
-RUN CUDA=${CUDA} python scripts/install.py --python /usr/local/bin/python
+COPY pyproject.toml LICENSE ./
+RUN CUDA=${CUDA} python scripts/install.py
+ENV PATH=/app/.venv/bin:$PATH
 
-COPY pyproject.toml README.md LICENSE ./
 COPY server ./server
 COPY workers ./workers
 COPY training ./training
 COPY simulation ./simulation
 COPY migrations ./migrations
 COPY web ./web
-RUN pip install --no-deps --no-build-isolation --editable .
 
 # Nothing runs as root; /data holds snapshots, runs and exports and is the only place written to.
 RUN useradd --system --uid 10001 --home-dir /data whetstone && mkdir /data && chown whetstone /data
