@@ -61,7 +61,7 @@ def _source(name: str) -> Path:
 )
 @click.version_option("0.1.0", prog_name="whetstone", message="%(prog)s %(version)s")
 def whetstone() -> None:
-    r"""Whetstone: people compare replies, a preference model and PPO learn, the policy returns to the chat.
+    """Whetstone: people compare replies, a preference model and PPO learn, the policy returns to the chat.
 
     \b
     Example:

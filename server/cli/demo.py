@@ -63,7 +63,7 @@ def command(
     keep: bool,
     as_json: bool,
 ) -> None:
-    r"""Play rounds of comparing and training with a simulated crowd, and measure each new policy.
+    """Play rounds of comparing and training with a simulated crowd, and measure each new policy.
 
     Everything is real: pages, queues, database, preference model, PPO, deployment. The crowd hears a hidden judge; training never
     does. After each round the judge compares the newest policy with the starter on prompts that nobody trained on.

@@ -33,7 +33,7 @@ MARKS = {(True, True): "ok     ", (True, False): "ok     ", (False, True): "MISS
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    r"""Look at everything Whetstone needs and say how to mend what is missing; exits with 1 if something needed is.
+    """Look at everything Whetstone needs and say how to mend what is missing; exits with 1 if something needed is.
 
     Private services that do not run are started for the look and stopped again.
 

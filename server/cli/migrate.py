@@ -15,7 +15,7 @@ from server.cli.connection import connected
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, check: bool, as_json: bool) -> None:
-    r"""Bring the database to this version's tables; safe to call again and from several machines.
+    """Bring the database to this version's tables; safe to call again and from several machines.
 
     \b
     Example:

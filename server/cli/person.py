@@ -1,7 +1,5 @@
 """`whetstone person`: accounts, roles, invitations."""
 
-# ruff: noqa: D301 - click takes the character \b before a paragraph as "do not wrap it"
-
 from __future__ import annotations
 
 import json

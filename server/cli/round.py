@@ -28,7 +28,7 @@ _NUMBER = click.argument("number", type=click.IntRange(min=1))
 
 @click.group()
 def command() -> None:
-    r"""Rounds: a preference model and a policy from all comparisons so far, checked, then deployed.
+    """Rounds: a preference model and a policy from all comparisons so far, checked, then deployed.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def command() -> None:
 @_JSON
 @click.pass_context
 def start(ctx: click.Context, wait: bool, assignments: tuple[str, ...], as_json: bool) -> None:
-    r"""Start a round now.
+    """Start a round now.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def start(ctx: click.Context, wait: bool, assignments: tuple[str, ...], as_json:
 @command.command("list")
 @_JSON
 def list_rounds(as_json: bool) -> None:
-    r"""All rounds, newest first, and what the next one would learn from.
+    """All rounds, newest first, and what the next one would learn from.
 
     \b
     Example:
@@ -91,7 +91,7 @@ def list_rounds(as_json: bool) -> None:
 @_NUMBER
 @_JSON
 def show(number: int, as_json: bool) -> None:
-    r"""One round with its steps and gates.
+    """One round with its steps and gates.
 
     \b
     Example:
@@ -108,7 +108,7 @@ def show(number: int, as_json: bool) -> None:
 @_JSON
 @click.pass_context
 def retry(ctx: click.Context, number: int, wait: bool, as_json: bool) -> None:
-    r"""Try a failed round again from the step that failed.
+    """Try a failed round again from the step that failed.
 
     \b
     Example:
@@ -124,7 +124,7 @@ def retry(ctx: click.Context, number: int, wait: bool, as_json: bool) -> None:
 @_JSON
 @click.pass_context
 def release(ctx: click.Context, number: int, reason: str, wait: bool, as_json: bool) -> None:
-    r"""Let a held round go on although a check was not passed.
+    """Let a held round go on although a check was not passed.
 
     \b
     Example:
@@ -138,7 +138,7 @@ def release(ctx: click.Context, number: int, reason: str, wait: bool, as_json: b
 @_JSON
 @click.pass_context
 def cancel(ctx: click.Context, number: int, as_json: bool) -> None:
-    r"""Stop a round for good; its worker ends the job within seconds.
+    """Stop a round for good; its worker ends the job within seconds.
 
     \b
     Example:
@@ -154,7 +154,7 @@ def cancel(ctx: click.Context, number: int, as_json: bool) -> None:
 @click.option("--on/--off", "enabled", default=None, help="Switch it on or off.")
 @_JSON
 def schedule(cron: str | None, time_zone: str | None, minimum: int | None, enabled: bool | None, as_json: bool) -> None:
-    r"""Show when rounds start by themselves, or change it.
+    """Show when rounds start by themselves, or change it.
 
     \b
     Example:

@@ -35,7 +35,7 @@ def shares(given: tuple[str, ...]) -> dict[str, float] | None:
 def command(
     ctx: click.Context, people: int, comparisons: int, campaigns: tuple[str, ...], seed: int, as_json: bool
 ) -> None:
-    r"""Let simulated people compare replies on the server that runs now.
+    """Let simulated people compare replies on the server that runs now.
 
     They are marked as simulated, hear a hidden judge through noise and biases of their own, and use the same
     addresses, queues and leases as people in a browser.

@@ -28,7 +28,7 @@ _CAMPAIGN = click.option("--campaign", "slug", required=True, metavar="SLUG", he
 
 @click.group()
 def command() -> None:
-    r"""Models that answer people, and which campaign each serves.
+    """Models that answer people, and which campaign each serves.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def add(
     no_stream: bool,
     as_json: bool,
 ) -> None:
-    r"""Register a model: a directory, a model of the Hugging Face hub, or an OpenAI-compatible endpoint.
+    """Register a model: a directory, a model of the Hugging Face hub, or an OpenAI-compatible endpoint.
 
     A directory must hold safetensors, a tokenizer with a chat template, and a pad token that is not the end token. The key
     of an endpoint is read from the reply worker's environment and never stored.
@@ -118,7 +118,7 @@ def _add_files(settings: Settings, source: str, name: str, revision: str | None,
 @command.command("list")
 @_JSON
 def list_(as_json: bool) -> None:
-    r"""Show all snapshots and what each serves.
+    """Show all snapshots and what each serves.
 
     \b
     Example:
@@ -172,7 +172,7 @@ def _serves(db: Session, snapshot: Snapshot) -> dict[str, float]:
 @click.argument("name")
 @_JSON
 def show(name: str, as_json: bool) -> None:
-    r"""Show one snapshot with its files and where it came from.
+    """Show one snapshot with its files and where it came from.
 
     \b
     Example:
@@ -198,7 +198,7 @@ def show(name: str, as_json: bool) -> None:
 @_JSON
 @click.pass_context
 def check(ctx: click.Context, name: str, as_json: bool) -> None:
-    r"""Compare a snapshot's files with the hashes of its registration, or ask its endpoint; exit 1 when something is wrong.
+    """Compare a snapshot's files with the hashes of its registration, or ask its endpoint; exit 1 when something is wrong.
 
     \b
     Example:
@@ -228,7 +228,7 @@ def check(ctx: click.Context, name: str, as_json: bool) -> None:
 @_CAMPAIGN
 @click.option("--reason", default="Deployed from the command line.", help="Kept in the history.")
 def deploy(shares: tuple[str, ...], slug: str, reason: str) -> None:
-    r"""Let one or several snapshots serve a campaign from now on.
+    """Let one or several snapshots serve a campaign from now on.
 
     \b
     Example:
@@ -252,7 +252,7 @@ def _share(db: Session, text: str) -> tuple[Snapshot, float]:
 @command.command()
 @_CAMPAIGN
 def rollback(slug: str) -> None:
-    r"""Deploy again what served before; doing it twice brings the newer one back.
+    """Deploy again what served before; doing it twice brings the newer one back.
 
     \b
     Example:

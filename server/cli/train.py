@@ -17,7 +17,7 @@ JOBS = ("sft", "preference", "policy", "evaluate", "best_of", "distill")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="JOB FOLDER [OPTIONS]")
 @click.pass_context
 def command(ctx: click.Context, arguments: tuple[str, ...]) -> None:
-    r"""Train from a run folder of files, with no database and no server.
+    """Train from a run folder of files, with no database and no server.
 
     JOB is one of those below; `whetstone train JOB --help` lists its options. A job that was interrupted goes on from its
     checkpoint when it is started again with the same folder.

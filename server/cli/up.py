@@ -35,7 +35,7 @@ HOPELESS_DEATHS = 3  # of the web server before it was ever ready
 @click.option("--demo", is_flag=True, help="Seed two demo campaigns and print one-click sign-in links.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the web server listens (default: PORT, else 8000).")
 def command(demo: bool, port: int | None) -> None:
-    r"""Start the services, the web server, both workers and the schedule on this machine, and keep them alive.
+    """Start the services, the web server, both workers and the schedule on this machine, and keep them alive.
 
     With DATABASE_URL and REDIS_URL set, those are used; otherwise a private PostgreSQL and Valkey in WHETSTONE_HOME.
     Ctrl-C stops everything and keeps all data.
