@@ -50,8 +50,26 @@ def test_workers_take_the_same_queues_as_on_one_machine(compose: dict[str, Any],
         command = compose["services"][service]["command"]
         here = table[child]
         assert command[command.index("-Q") + 1] == here[here.index("-Q") + 1]
-        pool = command[command.index("--pool") + 1]
-        assert f"--pool={pool}" in here
+        for option in ("pool", "concurrency"):
+            assert f"--{option}={command[command.index(f'--{option}') + 1]}" in here
+        assert {word for word in here if word.startswith("--without")} <= set(command)
+
+
+def test_web_and_beat_run_with_what_they_need_on_one_machine(compose: dict[str, Any], settings: Settings) -> None:
+    table = {child.name: list(child.command) for child in children(replace(settings), cores=2)}
+    web, here = compose["services"]["web"]["command"], table["web"]
+    assert web[web.index("--timeout-graceful-shutdown") + 1] == here[here.index("--timeout-graceful-shutdown") + 1]
+    assert {"server.app:create_app", "--factory", "--no-access-log"} <= set(web) & set(here)
+    # Without it beat would write a pid file into the image, which its user may not.
+    assert "--pidfile=" in compose["services"]["beat"]["command"]
+    assert "--pidfile=" in table["beat"]
+
+
+def test_health_checks_ask_for_the_names_that_the_workers_have(compose: dict[str, Any]) -> None:
+    for service in ("worker-reply", "worker-train"):
+        command = compose["services"][service]["command"]
+        name = command[command.index("-n") + 1].replace("%h", "$$HOSTNAME")
+        assert f'-d "{name}"' in compose["services"][service]["healthcheck"]["test"][1]
 
 
 def test_everything_waits_for_the_migration(compose: dict[str, Any]) -> None:
