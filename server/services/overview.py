@@ -39,7 +39,7 @@ class Numbers:
 def campaign_cards(db: Session, person: Person) -> list[CampaignCard]:
     """The open campaigns with this person's own count in each."""
     own = select(Comparison.campaign_id, func.count()).where(Comparison.person_id == person.id)
-    counts = dict(db.execute(own.group_by(Comparison.campaign_id)))
+    counts = dict(db.execute(own.group_by(Comparison.campaign_id)).all())
     under_way = set(
         db.scalars(
             select(Conversation.campaign_id).where(
