@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
@@ -85,7 +86,9 @@ def guard_origin(request: Request) -> None:
     origin = request.headers.get("origin")
     if request.method in SAFE_METHODS or origin is None:
         return
-    if origin.split("://", 1)[-1] != request.headers.get("host", ""):
+    # A proxy may ask for us under another name than people do; theirs is the public address.
+    ours = (request.headers.get("host", ""), urlsplit(current_settings(request).public_url).netloc)
+    if origin.split("://", 1)[-1] not in ours:
         raise NotAllowed("This request came from another site. Open the page here and try again.")
 
 

@@ -113,3 +113,18 @@ def test_a_body_without_a_stated_length_is_measured(client, cast, sign_in) -> No
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
     stated = client.put("/api/drafts/message:1", content=b"x" * 1_100_000)
     assert (stated.status_code, stated.json()["error"]["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("testserver", "http://testserver", 401),  # past the gate: only the password is wrong
+        ("web:8000", "PUBLIC", 401),  # a proxy that asks under its own name
+        ("web:8000", "https://evil.example", 403),
+        ("testserver", "null", 403),
+    ],
+)
+def test_an_origin_is_ours_by_the_hosts_name_or_the_public_address(client, settings, host, origin, status) -> None:
+    headers = {"Host": host, "Origin": settings.public_url if origin == "PUBLIC" else origin}
+    body = {"email": "nobody@example.org", "password": "nonsense12"}
+    assert client.post("/api/session", json=body, headers=headers).status_code == status
