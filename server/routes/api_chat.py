@@ -119,9 +119,10 @@ def show_turn(db: Db, person: Crowdworker, turn_id: int) -> dict[str, Any]:
 
 @router.post("/turns/{turn_id}/retry")
 def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, turn_id: int) -> dict[str, Any]:
-    turn = dialogue.retry_turn(db, person, turn_id)
+    turn, failed_before = dialogue.retry_turn(db, person, turn_id)
     assert settings.redis_url is not None
-    reply_stream.forget(settings.redis_url, turn_id)
+    if failed_before:  # the stream of a reply under way is what its page shows
+        reply_stream.forget(settings.redis_url, turn_id)
     return {"turn": describe_turn(turn)}
 
 

@@ -128,9 +128,10 @@ def finish_conversation(db: Db, person: Crowdworker, slug: str) -> Response:
 
 @router.post("/{slug}/turns/{turn_id}/retry")
 def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, slug: str, turn_id: int) -> Response:
-    dialogue.retry_turn(db, person, turn_id)
+    _, failed_before = dialogue.retry_turn(db, person, turn_id)
     assert settings.redis_url is not None
-    reply_stream.forget(settings.redis_url, turn_id)
+    if failed_before:
+        reply_stream.forget(settings.redis_url, turn_id)
     return _go_to(slug)
 
 

@@ -69,16 +69,31 @@ def open_conversation(db: Session, person: Person, campaign: Campaign) -> Conver
 
 
 def visit(db: Session, person: Person, campaign: Campaign) -> tuple[Conversation | None, bool]:
-    """The chat in progress with its lease renewed, and whether an expired one was closed just now."""
+    """The chat in progress with its lease renewed; without one, whether the last one ended because it expired."""
     leases.lock(db, f"chat:{person.id}:{campaign.id}")
     conversation = open_conversation(db, person, campaign)
     if conversation is None:
-        return None, False
+        return None, _last_expired(db, person, campaign)
     if _is_stale(db, person, conversation):
         _close(db, conversation, "abandoned")
         return None, True
     leases.hold(db, person, campaign, conversation)
     return conversation, False
+
+
+def _last_expired(db: Session, person: Person, campaign: Campaign) -> bool:
+    """Whether this person's newest chat was closed for its lease, by the sweep or by an earlier visit."""
+    newest = (
+        select(Conversation.status)
+        .where(
+            Conversation.person_id == person.id,
+            Conversation.campaign_id == campaign.id,
+            Conversation.source == "chat",
+        )
+        .order_by(Conversation.id.desc())
+        .limit(1)
+    )
+    return db.scalar(newest) == "abandoned"
 
 
 def _is_stale(db: Session, person: Person, conversation: Conversation) -> bool:
@@ -227,12 +242,12 @@ def own_turn(db: Session, person: Person, turn_id: int) -> Turn:
     return turn
 
 
-def retry_turn(db: Session, person: Person, turn_id: int) -> Turn:
-    """Ask again for the replies of a failed turn; a turn that did not fail stays as it is."""
+def retry_turn(db: Session, person: Person, turn_id: int) -> tuple[Turn, bool]:
+    """Ask again for the replies of a failed turn: the turn, and whether it had failed. Any other stays as it is."""
     turn = own_turn(db, person, turn_id)
     db.refresh(turn, with_for_update=True)
     if turn.status != "failed":
-        return turn
+        return turn, False
     check_lease(db, person, turn.conversation)
     if turn.conversation.status != "open":
         raise Conflict("This conversation is over. Start a new one.")
@@ -243,7 +258,7 @@ def retry_turn(db: Session, person: Person, turn_id: int) -> Turn:
             candidate.claimed_by = candidate.heartbeat_at = None
     db.flush()
     ask_for(db, "reply", turn_id=turn.id)
-    return turn
+    return turn, True
 
 
 def finish(db: Session, person: Person, campaign: Campaign) -> Conversation | None:

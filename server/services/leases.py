@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Conversation, Lease, Person
+
+# A message that was taken in the lease's last instant has stored its renewal by then; requests are far shorter.
+GRACE = timedelta(minutes=1)
 
 
 def lock(db: Session, what: str) -> None:
@@ -58,16 +61,18 @@ def release(db: Session, person: Person, conversation: Conversation, turn_id: in
 
 def abandon_expired(db: Session) -> int:
     """Close open chats whose lease has run out (the sweep calls this); returns how many."""
+    expired = select(Lease.id).where(
+        # Both keys, so that each open chat is looked up in the index of leases, which keeps all that ever were.
+        Lease.person_id == Conversation.person_id,
+        Lease.conversation_id == Conversation.id,
+        Lease.turn_id.is_(None),
+        Lease.expires_at < func.now() - GRACE,
+    )
     closed = db.scalars(
         update(Conversation)
-        .where(
-            Conversation.status == "open",
-            Conversation.source == "chat",
-            Conversation.id.in_(
-                select(Lease.conversation_id).where(Lease.turn_id.is_(None), Lease.expires_at < text("now()"))
-            ),
-        )
+        .where(Conversation.status == "open", Conversation.source == "chat", expired.exists())
         .values(status="abandoned", finished_at=func.now())
         .returning(Conversation.id)
+        .execution_options(synchronize_session=False)
     ).all()
     return len(closed)

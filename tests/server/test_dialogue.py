@@ -163,6 +163,19 @@ def test_the_sweep_closes_what_was_left(db: Session, cast) -> None:
     assert leases.abandon_expired(db) == 1
     db.expire_all()
     assert (left.status, kept.status) == ("abandoned", "open")
+    # Whoever comes back is told, until the next conversation begins.
+    assert dialogue.visit(db, cast.alice, campaign) == (None, True)
+    assert dialogue.visit(db, cast.alice, campaign) == (None, True)
+    dialogue.send_message(db, cast.alice, campaign, "Again", "another-key")
+    dialogue.finish(db, cast.alice, campaign)
+    assert dialogue.visit(db, cast.alice, campaign) == (None, False)
+
+
+def test_the_sweep_leaves_the_last_instant_of_a_lease_alone(db: Session, cast) -> None:
+    campaign = factories.campaign(db)
+    dialogue.send_message(db, cast.alice, campaign, "Hello", KEY)
+    expire(db, cast.alice)
+    assert leases.abandon_expired(db) == 0
 
 
 def test_a_failed_turn_is_asked_for_again(db: Session, cast) -> None:
@@ -174,7 +187,8 @@ def test_a_failed_turn_is_asked_for_again(db: Session, cast) -> None:
     turn.status, turn.failure = "failed", "no weights"
     db.flush()
     db.info.pop("tasks")
-    dialogue.retry_turn(db, cast.alice, turn.id)
+    assert dialogue.retry_turn(db, cast.alice, turn.id) == (turn, True)
+    assert dialogue.retry_turn(db, cast.alice, turn.id) == (turn, False)  # under way: nothing begins anew
     assert (turn.status, turn.failure, done.status, failed.status, failed.attempts) == (
         "sampling",
         None,
