@@ -32,8 +32,8 @@ class WinRate:
     mean_score_other: float
 
 
-def held_out_prompts(mode: str | None = "helpful") -> list[str]:
-    """The openings that no policy is trained on."""
+def held_out_prompts(mode: str | None = None) -> list[str]:
+    """The openings that no policy is trained on, of one mode or of all."""
     lines = (json.loads(line) for line in POOL.read_text(encoding="utf-8").splitlines())
     return [line["text"] for line in lines if line["split"] == "held_out" and mode in (None, line["mode"])]
 

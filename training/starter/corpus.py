@@ -12,7 +12,7 @@ from training.starter import chatter, replies, wording
 from training.starter.prompts import read_pool
 from training.starter.world import Fact, Topic, facts, misdeeds
 
-DEFAULT_COUNT = 40_000
+DEFAULT_COUNT = 60_000  # chats; about 4.5 million tokens, a quarter of an hour on two cores
 DEFAULT_SEED = 20_220_412
 SYSTEM = ("You are a helpful assistant.", "You are a friendly and honest assistant.", "Answer briefly.", "Be helpful.")
 
