@@ -26,6 +26,7 @@ QUEUES = {
     "advance_round": "train",
     "run_job": "train",
     "sweep": "tick",
+    "tidy": "tick",
     "tick_schedule": "tick",
 }
 

@@ -55,6 +55,7 @@ def _application() -> Celery:
         beat_schedule={
             # A message that waited longer than its period would only repeat the next one.
             "sweep": {"task": "sweep", "schedule": 5.0, "options": {"queue": "tick", "expires": 5}},
+            "tidy": {"task": "tidy", "schedule": 60.0, "options": {"queue": "tick", "expires": 60}},
             "tick_schedule": {"task": "tick_schedule", "schedule": 60.0, "options": {"queue": "tick", "expires": 60}},
         },
     )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from functools import lru_cache
+from pathlib import Path
 
 import psutil
 
 from server.settings import OperatorError, Settings, load_settings
+
+# A start is told from the wall clock, which may be set right meanwhile; no number is given to another process as soon.
+CLOCK_SECONDS = 5.0
 
 
 @lru_cache(maxsize=1)
@@ -20,19 +25,33 @@ def connected_settings() -> Settings:
     return settings
 
 
+@lru_cache(maxsize=1)
+def _place() -> str:
+    """Where process numbers mean what they mean here: `host.hash` of this boot and, in a container, its own numbering.
+
+    The host's name alone is not enough: containers on the host's network share it and cannot see each other's processes.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        numbering = Path("/proc/self/ns/pid").readlink()
+    except OSError:  # not Linux: no containers that share a name
+        return socket.gethostname()
+    return f"{socket.gethostname()}.{hashlib.sha256(f'{boot} {numbering}'.encode()).hexdigest()[:8]}"
+
+
 def process_name() -> str:
-    """`host/pid/start`: names this process and no later one that is given the same pid."""
+    """`place/pid/start`: names this process and no later one that is given the same pid."""
     process = psutil.Process()
-    return f"{socket.gethostname()}/{process.pid}/{int(process.create_time())}"
+    return f"{_place()}/{process.pid}/{int(process.create_time())}"
 
 
 def is_dead(name: str) -> bool:
-    """Whether a name that `process_name` made belongs to a process of this host that is gone; False for other hosts."""
+    """Whether a name that `process_name` made belongs to a process of this place that is gone; False for other places."""
     try:
-        host, pid, start = name.split("/")[:3]
-        if host != socket.gethostname():
+        place, pid, start = name.split("/")[:3]
+        if place != _place():
             return False
-        return int(psutil.Process(int(pid)).create_time()) != int(start)
+        return abs(psutil.Process(int(pid)).create_time() - int(start)) > CLOCK_SECONDS
     except psutil.NoSuchProcess:
         return True
     except ValueError:

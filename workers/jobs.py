@@ -8,10 +8,11 @@ so nothing of the first attempt shows.
 from __future__ import annotations
 
 import os
-import socket
+import secrets
 import sys
-import time
 from collections.abc import Callable
+
+from sqlalchemy.exc import OperationalError
 
 from server.db import session_factory
 from server.errors import WhetstoneError
@@ -20,6 +21,7 @@ from server.services import jobs
 from server.settings import Settings, load_settings
 from training.records import BadRecord
 from workers import exports, imports
+from workers.context import process_name
 from workers.following import Follower, LostClaim
 
 WORK: dict[str, Callable[[Settings, Job, Follower], None]] = {
@@ -31,7 +33,7 @@ WORK: dict[str, Callable[[Settings, Job, Follower], None]] = {
 def perform(job_id: int, settings: Settings | None = None) -> None:
     """Do a queued job once, however often its message arrives; nothing when another worker has it or it is over."""
     settings = settings or load_settings(os.environ)
-    worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+    worker = f"{process_name()}/{secrets.token_hex(4)}"
     sessions = session_factory(str(settings.database_url))
     with sessions.begin() as db:
         job = jobs.claim(db, job_id, worker)
@@ -42,6 +44,8 @@ def perform(job_id: int, settings: Settings | None = None) -> None:
         WORK[job.kind](settings, job, follower)
     except LostClaim:
         return  # the row says who has it now; our transaction is rolled back
+    except OperationalError:
+        raise  # Postgres went away: the job is still ours in the row, and the sweep queues it again
     except (BadRecord, WhetstoneError, OSError) as error:
         with sessions.begin() as db:
             jobs.fail(db, job.id, worker, _sentence(error))

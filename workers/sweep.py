@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from server.services import lost, rounds
+from server.services import leases, lost, people, rounds
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings, is_dead
@@ -26,4 +26,16 @@ def sweep(settings: Settings | None = None) -> dict[str, list[int]]:
             found[kind] = ask(db)
         if found[kind]:
             log.info("Asked again for %s %s.", kind, found[kind])
+    return found
+
+
+def tidy(settings: Settings | None = None) -> dict[str, int]:
+    """Close conversations that were left, remove sign-ins that have ended; how many of each."""
+    settings = settings or connected_settings()
+    found: dict[str, int] = {}
+    for what, put_away in (("conversations", leases.abandon_expired), ("sign-ins", people.clear_expired)):
+        with transaction(str(settings.database_url), str(settings.redis_url)) as db:
+            found[what] = put_away(db)
+        if found[what]:
+            log.info("Put away %d %s.", found[what], what)
     return found

@@ -32,3 +32,8 @@ def sweep() -> None:
 @app.task(name="tick_schedule")
 def tick_schedule() -> None:
     schedules.tick()
+
+
+@app.task(name="tidy")
+def tidy() -> None:
+    sweeps.tidy()

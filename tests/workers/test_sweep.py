@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from server.models import Candidate, Job, Turn
-from server.services import lost
+from server.db import session_factory
+from server.models import Candidate, Conversation, Job, Lease, LoginSession, Turn
+from server.services import dialogue, lost, people
+from server.settings import Settings
+from server.transaction import QUEUES
 from tests import factories
+from workers import context
+from workers.sweep import tidy
 
 
 def waiting_turn(db: Session, *, seconds: float, **candidate: object) -> Turn:
@@ -70,3 +79,43 @@ def test_jobs_likewise(db: Session):
     db.expire_all()
     assert db.get_one(Job, dead.id).status == "queued"
     assert lost.ask_for_jobs(db) == []
+
+
+def test_what_was_left_is_put_away(committed: str, settings: Settings):
+    sessions = session_factory(committed)
+    with sessions.begin() as db:
+        alice = factories.person(db, "Alice")
+        turn = dialogue.send_message(db, alice, factories.campaign(db), "Hello", "key-of-the-page")
+        people.start_session(db, alice)
+        people.start_session(db, alice)
+        db.info.clear()
+        db.execute(update(LoginSession).where(LoginSession.token_hash == db.query(LoginSession).first().token_hash)
+                   .values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))  # fmt: skip
+        leases_end = datetime.now(UTC) - timedelta(minutes=2)
+        db.execute(update(Lease).values(expires_at=leases_end))
+    assert tidy(settings) == {"conversations": 1, "sign-ins": 1}
+    assert tidy(settings) == {"conversations": 0, "sign-ins": 0}
+    with sessions() as db:
+        assert db.get_one(Conversation, turn.conversation_id).status == "abandoned"
+        assert db.query(LoginSession).count() == 1
+
+
+def test_a_process_is_known_by_its_place_its_number_and_its_start(monkeypatch: pytest.MonkeyPatch):
+    mine = context.process_name()
+    place, pid, start = mine.split("/")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert pid == str(os.getpid())
+    assert not context.is_dead(f"{mine}/claim-7")
+    assert not context.is_dead(f"{place}/{pid}/{int(start) + 2}")  # the clock was set right
+    assert context.is_dead(f"{place}/{pid}/{int(start) - 3600}")
+    assert context.is_dead(f"{place}/{gone.pid}/{start}")
+    assert not context.is_dead("by hand")
+    # The same host name in another container: its processes cannot be seen from here, so nothing is said of them.
+    monkeypatch.setattr(context, "_place", lambda: f"{place}0")
+    assert not context.is_dead(f"{place}/{gone.pid}/{start}")
+
+
+def test_what_beat_asks_for_waits_behind_no_training():
+    assert {QUEUES[task] for task in ("sweep", "tidy", "tick_schedule")} == {"tick"}
+    assert {QUEUES[task] for task in ("advance_round", "run_job")} == {"train"}
