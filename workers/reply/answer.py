@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from server.transaction import transaction
 from workers.reply import rows
-from workers.reply.asks import Ask, Failed, Outcome, Written
+from workers.reply.asks import TOLD_BROKEN, Ask, Failed, Outcome, Written
 from workers.reply.stream import Pen
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ log = logging.getLogger("whetstone.reply")
 
 # While Postgres is away finished replies are kept; after this the sweep has them written again, by their seeds the same.
 STORE_SECONDS = 60.0
+# A reply at which the worker died as often is given up: otherwise one that kills its model would keep everybody's worker dying.
+MOST_ATTEMPTS = 5
 _claims = itertools.count(1)
 
 
@@ -30,6 +32,11 @@ def answer(turn_id: int, worker: ReplyWorker) -> None:
     claim = f"{worker.name}/{next(_claims)}"
     with transaction(worker.database_url, worker.redis_url) as db:
         asks, withheld = rows.claim(db, turn_id, claim)
+    worn = [ask for ask in asks if ask.attempt > MOST_ATTEMPTS]
+    if worn:
+        reason = f"Given up: the worker ended {MOST_ATTEMPTS} times before this reply was whole; its log says why."
+        _store(worker, turn_id, [(ask, Failed(reason, TOLD_BROKEN)) for ask in worn], show=False)
+        asks = [ask for ask in asks if ask.attempt <= MOST_ATTEMPTS]
     if not asks:
         return
     ended: SimpleQueue[tuple[Ask, Outcome]] = SimpleQueue()

@@ -195,7 +195,10 @@ class LocalBackend:
     def _keep(self, sources: Sequence[Source]) -> None:
         self._kept = {source.id for source in sources}
         now = time.monotonic()
-        for source in sources[:MAX_RESIDENT]:
+        for source in sources:
+            # Where more serve than have room, those that are asked stay: loading the others would push them out in turn.
+            if len(self._kept & (self._residents.keys() | self._loading)) >= MAX_RESIDENT:
+                return
             rested = now - self._failed_at.get(source.id, -RETRY_SECONDS) >= RETRY_SECONDS
             if source.id not in self._residents and rested:
                 self._load(source)

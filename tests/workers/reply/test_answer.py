@@ -144,6 +144,17 @@ def test_what_a_dead_worker_left_is_begun_again_with_the_same_words(chats, worke
     assert chats.shown(turn_id) == {c.position: c.text for c in turn.candidates}
 
 
+def test_a_reply_at_which_the_worker_dies_again_and_again_is_given_up(chats, worker, tiny_policy):
+    turn_id = chats.turn([chats.register("tiny", tiny_policy)] * 2)
+    chats.edit(turn_id, attempts=5)
+    answer(turn_id, worker)
+    turn = chats.look(turn_id)
+    assert turn.status == "failed"
+    assert "stopped while it was answering" in turn.failure
+    assert ["Given up" in candidate.failure for candidate in turn.candidates] == [True, True]
+    assert worker.local.names() == []  # nothing was begun
+
+
 def test_what_a_dead_process_of_this_host_had_is_asked_for_at_the_start(chats, worker, tiny_policy, settings):
     turn_id = chats.turn([chats.register("tiny", tiny_policy)] * 2)
     host = worker.name.split("/")[0]

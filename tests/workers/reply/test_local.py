@@ -47,6 +47,21 @@ def test_beyond_the_most_the_least_recently_used_goes(chats, worker, tiny_policy
     wait_until(lambda: len(worker.local.names()) == 1)
 
 
+def test_where_more_serve_than_have_room_none_is_loaded_in_turn(chats, worker, tiny_policy, quick, monkeypatch):
+    monkeypatch.setattr(local, "MAX_RESIDENT", 1)
+    first, second = chats.register("first", tiny_policy), chats.register("second", tiny_policy)
+    chats.campaign_served_by(first)
+    chats.campaign_served_by(second)
+    answer(chats.turn([second] * 2), worker)
+    wait_until(lambda: worker.local.names() == ["second"])
+    loaded: list[str] = []
+    monkeypatch.setattr(worker.local, "_load", lambda source: loaded.append(source.name))
+    for _ in range(3):
+        worker._beat()
+    wait_until(worker.local._inbox.empty)
+    assert loaded == []
+
+
 def test_a_model_that_breaks_fails_its_replies_and_is_loaded_anew(chats, worker, tiny_policy, monkeypatch):
     snapshot = chats.register("tiny", tiny_policy)
     answer(chats.turn([snapshot] * 2), worker)
