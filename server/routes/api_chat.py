@@ -33,12 +33,13 @@ class MessageBody(BaseModel):
 
 
 class ComparisonBody(BaseModel):
-    """A choice on the scale, 1 .. 2 x grades from left to right."""
+    """A choice on the scale, 1 .. 2 x grades from left to right; `instructions_id` is the version that was shown."""
 
     scale_position: int = Field(ge=-1000, le=1000)
     milliseconds: int = Field(le=_LONGEST_ID)
     idempotency_key: str
     justification: str | None = Field(None, max_length=_LONGEST_TEXT)
+    instructions_id: int | None = Field(None, ge=1, le=_LONGEST_ID)
 
 
 class DraftBody(BaseModel):
@@ -71,10 +72,12 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
     conversation, expired = dialogue.visit(db, person, campaign)
     lease = leases.find(db, person, conversation) if conversation is not None else None
     second = feedback.offer_second_opinion(db, person, campaign) if conversation is None else None
+    told = campaigns.newest_instructions(db, campaign)
     return {
         "conversation": describe_conversation(conversation),
         "expired": expired,
         "draft": drafts.load(db, person, drafts.message_place(campaign)),
+        "instructions_id": told.id if told is not None else None,
         "lease_expires_at": lease.expires_at.isoformat() if lease is not None else None,
         "second_opinion": None
         if second is None
@@ -136,6 +139,7 @@ def store_comparison(db: Db, person: Crowdworker, turn_id: int, body: Comparison
         body.milliseconds,
         body.idempotency_key,
         body.justification,
+        body.instructions_id,
     )
     turn = db.get_one(Turn, turn_id)
     told = {

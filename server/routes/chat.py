@@ -15,6 +15,7 @@ from server.errors import WhetstoneError
 from server.models import Campaign, Person, Turn
 from server.pages import Page, render
 from server.routes.chat_view import ChatView, build_view
+from server.routes.row_id import row_id
 from server.services import dialogue, drafts, feedback, reply_stream
 
 router = APIRouter(prefix="/chat")
@@ -100,6 +101,7 @@ def store_comparison(
     scale_position: Annotated[int, Form()] = 0,
     milliseconds: Annotated[str, Form()] = "",
     justification: Annotated[str, Form()] = "",
+    instructions_id: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
     turn = feedback.judging(db, person, turn_id)
@@ -107,7 +109,9 @@ def store_comparison(
     taken = int(milliseconds) if milliseconds.isascii() and milliseconds.isdigit() else _since_ready(turn)
     try:
         with db.begin_nested():
-            feedback.store_comparison(db, person, turn_id, scale_position, taken, idempotency_key, justification)
+            feedback.store_comparison(
+                db, person, turn_id, scale_position, taken, idempotency_key, justification, row_id(instructions_id)
+            )
     except WhetstoneError as error:
         message = "Choose one of the steps between the two replies first." if scale_position == 0 else error.message
         error.message = message

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from server.models import Campaign, Candidate, Comparison, Conversation, Instructions, Person, Turn
-from server.services import dialogue, drafts, feedback
+from server.models import Campaign, Candidate, Comparison, Conversation, Person, Turn
+from server.services import campaigns, dialogue, drafts, feedback
 
 SUGGESTIONS = 4
 # Weakest first, for 1 to 4 grades.
@@ -68,6 +68,7 @@ class ChatView:
     quality: str  # what more of is picked: "better" or "more harmful"
     scale: list[Step]
     instructions: str
+    instructions_id: int | None
     first_visit: bool
     today: int
     refusal: str | None
@@ -89,6 +90,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     refusal = dialogue.why_not(db, campaign)
     second = feedback.offer_second_opinion(db, person, campaign) if conversation is None else None
     last = dialogue.last_turn(db, conversation) if conversation is not None else None
+    told = campaigns.newest_instructions(db, campaign)
     view = ChatView(
         person_id=person.id,
         campaign_id=campaign.id,
@@ -97,7 +99,8 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         red_team=campaign.mode == "red_team",
         quality=_quality(campaign),
         scale=scale(campaign),
-        instructions=_instructions(db, campaign),
+        instructions=told.markdown if told is not None else "",
+        instructions_id=told.id if told is not None else None,
         first_visit=not _has_history(db, person, campaign),
         today=_compared_today(db, person),
         refusal=refusal,
@@ -137,11 +140,6 @@ def scale(campaign: Campaign) -> list[Step]:
         words = " ".join(word for word in (_LETTERS[side], "is", how, _quality(campaign)) if word)
         steps.append(Step(number, side, strength, how or _quality(campaign), words))
     return steps
-
-
-def _instructions(db: Session, campaign: Campaign) -> str:
-    newest = select(Instructions.markdown).where(Instructions.campaign_id == campaign.id)
-    return db.scalar(newest.order_by(Instructions.version.desc()).limit(1)) or ""
 
 
 def _has_history(db: Session, person: Person, campaign: Campaign) -> bool:

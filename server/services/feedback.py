@@ -20,7 +20,7 @@ from server.models import (
     Person,
     Turn,
 )
-from server.services import dialogue, drafts, leases
+from server.services import campaigns, dialogue, drafts, leases
 
 MAX_JUSTIFICATION_CHARS = 10_000
 # A choice that took longer than this was not being thought about; the bound keeps a broken clock out of the medians.
@@ -35,15 +35,19 @@ def store_comparison(
     milliseconds: int,
     idempotency_key: str,
     justification: str | None = None,
+    instructions_id: int | None = None,
 ) -> tuple[Comparison, bool]:
     """Store a choice on the scale; returns the row and whether it is new (the same key again gives the first row).
+
+    `instructions_id` says which version was on the person's screen; without it, the newest is taken to have been.
 
     `scale_position` counts from the left: 1 .. grades for the left reply, 1 being the strongest, then grades + 1 ..
     2 x grades for the right one, the last being the strongest.
     Raises NotFound for a turn that is not this person's to judge, Conflict when it has moved on.
     """
     key = dialogue.checked_key(idempotency_key)
-    turn = db.scalar(select(Turn).where(Turn.id == turn_id).with_for_update())
+    # Not FOR UPDATE: a lease on this turn that is being taken would wait for us, while we wait for its lock below.
+    turn = db.scalar(select(Turn).where(Turn.id == turn_id).with_for_update(key_share=True))
     if turn is None:
         raise NotFound("There is no such turn for you to judge.")
     db.refresh(turn)
@@ -56,6 +60,9 @@ def store_comparison(
     earlier = _earlier(db, person, turn, key)
     if earlier is not None:
         return earlier, False
+    if not own:
+        # As when a turn is offered: between the look at the lease and the commit, nobody may count this place as free.
+        leases.lock(db, f"overlap:{campaign.id}")
     _check_open(db, person, turn, lease, own=own)
     _check_input(campaign, scale_position, milliseconds)
     picked, other, strength = _read_scale(turn, campaign, scale_position)
@@ -73,7 +80,7 @@ def store_comparison(
         strength=strength,
         justification=_checked_justification(justification),
         milliseconds_to_decide=min(milliseconds, MAX_MILLISECONDS),
-        instructions_id=_instructions_id(db, campaign),
+        instructions_id=_instructions_id(db, campaign, instructions_id),
         round_id=_round_id(db, campaign, turn),
         idempotency_key=key,
     )
@@ -142,12 +149,16 @@ def _read_scale(turn: Turn, campaign: Campaign, scale_position: int) -> tuple[Ca
     return right, left, scale_position - campaign.grades
 
 
-def _instructions_id(db: Session, campaign: Campaign) -> int:
-    newest = select(Instructions.id).where(Instructions.campaign_id == campaign.id)
-    found = db.scalar(newest.order_by(Instructions.version.desc()).limit(1))
-    if found is None:
+def _instructions_id(db: Session, campaign: Campaign, shown: int | None) -> int:
+    newest = campaigns.newest_instructions(db, campaign)
+    if newest is None:
         raise Conflict("This campaign has no instructions yet, so nothing can be judged. Please tell its admin.")
-    return found
+    if shown is None:
+        return newest.id
+    of_campaign = select(Instructions.id).where(Instructions.id == shown, Instructions.campaign_id == campaign.id)
+    if db.scalar(of_campaign) is None:
+        raise BadInput("These are not instructions of this campaign. Reload the page.", field="instructions_id")
+    return shown
 
 
 def _round_id(db: Session, campaign: Campaign, turn: Turn) -> int | None:

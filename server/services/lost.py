@@ -18,6 +18,7 @@ from server.transaction import ask_for
 FIRST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
 REPLY_STALE = timedelta(seconds=20)  # a reply worker renews each 5 seconds
 JOB_STALE = timedelta(seconds=60)
+JOB_ATTEMPTS = 5  # a file that no memory can hold would else end its worker each minute for ever
 
 
 def _due(asked: Any, made: Any) -> ColumnElement[bool]:
@@ -54,12 +55,19 @@ def ask_for_replies(db: Session) -> list[int]:
 
 
 def ask_for_jobs(db: Session) -> list[int]:
-    """The same for imports and exports."""
+    """The same for imports and exports; one at which its worker died too often is failed."""
+    silent = (Job.status == "running", Job.heartbeat_at < func.now() - JOB_STALE)
+    reason = (
+        f"Given up: its worker ended {JOB_ATTEMPTS} times in the middle of it. The log of the training worker says why."
+    )
     db.execute(
         update(Job)
-        .where(Job.status == "running", Job.heartbeat_at < func.now() - JOB_STALE)
-        .values(status="queued", claimed_by=None)
+        .where(*silent, Job.attempts >= JOB_ATTEMPTS)
+        .values(status="failed", failure=reason, finished_at=func.now())
         .execution_options(synchronize_session=False)
+    )
+    db.execute(
+        update(Job).where(*silent).values(status="queued", claimed_by=None).execution_options(synchronize_session=False)
     )
     waiting = (
         select(Job.id)

@@ -67,6 +67,17 @@ def test_nothing_tells_which_snapshot_wrote_what(client, cast, turn, sign_in) ->
         assert not [word for word in SECRETS if word in text]
 
 
+def test_the_page_says_which_instructions_it_shows(client, db, cast, turn, sign_in) -> None:
+    sign_in(cast.alice)
+    shown = client.get("/api/campaigns/helpful/conversation").json()["instructions_id"]
+    page = client.get("/chat/helpful", headers=HTML).text
+    assert f'data-instructions="{shown}"' in page
+    assert f'name="instructions_id" value="{shown}"' in page
+    told = client.post(f"/api/turns/{turn.id}/comparison", json=choice() | {"instructions_id": shown})
+    assert told.status_code == 201
+    assert db.get_one(Comparison, told.json()["comparison"]["id"]).instructions_id == shown
+
+
 def test_a_reply_is_shown_only_when_both_are_there(client, db, cast, turn, sign_in) -> None:
     turn.status = "sampling"
     turn.candidates[1].status = "sampling"

@@ -68,6 +68,46 @@ def test_provenance_is_that_of_the_moment(db: Session, cast) -> None:
     assert stored.milliseconds_to_decide == 1200
 
 
+def test_the_instructions_noted_are_those_that_were_shown(db: Session, cast) -> None:
+    campaign, other = factories.campaign(db), factories.campaign(db)
+    shown = db.query(Instructions).filter_by(campaign_id=campaign.id).one()
+    of_another = db.query(Instructions).filter_by(campaign_id=other.id).one()
+    db.add(Instructions(campaign_id=campaign.id, version=2, markdown="Came while the page was open."))
+    db.flush()
+    turn = factories.turn(db, factories.conversation(db, campaign, cast.alice))
+    with pytest.raises(BadInput, match="not instructions of this campaign"):
+        feedback.store_comparison(db, cast.alice, turn.id, 1, 1200, KEY, instructions_id=of_another.id)
+    stored, _ = feedback.store_comparison(db, cast.alice, turn.id, 1, 1200, KEY, instructions_id=shown.id)
+    assert stored.instructions_id == shown.id
+
+
+def test_a_late_second_opinion_and_the_next_offer_wait_for_each_other(committed: str) -> None:
+    """Bob sends in his lease's last instant: until his row is there, his place must not be offered again."""
+    new_session = session_factory(committed)
+    with new_session.begin() as db:
+        alice, bob, mallory = (factories.person(db, name) for name in ("Alice", "Bob", "Mallory"))
+        campaign = factories.campaign(db, overlap=2)
+        turn = factories.turn(db, factories.conversation(db, campaign, alice, status="finished"))
+        factories.comparison(db, turn, alice)
+        feedback.offer_second_opinion(db, bob, campaign)
+        ids = bob.id, mallory.id, campaign.id, turn.id
+    offered: list[int | None] = []
+
+    def offer() -> None:
+        with new_session.begin() as db:
+            found = feedback.offer_second_opinion(db, db.get_one(Person, ids[1]), db.get_one(Campaign, ids[2]))
+            offered.append(found and found.id)
+
+    other = threading.Thread(target=offer)
+    with new_session.begin() as db:
+        feedback.store_comparison(db, db.get_one(Person, ids[0]), ids[3], 8, 1, KEY)
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()  # it waits
+    other.join(10)
+    assert offered == [None]
+
+
 def test_the_same_key_gives_the_first_row(db: Session, cast) -> None:
     turn = factories.turn(db, factories.conversation(db, factories.campaign(db), cast.alice))
     first, _ = feedback.store_comparison(db, cast.alice, turn.id, 1, 1200, KEY)

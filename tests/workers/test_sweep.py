@@ -75,8 +75,13 @@ def test_jobs_likewise(db: Session):
     job("running", 50)
     job("done", 600)
     queued, dead = job("queued", 10), job("running", 70)
+    hopeless = job("running", 70)
+    hopeless.attempts = 5
+    db.flush()
     assert lost.ask_for_jobs(db) == [queued.id, dead.id]
     db.expire_all()
+    assert db.get_one(Job, hopeless.id).status == "failed"
+    assert "Given up" in (db.get_one(Job, hopeless.id).failure or "")
     assert db.get_one(Job, dead.id).status == "queued"
     assert lost.ask_for_jobs(db) == []
 

@@ -6,6 +6,8 @@ import { wireScale } from "./scale.js";
 
 const chat = document.querySelector("#chat");
 const { slug, person, campaign } = chat.dataset;
+// The version that stands on this page; a newer one may come while it is open.
+const instructions = Number(document.querySelector("[data-instructions]").dataset.instructions) || null;
 const connection = document.querySelector("#connection");
 const tell = (sentence) => { connection.textContent = sentence; connection.hidden = !sentence; };
 const announce = (sentence) => { document.querySelector("#said").textContent = sentence; };
@@ -102,7 +104,7 @@ function wireChoice(form) {
   const draft = keepDraft(form.elements.justification, null);
   scale = wireScale(form, async (choice) => {
     await draft.stop();
-    const body = { ...choice, idempotency_key: form.elements.idempotency_key.value };
+    const body = { ...choice, idempotency_key: form.elements.idempotency_key.value, instructions_id: instructions };
     await deliver(`/api/turns/${turnId}/comparison`, body, [...form.querySelectorAll(".decide button")]);
   });
   if (form.dataset.status === "ready") { scale.open(); return; }
