@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from server.db import session_factory
-from server.models import Comparison, Turn
+from server.models import Campaign, Comparison, Lease, Turn
 from tests.browser.conftest import Live
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -118,6 +119,33 @@ def test_an_answer_that_was_lost_on_the_way_does_not_store_twice(live: Live, sig
     expect(page.get_by_role("button", name="Send choice")).to_be_enabled()
     assert len(lost) == 1
     assert len(rows(live, Turn)) == 1
+
+
+def test_a_refused_message_is_kept_however_fast_it_was_typed(live: Live, signed_in_page: Open) -> None:
+    page = signed_in_page()
+    start_chat(page)
+    page.keyboard.type("How do I boil an egg?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Send choice")).to_be_enabled()
+    page.keyboard.press("8")
+    page.keyboard.press("Enter")
+    expect(page.locator("#message")).to_be_focused()
+    with session_factory(str(live.settings.database_url)).begin() as db:
+        db.execute(update(Lease).values(expires_at=datetime.now(UTC) - timedelta(minutes=1)))
+    page.locator("#message").fill("And a duck's egg?")
+    page.keyboard.press("Enter")  # before the pause after which a draft is kept
+    expect(page.get_by_text("Your conversation expired").first).to_be_visible()
+    expect(page.locator("#message")).to_have_value("And a duck's egg?")
+
+
+def test_a_campaign_that_closes_under_ones_hands_says_so(live: Live, signed_in_page: Open) -> None:
+    page = signed_in_page()
+    start_chat(page)
+    with session_factory(str(live.settings.database_url)).begin() as db:
+        db.execute(update(Campaign).values(status="closed"))
+    page.locator("#message").fill("How do I boil an egg?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("There is no such campaign, or it has been closed.")).to_be_visible()
 
 
 def test_a_failed_turn_says_why_and_can_be_tried_again(signed_in_page: Open) -> None:

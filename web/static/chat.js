@@ -1,6 +1,7 @@
 // The chat page. The server renders every state; this fetches the next one in place, streams the replies and minds the keys.
 import { Draft } from "./draft.js";
 import { Outbox } from "./outbox.js";
+import { Refusal, send } from "./post.js";
 import { follow } from "./stream.js";
 import { wireScale } from "./scale.js";
 
@@ -28,7 +29,8 @@ async function refresh(query = "") {
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
     try {
       const answer = await fetch(`/chat/${slug}/conversation${query}`, { headers: { Accept: "text/html" } });
-      if (answer.status === 401) { location.reload(); return; }
+      // Signed out, or the campaign was closed: the whole page says which. Only what may pass is worth waiting for.
+      if (answer.status >= 400 && answer.status < 500 && answer.status !== 429) { location.reload(); return; }
       if (answer.ok) { chat.innerHTML = await answer.text(); break; } // our own page: the server has sanitised all texts in it
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
@@ -53,10 +55,20 @@ async function deliver(path, body, controls) {
   } catch (error) {
     controls.forEach((control) => { control.disabled = false; });
     tell(error.message);
+    if (body.text) await keepTyped(body.text);
     // The server has moved on (another tab, an expired conversation): show how it stands, keep the sentence.
     if (error.code === "conflict" || error.code === "not_found") { await refresh(); tell(error.message); }
   } finally {
     busy = false;
+  }
+}
+
+/** A message that was refused may have been typed too fast for any draft, or come from the outbox: keep it for the box. */
+async function keepTyped(text) {
+  try {
+    await send("PUT", `/api/drafts/message:${campaign}`, { text });
+  } catch (error) {
+    if (!(error instanceof Refusal || error instanceof TypeError)) throw error; // still in the box, which nobody has emptied
   }
 }
 
