@@ -63,7 +63,7 @@ class PolicyConfig:
     preset: Literal["starter", "hh_rlhf", "instructgpt", "ppo_max", "moss_script", "vanilla"] = "starter"
     seed: int = 0
     # -- how much
-    episodes: int = 2048  # replies sampled and learnt from in all; critic pretraining comes on top
+    episodes: int = 1536  # replies sampled and learnt from in all; critic pretraining comes on top
     rollout_replies: int = 64  # replies an iteration; a small buffer stays on-policy (PM 5.4)
     minibatch_replies: int = 32
     inner_epochs: int = 2  # passes over each rollout; HH used 1, 2 and 4
