@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -23,6 +23,8 @@ from server.settings import Settings, load_settings
 from server.shell import SECURITY_HEADERS, Shell
 
 log = logging.getLogger("whetstone.web")
+
+DISK_FULL = "53100"  # a SQLSTATE of PostgreSQL
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -37,8 +39,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(InterfaceError, _database_away)
     app.add_exception_handler(PoolTimeout, _database_away)
     app.add_exception_handler(DataError, _unstorable)
+    app.add_exception_handler(IntegrityError, _at_once)
     app.add_exception_handler(RedisError, _redis_away)
     app.add_exception_handler(Exception, _unexpected)
     return app
@@ -84,7 +88,18 @@ def _http_error(request: Request, error: Exception) -> Response:
 def _database_away(request: Request, error: Exception) -> Response:
     log.error("Postgres did not answer: %s", error)
     message = "The database is away for a moment. What you typed is still on the page; try again in a few seconds."
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == DISK_FULL:
+        message = (
+            "The server's disk is full, so nothing can be stored now. What you typed is still on the page; whoever runs "
+            "this site has to make room."
+        )
     return _answer(request, errors.Unavailable(message, retry_after=3))
+
+
+def _at_once(request: Request, error: Exception) -> Response:
+    # Services look before they write; what slips past that look was written by somebody else in the same moment.
+    log.warning("Postgres refused a row at %s: %s", request.url.path, error)
+    return _answer(request, errors.Conflict("Somebody did the same thing at this moment. Reload the page and look."))
 
 
 def _redis_away(request: Request, error: Exception) -> Response:

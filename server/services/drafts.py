@@ -25,17 +25,22 @@ def justification_place(turn: Turn) -> str:
     return f"justification:{turn.id}"
 
 
-def save(db: Session, person: Person, place: str, text: str) -> Campaign | None:
-    """Keep `text` for `place`; an empty text clears it. Returns the campaign when the place is its message box."""
+def place_of(db: Session, place: str) -> Campaign | Turn:
+    """What the box belongs to; whether a person may have that box is asked of it, not here."""
     match = _PLACE.fullmatch(place)
     if match is None:
         raise BadInput("A draft's place is message:<campaign id> or justification:<turn id>.", field="place")
-    if len(text) > MAX_CHARS:
-        raise TooLarge(f"The draft has {len(text):,} characters; at most {MAX_CHARS:,} are kept.", field="text")
     kind, number = match.group(1), int(match.group(2))
     of = db.get(Campaign, number) if kind == "message" else db.get(Turn, number)
     if of is None:
         raise NotFound("There is no such box to type into.")
+    return of
+
+
+def save(db: Session, person: Person, place: str, text: str) -> None:
+    """Keep `text` for `place`; an empty text clears it."""
+    if len(text) > MAX_CHARS:
+        raise TooLarge(f"The draft has {len(text):,} characters; at most {MAX_CHARS:,} are kept.", field="text")
     text = text.replace("\0", "")
     if not text:
         clear(db, person, place)
@@ -46,7 +51,6 @@ def save(db: Session, person: Person, place: str, text: str) -> Campaign | None:
                 index_elements=["person_id", "place"], set_={"text": text, "updated_at": func.now()}
             )
         )
-    return of if isinstance(of, Campaign) else None
 
 
 def load(db: Session, person: Person, place: str) -> str:

@@ -106,6 +106,7 @@ TURN_ROUTES = [
     ("GET", "/api/turns/{turn}/events", None),
     ("POST", "/api/turns/{turn}/retry", {}),
     ("POST", "/api/turns/{turn}/comparison", choice()),
+    ("PUT", "/api/drafts/justification:{turn}", {"text": "x"}),
     ("POST", "/chat/helpful/turns/{turn}/retry", {}),
     ("POST", "/chat/helpful/turns/{turn}/pass", {}),
 ]

@@ -234,14 +234,15 @@ def test_a_prompt_is_noted_only_when_sent_as_it_stands(db: Session, cast) -> Non
 def test_drafts_have_their_places_and_limits(db: Session, cast) -> None:
     campaign = factories.campaign(db)
     place = drafts.message_place(campaign)
+    assert drafts.place_of(db, place) is campaign
     drafts.save(db, cast.alice, place, "one")
     drafts.save(db, cast.alice, place, "two")
     assert (drafts.load(db, cast.alice, place), drafts.load(db, cast.bob, place)) == ("two", "")
     drafts.save(db, cast.alice, place, "")
     assert drafts.load(db, cast.alice, place) == ""
     with pytest.raises(BadInput):
-        drafts.save(db, cast.alice, "message:0; DROP", "x")
+        drafts.place_of(db, "message:0; DROP")
     with pytest.raises(TooLarge, match="100,000"):
         drafts.save(db, cast.alice, place, "x" * 100_001)
     with pytest.raises(NotFound):
-        drafts.save(db, cast.alice, "message:999999", "x")
+        drafts.place_of(db, "message:999999")
