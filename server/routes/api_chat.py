@@ -159,8 +159,8 @@ def describe_comparison(comparison: Comparison, turn: Turn) -> dict[str, Any]:
 @router.put("/drafts/{place}", status_code=204)
 def save_draft(db: Db, person: Crowdworker, place: str, body: DraftBody) -> Response:
     of = drafts.place_of(db, place)
-    if isinstance(of, Turn):
-        feedback.judging(db, person, of.id)  # one's own turn, or one that was lent
+    if isinstance(of, int):
+        feedback.judging(db, person, of)  # one's own turn, or one that was lent
     drafts.save(db, person, place, body.text)
     if isinstance(of, Campaign):
         # Typing is activity: whoever writes a long message does not lose the conversation meanwhile.

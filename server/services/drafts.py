@@ -25,13 +25,15 @@ def justification_place(turn: Turn) -> str:
     return f"justification:{turn.id}"
 
 
-def place_of(db: Session, place: str) -> Campaign | Turn:
-    """What the box belongs to; whether a person may have that box is asked of it, not here."""
+def place_of(db: Session, place: str) -> Campaign | int:
+    """The campaign of a message box, or the number of the turn whose choice is explained; who may have it is asked there."""
     match = _PLACE.fullmatch(place)
     if match is None:
         raise BadInput("A draft's place is message:<campaign id> or justification:<turn id>.", field="place")
     kind, number = match.group(1), int(match.group(2))
-    of = db.get(Campaign, number) if kind == "message" else db.get(Turn, number)
+    if kind == "justification":
+        return number
+    of = db.get(Campaign, number)
     if of is None:
         raise NotFound("There is no such box to type into.")
     return of
