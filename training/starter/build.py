@@ -156,7 +156,9 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=corpus.DEFAULT_COUNT)
     parser.add_argument("--seed", type=int, default=corpus.DEFAULT_SEED)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="use less when going on from --start")
+    parser.add_argument(
+        "--learning-rate", type=float, default=LEARNING_RATE, help="use less when going on from --start"
+    )
     parser.add_argument("--start", type=Path, help="go on from the weights and the tokenizer of this directory")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
