@@ -14,8 +14,6 @@ from server.db import Base
 ADVISORY_LOCK = 7_220_405_862
 
 
-
-
 def run(connection: Connection) -> None:
     """Run the migrations asked for over an open connection."""
     # A migration that cannot get its lock fails quickly instead of queueing every reader behind it.
