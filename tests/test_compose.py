@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from server.db import engine_for
 from server.settings import Settings
 from server.supervisor import children
 
@@ -63,6 +64,14 @@ def test_web_and_beat_run_with_what_they_need_on_one_machine(compose: dict[str, 
     # Without it beat would write a pid file into the image, which its user may not.
     assert "--pidfile=" in compose["services"]["beat"]["command"]
     assert "--pidfile=" in table["beat"]
+
+
+def test_postgres_has_room_for_every_pool(compose: dict[str, Any], settings: Settings) -> None:
+    most = int(re.search(r"max_connections=(\d+)", " ".join(compose["services"]["db"]["command"])).group(1))  # type: ignore[union-attr]
+    pool = engine_for(str(settings.database_url)).pool
+    a_process = pool.size() + pool._max_overflow  # type: ignore[attr-defined]
+    processes = 2 + 1 + 3 + 1  # web, reply, train with its two children, beat
+    assert most >= processes * a_process
 
 
 def test_health_checks_ask_for_the_names_that_the_workers_have(compose: dict[str, Any]) -> None:
