@@ -6,7 +6,6 @@ from its checkpoint.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -17,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from server.embedded.process import die_with_parent
 from training.run_folder import RunFolder, RunFolderError
 
 ROOT = Path(__file__).resolve().parent.parent  # so that `-m training.…` is found from wherever the worker was started
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL_SECONDS = 1.0
 STOP_SECONDS = 10.0  # between asking a job to end and ending it
 FOLDER_SECONDS = 30.0  # for the job of a killed worker to let go of the folder; the kernel needs far less
@@ -120,7 +119,7 @@ def launch(folder: Path, job: str, follow: Callable[[Metrics], bool]) -> dict[st
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             start_new_session=True,  # one group, so that helpers of the job end with it
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - calls nothing that could wait for a lock
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - calls nothing that could wait for a lock
         )
         try:
             while True:
@@ -139,21 +138,6 @@ def launch(folder: Path, job: str, follow: Callable[[Metrics], bool]) -> dict[st
     if not run.finished:
         raise JobFailed(_reason(run, process.returncode, log_begins))
     return run.result()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the job does between fork and exec; on systems without it the folder's lock keeps a second job away."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork: afterwards locks may be held
-    parent = os.getpid()
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # died in between
-            os._exit(1)
-
-    return ask
 
 
 def _wait_until_free(run: RunFolder) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Campaign, Candidate, Comparison, Instructions, Round, Snapshot, Turn
+from server.services import datasets
 from server.services.selection import Selection
 from training import records
 
@@ -27,15 +28,15 @@ def stored_records(db: Session, selection: Selection, secret: str) -> Iterator[t
     after = 0
     while rows := db.execute(_select(selection, after)).all():
         after = rows[-1].id
-        earlier = _earlier_turns(db, {row.conversation_id for row in rows})
+        earlier = datasets.turns_of(db, sorted({row.conversation_id for row in rows}))
         for row in rows:
             prompt: list[records.Message] = []
-            for position, message, reply in earlier[row.conversation_id]:
-                if position > row.position:
+            for turn in earlier[row.conversation_id]:
+                if turn.position > row.position:
                     break
-                prompt.append({"role": "user", "content": message})
-                if position < row.position and reply is not None:
-                    prompt.append({"role": "assistant", "content": reply})
+                prompt.append({"role": "user", "content": turn.message})
+                if turn.position < row.position and turn.reply is not None:
+                    prompt.append({"role": "assistant", "content": turn.reply})
             yield _record(row, prompt, secret), row.slug, "import" if row.import_id else "chat"
 
 
@@ -67,20 +68,6 @@ def _select(selection: Selection, after: int) -> Any:
         .order_by(Comparison.id)
         .limit(BATCH)
     )  # fmt: skip
-
-
-def _earlier_turns(db: Session, conversation_ids: set[int]) -> dict[int, list[tuple[int, str, str | None]]]:
-    """Position, message and the reply that carried it on, of every turn of these conversations, in order."""
-    found: dict[int, list[tuple[int, str, str | None]]] = {}
-    rows = db.execute(
-        select(Turn.conversation_id, Turn.position, Turn.message, Candidate.text)
-        .outerjoin(Candidate, Candidate.id == Turn.continued_by_id)
-        .where(Turn.conversation_id.in_(conversation_ids))
-        .order_by(Turn.conversation_id, Turn.position)
-    )
-    for conversation_id, position, message, reply in rows:
-        found.setdefault(conversation_id, []).append((position, message, reply))
-    return found
 
 
 def _record(row: Row[Any], prompt: list[records.Message], secret: str) -> records.Comparison:

@@ -14,12 +14,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from server.edge import AppSettings, Db, Researcher
+from server.edge import Db, OpenTransaction, Researcher
 from server.routes.round_json import round_json, schedule_json
 from server.routes.row_id import RowId
 from server.services import outlook, rounds, schedules
-from server.settings import Settings
-from server.transaction import transaction
 
 router = APIRouter(prefix="/api")
 
@@ -104,17 +102,19 @@ def put_schedule(db: Db, person: Researcher, body: ScheduleBody) -> dict[str, An
 
 @router.get("/rounds/{round_id}/events")
 async def round_events(
-    request: Request, settings: AppSettings, person: Researcher, round_id: RowId
+    request: Request, open_transaction: OpenTransaction, person: Researcher, round_id: RowId
 ) -> StreamingResponse:
-    first = await run_in_threadpool(_state, settings, round_id)
+    first = await run_in_threadpool(_state, open_transaction, round_id)
     return StreamingResponse(
-        _events(request, settings, round_id, first),
+        _events(request, open_transaction, round_id, first),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(request: Request, settings: Settings, round_id: int, first: dict[str, Any]) -> AsyncIterator[str]:
+async def _events(
+    request: Request, open_transaction: OpenTransaction, round_id: int, first: dict[str, Any]
+) -> AsyncIterator[str]:
     """A `round` event whenever something has changed, until the round is over; no database connection is held between."""
     ends, told, state = time.monotonic() + STREAM_SECONDS, "", first
     last_sent = time.monotonic()
@@ -133,12 +133,12 @@ async def _events(request: Request, settings: Settings, round_id: int, first: di
         await asyncio.sleep(POLL_SECONDS)
         if time.monotonic() > ends or await request.is_disconnected():
             return
-        state = await run_in_threadpool(_state, settings, round_id)
+        state = await run_in_threadpool(_state, open_transaction, round_id)
 
 
-def _state(settings: Settings, round_id: int) -> dict[str, Any]:
+def _state(open_transaction: OpenTransaction, round_id: int) -> dict[str, Any]:
     """What changes while a round runs, read in a short transaction of its own."""
-    with transaction(str(settings.database_url), str(settings.redis_url)) as db:
+    with open_transaction() as db:
         row = rounds.find_round(db, round_id)
         steps = [
             {

@@ -205,7 +205,7 @@ def members(db: Session, version_id: int, split: str | None = None) -> Iterator[
         batch = db.execute(_member_rows(version_id, split, after)).all()
         if not batch:
             return
-        before = _earlier_turns(db, sorted({row.conversation_id for row in batch}))
+        before = turns_of(db, sorted({row.conversation_id for row in batch}))
         for row in batch:
             yield _member(row, before.get(row.conversation_id, []))
         after = batch[-1].comparison_id
@@ -237,11 +237,11 @@ def _member_rows(version_id: int, split: str | None, after: int) -> Any:
     return query if split is None else query.where(DatasetMember.split == split)
 
 
-def _earlier_turns(db: Session, conversations: list[int]) -> dict[int, list[Any]]:
-    """The turns of these conversations with the reply that carried each one on."""
+def turns_of(db: Session, conversations: list[int]) -> dict[int, list[Any]]:
+    """The turns of these conversations in order: position, message, and the reply that carried each one on, if one did."""
     carried = aliased(Candidate)
     rows = db.execute(
-        select(Turn.conversation_id, Turn.position, Turn.message, carried.text)
+        select(Turn.conversation_id, Turn.position, Turn.message, carried.text.label("reply"))
         .outerjoin(carried, carried.id == Turn.continued_by_id)
         .where(Turn.conversation_id.in_(conversations))
         .order_by(Turn.conversation_id, Turn.position)
@@ -257,7 +257,7 @@ def _member(row: Any, turns: list[Any]) -> Member:
     for turn in turns:
         if turn.position < row.position:
             prompt.append({"role": "user", "content": turn.message})
-            prompt.append({"role": "assistant", "content": turn.text or ""})
+            prompt.append({"role": "assistant", "content": turn.reply or ""})
     prompt.append({"role": "user", "content": row.message})
     provenance = {
         "comparison": row.comparison_id,

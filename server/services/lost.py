@@ -13,11 +13,12 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from server.models import Candidate, Job, Turn
+from server.services.jobs import HEARTBEAT_STALE
 from server.transaction import ask_for
 
 FIRST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
-REPLY_STALE = timedelta(seconds=20)  # a reply worker renews each 5 seconds
-JOB_STALE = timedelta(seconds=60)
+# A reply worker renews each 5 seconds; one that missed four times is taken for dead.
+REPLY_STALE = timedelta(seconds=20)
 JOB_ATTEMPTS = 5  # a file that no memory can hold would else end its worker each minute for ever
 
 
@@ -56,7 +57,7 @@ def ask_for_replies(db: Session) -> list[int]:
 
 def ask_for_jobs(db: Session) -> list[int]:
     """The same for imports and exports; one at which its worker died too often is failed."""
-    silent = (Job.status == "running", Job.heartbeat_at < func.now() - JOB_STALE)
+    silent = (Job.status == "running", Job.heartbeat_at < func.now() - HEARTBEAT_STALE)
     reason = (
         f"Given up: its worker ended {JOB_ATTEMPTS} times in the middle of it. The log of the training worker says why."
     )

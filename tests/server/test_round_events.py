@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from server.models import Campaign
 from server.routes import api_rounds
 from server.services import rounds
 from server.settings import Settings
+from server.transaction import transaction
 from tests import factories
 
 
@@ -37,9 +39,11 @@ def test_each_change_is_told_once_and_the_end_ends_the_stream(
     async def connected() -> bool:
         return False
 
+    open_transaction = partial(transaction, str(settings.database_url), str(settings.redis_url))
+
     async def read() -> list[str]:
         request: Any = SimpleNamespace(is_disconnected=connected)
-        stream = api_rounds._events(request, settings, round_id, api_rounds._state(settings, round_id))
+        stream = api_rounds._events(request, open_transaction, round_id, api_rounds._state(open_transaction, round_id))
         found = [await anext(stream), await anext(stream)]
         sessions = session_factory(committed)
         with sessions.begin() as db:
@@ -60,4 +64,4 @@ def test_each_change_is_told_once_and_the_end_ends_the_stream(
 
 def test_no_stream_of_what_is_not_there(settings: Settings, committed: str):
     with pytest.raises(NotFound):
-        api_rounds._state(settings, 999)
+        api_rounds._state(partial(transaction, str(settings.database_url), str(settings.redis_url)), 999)

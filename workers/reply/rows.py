@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import func, literal, or_, select, tuple_, update
@@ -11,14 +10,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from server.models import Candidate, Snapshot, Turn
-from server.services import deployments, dialogue
+from server.services import deployments, dialogue, lost
 from server.transaction import ask_for
 from training.records import Message
 from workers.context import is_dead
 from workers.reply.asks import Ask, Failed, Outcome, Source, Written
-
-# A worker renews every 5 s; one that missed four times is taken for dead and its candidates may be claimed by another.
-STALE = timedelta(seconds=20)
 
 
 def source_of(snapshot: Snapshot) -> Source:
@@ -31,7 +27,7 @@ def claim(db: Session, turn_id: int, name: str) -> tuple[list[Ask], bool]:
 
     Nothing when another worker has it, or when the turn is no longer sampling: a message may come twice or late.
     """
-    stale = Candidate.heartbeat_at < func.now() - STALE
+    stale = Candidate.heartbeat_at < func.now() - lost.REPLY_STALE
     taken = set(
         db.scalars(
             update(Candidate)

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from server.services.reply_stream import stream_key
 from workers.reply.asks import Ask, Failed, Outcome, Written
 from workers.reply.threads import start_essential
 
@@ -28,11 +29,6 @@ KEPT_SECONDS = 3600  # a page that comes back within the hour replays the stream
 MAX_ENTRIES = 20_000  # of one turn: two replies of 4,096 tokens never reach it
 
 Entry = tuple[int, dict[str, str | int]]
-
-
-def stream_key(turn_id: int) -> str:
-    """The stream of a turn."""
-    return f"turn:{turn_id}"
 
 
 def stream_redis(redis_url: str) -> Redis:

@@ -13,9 +13,9 @@ from sqlalchemy.orm import joinedload
 from server.db import session_factory
 from server.models import Campaign, Candidate, Turn
 from server.services import dialogue, registry
+from server.services.reply_stream import stream_key
 from tests import factories
 from tests.training.conftest import built_policies, tiny_policy, tokenizer
-from workers.reply.stream import stream_key
 from workers.reply.worker import ReplyWorker
 
 __all__ = ["built_policies", "tiny_policy", "tokenizer"]
