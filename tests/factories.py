@@ -101,7 +101,7 @@ def turn(
 def comparison(
     db: Session, turn: Turn, person: Person, *, picked: int = 0, strength: int = 3, **more: Any
 ) -> Comparison:
-    """A judgement of a two-candidate turn; in red-team campaigns the picked candidate is the rejected one."""
+    """A comparison of a two-candidate turn; in red-team campaigns the picked candidate is the rejected one."""
     campaign = db.get_one(Campaign, turn.conversation.campaign_id)
     instructions = db.query(Instructions).filter_by(campaign_id=campaign.id).one()
     pick, other = turn.candidates[picked], turn.candidates[1 - picked]

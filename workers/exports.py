@@ -79,7 +79,7 @@ def export_comparisons(settings: Settings, job: Job, follower: Follower) -> None
     found: dict[str, Any] = {}
 
     def fill(part: Path) -> None:
-        # one snapshot of the database from the first row to the last, whatever is judged meanwhile
+        # one snapshot of the database from the first row to the last, whatever is compared meanwhile
         connection = (
             engine_for(str(settings.database_url)).connect().execution_options(isolation_level="REPEATABLE READ")
         )

@@ -30,7 +30,7 @@ def _day(at: datetime | None) -> date | None:
 @click.option("--campaign", metavar="SLUG", help="Only this campaign.")
 @click.option("--mode", type=click.Choice(MODES))
 @click.option("--round", "round_number", type=click.IntRange(1), help="Only what this round's policy was serving.")
-@click.option("--source", type=click.Choice(SOURCES), help="Only what was judged here (chat) or imported.")
+@click.option("--source", type=click.Choice(SOURCES), help="Only what was compared here (chat) or imported.")
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First UTC day.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last UTC day.")
 @click.option("--simulated", is_flag=True, help="With the comparisons of the simulated crowd.")

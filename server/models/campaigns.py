@@ -45,7 +45,7 @@ class Campaign(Base):
     status: Mapped[str] = mapped_column(server_default=sql("'open'"))
     continuation: Mapped[str] = mapped_column(server_default=sql("'chosen'"))
     grades: Mapped[int] = mapped_column(server_default=sql("4"))  # strengths on each side of the scale
-    overlap: Mapped[int] = mapped_column(server_default=sql("1"))  # people who judge the same turn
+    overlap: Mapped[int] = mapped_column(server_default=sql("1"))  # people who compare the same turn
     quota: Mapped[int | None]  # comparisons wanted in all; none means no end
     pay_per_hour: Mapped[Decimal | None] = mapped_column(Numeric(8, 2))
     temperature: Mapped[float] = mapped_column(Double, server_default=sql("1.0"))

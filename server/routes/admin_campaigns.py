@@ -23,7 +23,7 @@ MAX_PASTE_CHARS = 900_000  # below the largest body that the server takes
 # What a form shows for each number: label, help. The bounds come from the service.
 WORDS = {
     "grades": ("Strengths on each side", "4 gives eight positions"),
-    "overlap": ("People per turn", "how many judge the same turn"),
+    "overlap": ("People per turn", "how many compare the same turn"),
     "quota": ("Comparisons wanted", "empty: no end"),
     "pay_per_hour": ("Pay per hour", "shown to people; empty: not paid"),
     "temperature": ("Temperature", "of sampling"),

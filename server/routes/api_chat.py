@@ -117,7 +117,7 @@ def finish_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any
 
 @router.get("/turns/{turn_id}")
 def show_turn(db: Db, person: Crowdworker, turn_id: int) -> dict[str, Any]:
-    return {"turn": describe_for(db, person, feedback.judging(db, person, turn_id))}
+    return {"turn": describe_for(db, person, feedback.lent_or_own(db, person, turn_id))}
 
 
 @router.post("/turns/{turn_id}/retry")
@@ -160,7 +160,7 @@ def describe_comparison(comparison: Comparison, turn: Turn) -> dict[str, Any]:
 def save_draft(db: Db, person: Crowdworker, place: str, body: DraftBody) -> Response:
     of = drafts.place_of(db, place)
     if isinstance(of, int):
-        feedback.judging(db, person, of)  # one's own turn, or one that was lent
+        feedback.lent_or_own(db, person, of)  # one's own turn, or one that was lent
     drafts.save(db, person, place, body.text)
     if isinstance(of, Campaign):
         # Typing is activity: whoever writes a long message does not lose the conversation meanwhile.

@@ -104,7 +104,7 @@ def store_comparison(
     instructions_id: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    turn = feedback.judging(db, person, turn_id)
+    turn = feedback.lent_or_own(db, person, turn_id)
     # Without a script nobody measured: the time since the replies were there is the nearest that is known.
     taken = int(milliseconds) if milliseconds.isascii() and milliseconds.isdigit() else _since_ready(turn)
     try:

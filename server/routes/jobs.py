@@ -32,7 +32,6 @@ class JobsPage(Page):
     template: ClassVar[str] = "admin/jobs.html"
     listed: list[Job]
     older: int | None
-    busy: bool
     campaign_options: list[tuple[str, str]]
     export_formats: list[tuple[str, str]]
     files: list[tuple[str, str]]
@@ -77,7 +76,6 @@ def _list(db: Session, settings: Settings, before: int | None = None, **more: An
         title="Jobs",
         listed=listed[:PAGE],
         older=listed[PAGE - 1].id if len(listed) > PAGE else None,
-        busy=any(job.status in ("queued", "running") for job in listed[:PAGE]),
         campaign_options=campaign_options(db),
         export_formats=list(EXPORT_NAMES.items()),
         files=[(name, name) for name in files],

@@ -1,4 +1,4 @@
-"""How far people who judged the same turn agree: pairs of people, and Krippendorff's alpha on the ordinal scale."""
+"""How far people who compared the same turn agree: pairs of people, and Krippendorff's alpha on the ordinal scale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server.services.selection import Selection
 
 @dataclass(frozen=True)
 class Agreement:
-    """Turns judged by several people.
+    """Turns compared by several people.
 
     `pairs` counts pairs of people on one turn and those that picked the same reply; its interval takes pairs as
     independent, so with three or more people a turn it is a little too narrow. `alpha` is 1 for perfect agreement and 0
@@ -28,8 +28,8 @@ class Agreement:
 
 
 def agreement(db: Session, selection: Selection) -> Agreement:
-    """Agreement over the selection's turns that at least two people judged."""
-    judged = (
+    """Agreement over the selection's turns that at least two people compared."""
+    compared = (
         select(
             Comparison.turn_id,
             Comparison.picked_id,
@@ -38,18 +38,18 @@ def agreement(db: Session, selection: Selection) -> Agreement:
         )
         .join(Candidate, Candidate.id == Comparison.picked_id)
         .where(*selection.conditions(), Comparison.person_id.is_not(None), Comparison.strength.is_not(None))
-        .cte("judged")
+        .cte("compared")
     )
     sizes = (
-        select(judged.c.turn_id, func.count().label("m"))
-        .group_by(judged.c.turn_id)
+        select(compared.c.turn_id, func.count().label("m"))
+        .group_by(compared.c.turn_id)
         .having(func.count() > 1)
         .cte("sizes")
     )
     picks = (
-        select(judged.c.turn_id, func.count().label("n"))
-        .join(sizes, sizes.c.turn_id == judged.c.turn_id)
-        .group_by(judged.c.turn_id, judged.c.picked_id)
+        select(compared.c.turn_id, func.count().label("n"))
+        .join(sizes, sizes.c.turn_id == compared.c.turn_id)
+        .group_by(compared.c.turn_id, compared.c.picked_id)
         .cte("picks")
     )
     same = select(func.coalesce(func.sum(picks.c.n * (picks.c.n - 1) / 2), 0)).scalar_subquery()
@@ -59,9 +59,9 @@ def agreement(db: Session, selection: Selection) -> Agreement:
     if not turns:
         return Agreement(0, Share(0, 0), None)
     levels = (
-        select(judged.c.turn_id, judged.c.level, func.count().label("n"), sizes.c.m)
-        .join(sizes, sizes.c.turn_id == judged.c.turn_id)
-        .group_by(judged.c.turn_id, judged.c.level, sizes.c.m)
+        select(compared.c.turn_id, compared.c.level, func.count().label("n"), sizes.c.m)
+        .join(sizes, sizes.c.turn_id == compared.c.turn_id)
+        .group_by(compared.c.turn_id, compared.c.level, sizes.c.m)
         .cte("levels")
     )
     one, other = aliased(levels), aliased(levels)

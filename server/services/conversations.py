@@ -58,7 +58,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ComparisonRecord:
     """A comparison as shown beside its turn."""
 
     person: str | None
@@ -82,11 +82,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class TurnRecord:
-    """A turn with its replies in the order shown and every judgement of it."""
+    """A turn with its replies in the order shown and every comparison of it."""
 
     turn: Turn
     replies: list[Reply]
-    judgements: list[Judgement]
+    comparisons: list[ComparisonRecord]
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def list_conversations(db: Session, wanted: Filter, before: int | None = None) -
         .scalar_subquery()
     )
     turns = select(func.count()).where(Turn.conversation_id == Conversation.id).scalar_subquery()
-    judged = (
+    compared = (
         select(Comparison.id).join(Turn, Turn.id == Comparison.turn_id).where(Turn.conversation_id == Conversation.id)
     )
-    comparisons = select(func.count()).select_from(judged.subquery()).scalar_subquery()
+    comparisons = select(func.count()).select_from(compared.subquery()).scalar_subquery()
     query = (
         select(
             Conversation.id, Campaign.name, Campaign.mode, Person.name, Conversation.source, Conversation.status,
@@ -137,13 +137,13 @@ def list_conversations(db: Session, wanted: Filter, before: int | None = None) -
     if wanted.person_id is not None:
         query = query.where(Conversation.person_id == wanted.person_id)
     if wanted.compared:
-        query = query.where(exists(judged))
+        query = query.where(exists(compared))
     lines = [Line(*row) for row in db.execute(query)]
     return lines[:PAGE], (lines[PAGE - 1].id if len(lines) > PAGE else None)
 
 
 def read_conversation(db: Session, conversation_id: int) -> ConversationRecord:
-    """The conversation with every turn, reply and judgement; NotFound when there is none."""
+    """The conversation with every turn, reply and comparison; NotFound when there is none."""
     found = db.scalar(
         select(Conversation)
         .where(Conversation.id == conversation_id)
@@ -152,12 +152,12 @@ def read_conversation(db: Session, conversation_id: int) -> ConversationRecord:
     if found is None:
         raise NotFound(f"There is no conversation {conversation_id}.")
     names = _snapshot_names(db, found)
-    judgements = _judgements(db, conversation_id)
+    comparisons = _comparisons(db, conversation_id)
     turns = [
         TurnRecord(
             turn,
             [Reply(candidate, names.get(candidate.snapshot_id or 0)) for candidate in turn.candidates],
-            judgements.get(turn.id, []),
+            comparisons.get(turn.id, []),
         )
         for turn in found.turns
     ]
@@ -181,7 +181,7 @@ def _snapshot_names(db: Session, conversation: Conversation) -> dict[int, str]:
     return dict(rows.all())
 
 
-def _judgements(db: Session, conversation_id: int) -> dict[int, list[Judgement]]:
+def _comparisons(db: Session, conversation_id: int) -> dict[int, list[ComparisonRecord]]:
     rows: Any = db.execute(
         select(Comparison, Person.name, Instructions.version, Round.number)
         .join(Turn, Turn.id == Comparison.turn_id)
@@ -191,11 +191,11 @@ def _judgements(db: Session, conversation_id: int) -> dict[int, list[Judgement]]
         .where(Turn.conversation_id == conversation_id)
         .order_by(Comparison.id)
     )
-    found: dict[int, list[Judgement]] = {}
+    found: dict[int, list[ComparisonRecord]] = {}
     for row, person, version, number in rows:
         seconds = None if row.milliseconds_to_decide is None else row.milliseconds_to_decide / 1000
         found.setdefault(row.turn_id, []).append(
-            Judgement(
+            ComparisonRecord(
                 person=person,
                 picked_id=row.picked_id,
                 chosen_id=row.chosen_id,

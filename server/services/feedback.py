@@ -43,20 +43,20 @@ def store_comparison(
 
     `scale_position` counts from the left: 1 .. grades for the left reply, 1 being the strongest, then grades + 1 ..
     2 x grades for the right one, the last being the strongest.
-    Raises NotFound for a turn that is not this person's to judge, Conflict when it has moved on.
+    Raises NotFound for a turn that is not this person's to compare, Conflict when it has moved on.
     """
     key = dialogue.checked_key(idempotency_key)
     # Not FOR UPDATE: a lease on this turn that is being taken would wait for us, while we wait for its lock below.
     turn = db.scalar(select(Turn).where(Turn.id == turn_id).with_for_update(key_share=True))
     if turn is None:
-        raise NotFound("There is no such turn for you to judge.")
+        raise NotFound("There is no such turn for you to compare.")
     db.refresh(turn)
     conversation = turn.conversation
     campaign = db.get_one(Campaign, conversation.campaign_id)
     own = conversation.source == "chat" and conversation.person_id == person.id
     lease = leases.find(db, person, conversation, turn.id)
     if not own and lease is None:
-        raise NotFound("There is no such turn for you to judge.")
+        raise NotFound("There is no such turn for you to compare.")
     earlier = _earlier(db, person, turn, key)
     if earlier is not None:
         return earlier, False
@@ -152,7 +152,7 @@ def _read_scale(turn: Turn, campaign: Campaign, scale_position: int) -> tuple[Ca
 def _instructions_id(db: Session, campaign: Campaign, shown: int | None) -> int:
     newest = campaigns.newest_instructions(db, campaign)
     if newest is None:
-        raise Conflict("This campaign has no instructions yet, so nothing can be judged. Please tell its admin.")
+        raise Conflict("This campaign has no instructions yet, so nothing can be compared. Please tell its admin.")
     if shown is None:
         return newest.id
     of_campaign = select(Instructions.id).where(Instructions.id == shown, Instructions.campaign_id == campaign.id)
@@ -184,10 +184,10 @@ def _go_on(db: Session, person: Person, campaign: Campaign, turn: Turn) -> None:
 
 
 def offer_second_opinion(db: Session, person: Person, campaign: Campaign) -> Turn | None:
-    """Somebody else's compared turn that wants one more judgement, leased to this person; None when there is none.
+    """Somebody else's compared turn that wants one more comparison, leased to this person; None when there is none.
 
     Comparisons and live leases of a turn together never exceed the campaign's overlap. A turn is never offered to the
-    person who wrote it, to one who has judged it, or to one who passed it over.
+    person who wrote it, to one who has compared it, or to one who passed it over.
     """
     if campaign.overlap < 2 or dialogue.why_not(db, campaign) is not None:
         return None
@@ -203,7 +203,7 @@ def offer_second_opinion(db: Session, person: Person, campaign: Campaign) -> Tur
             Lease.released_at.is_(None),
             Lease.expires_at > now,
             Conversation.campaign_id == campaign.id,
-            ~_judged_by(person),
+            ~_compared_by(person),
         )
         .limit(1)
     )
@@ -213,7 +213,7 @@ def offer_second_opinion(db: Session, person: Person, campaign: Campaign) -> Tur
     return turn
 
 
-def _judged_by(person: Person) -> Exists:
+def _compared_by(person: Person) -> Exists:
     return select(Comparison.id).where(Comparison.turn_id == Turn.id, Comparison.person_id == person.id).exists()
 
 
@@ -235,7 +235,7 @@ def _wanting(person: Person, campaign: Campaign, now: datetime) -> Select[Turn]:
             Conversation.person_id != person.id,
             Turn.status == "compared",
             comparisons + leased < campaign.overlap,
-            ~_judged_by(person),
+            ~_compared_by(person),
             ~passed_over,
         )
         .order_by(Turn.id)
@@ -248,11 +248,11 @@ def pass_over(db: Session, person: Person, turn_id: int) -> None:
     turn = db.get(Turn, turn_id)
     lease = leases.find(db, person, turn.conversation, turn_id) if turn is not None else None
     if turn is None or lease is None:
-        raise NotFound("There is no such turn for you to judge.")
+        raise NotFound("There is no such turn for you to compare.")
     leases.release(db, person, turn.conversation, turn_id)
 
 
-def judging(db: Session, person: Person, turn_id: int) -> Turn:
+def lent_or_own(db: Session, person: Person, turn_id: int) -> Turn:
     """A turn that this person may look at: of an own chat, or lent to them for a second opinion."""
     turn = db.get(Turn, turn_id)
     lent = turn is not None and leases.find(db, person, turn.conversation, turn_id) is not None

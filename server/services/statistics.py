@@ -39,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True)
 class SnapshotRecord:
-    """How a policy snapshot fared: replies judged, and its share of wins against other snapshots."""
+    """How a policy snapshot fared: replies compared, and its share of wins against other snapshots."""
 
     id: int
     name: str
@@ -105,7 +105,7 @@ def by_mode(db: Session, selection: Selection) -> list[Group]:
 
 
 def by_source(db: Session, selection: Selection) -> list[Group]:
-    """Comparisons judged here, and each import's."""
+    """Comparisons compared here, and each import's."""
     rows = db.execute(
         select(Comparison.import_id, Job.settings["path"].astext, func.count(), _MEDIAN)
         .outerjoin(Job, Job.id == Comparison.import_id)
@@ -115,7 +115,7 @@ def by_source(db: Session, selection: Selection) -> list[Group]:
     )
     return [
         Group(
-            f"import {id_}: {(path or '').rpartition('/')[2]}" if id_ else "judged here", count, _seconds(median), id_
+            f"import {id_}: {(path or '').rpartition('/')[2]}" if id_ else "compared here", count, _seconds(median), id_
         )
         for id_, path, count, median in rows
     ]
@@ -148,7 +148,7 @@ def by_person(db: Session, selection: Selection, limit: int = 50) -> list[Group]
 
 
 def by_snapshot(db: Session, selection: Selection) -> list[SnapshotRecord]:
-    """Each snapshot's judged replies and its wins over others; a comparison within one snapshot is no contest.
+    """Each snapshot's compared replies and its wins over others; a comparison within one snapshot is no contest.
 
     A win is being `chosen`: in red-team campaigns that is the less harmful reply.
     """

@@ -1,4 +1,4 @@
-"""Agreement on turns judged by several, by hand."""
+"""Agreement on turns compared by several, by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conftest import Cast
 
 
 def judge(db: Session, cast: Cast, *turns: tuple[tuple[int, int], ...]) -> None:
-    """Each turn is judged by Alice, Bob, Mallory in this order with (picked, strength)."""
+    """Each turn is compared by Alice, Bob, Mallory in this order with (picked, strength)."""
     campaign = factories.campaign(db)
     for picks in turns:
         turn = factories.turn(db, factories.conversation(db, campaign, cast.rosa, status="finished"))
@@ -21,7 +21,7 @@ def judge(db: Session, cast: Cast, *turns: tuple[tuple[int, int], ...]) -> None:
             factories.comparison(db, turn, person, picked=picked, strength=strength)
 
 
-def test_nothing_judged_twice_is_no_agreement(db: Session, cast: Cast) -> None:
+def test_nothing_compared_twice_is_no_agreement(db: Session, cast: Cast) -> None:
     judge(db, cast, ((0, 1),), ((1, 4),))
     found = agreement(db, Selection())
     assert (found.turns, found.pairs, found.alpha) == (0, Share(0, 0), None)

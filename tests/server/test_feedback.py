@@ -135,7 +135,7 @@ def test_another_persons_turn_is_not_found(db: Session, cast) -> None:
     with pytest.raises(NotFound):
         feedback.store_comparison(db, cast.mallory, turn.id, 1, 1, KEY)
     with pytest.raises(NotFound):
-        feedback.judging(db, cast.mallory, turn.id)
+        feedback.lent_or_own(db, cast.mallory, turn.id)
 
 
 def test_many_at_once_store_one(committed: str) -> None:

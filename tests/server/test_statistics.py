@@ -66,7 +66,7 @@ def test_groups(db: Session, rows: Rows, cast: Cast) -> None:
     assert plain(statistics.by_mode(db, every)) == [("helpful", 3, 4.0), ("red_team", 1, 100.0)]
     assert plain(statistics.by_strength(db, every)) == [("1", 1, 4.0), ("2", 1, 100.0), ("4", 2, 5.5)]
     assert plain(statistics.by_person(db, every)) == [("Alice", 3, 4.0), ("Bob", 1, 9.0)]
-    assert plain(statistics.by_source(db, every)) == [("judged here", 4, 6.5)]
+    assert plain(statistics.by_source(db, every)) == [("compared here", 4, 6.5)]
 
 
 def test_days_without_comparisons_are_there(db: Session, rows: Rows) -> None:

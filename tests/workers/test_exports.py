@@ -46,7 +46,7 @@ def export(sessions: sessionmaker[Session], settings: Settings, form: str = "hh"
         return db.get_one(Job, job.id), Path(settings.artifacts) / "exports" / str(job.id)
 
 
-def judged(sessions: sessionmaker[Session]) -> None:
+def compared(sessions: sessionmaker[Session]) -> None:
     """Two comparisons by Alice in one conversation, one by a simulated person."""
     with sessions.begin() as db:
         campaign = factories.campaign(db, slug="chat")
@@ -77,7 +77,7 @@ def test_hh_rlhf_comes_out_in_the_bytes_that_went_in(
 def test_our_own_format_survives_an_import_unchanged(
     sessions: sessionmaker[Session], settings: Settings, tmp_path: Path
 ) -> None:
-    judged(sessions)
+    compared(sessions)
     _, first = export(sessions, settings, "whetstone", campaign="chat", simulated=True)
     bring(sessions, settings, first / "comparisons.jsonl")
     _, second = export(sessions, settings, "whetstone", campaign="in")
@@ -92,7 +92,7 @@ def test_our_own_format_survives_an_import_unchanged(
 
 
 def test_the_trl_formats_and_parquet_hold_the_same_words(sessions: sessionmaker[Session], settings: Settings) -> None:
-    judged(sessions)
+    compared(sessions)
     lines = {
         name: json.loads((export(sessions, settings, name)[1] / "comparisons.jsonl").read_text().splitlines()[0])
         for name in ("trl", "trl-explicit", "trl-conversational")
@@ -114,7 +114,7 @@ def test_the_trl_formats_and_parquet_hold_the_same_words(sessions: sessionmaker[
 
 
 def test_the_simulated_crowd_is_left_out_and_counted(sessions: sessionmaker[Session], settings: Settings) -> None:
-    judged(sessions)
+    compared(sessions)
     job, _ = export(sessions, settings)
     assert job.result is not None
     assert (job.result["comparisons"], job.result["simulated_left_out"]) == (2, 1)
@@ -122,7 +122,7 @@ def test_the_simulated_crowd_is_left_out_and_counted(sessions: sessionmaker[Sess
 
 
 def test_filters_decide_what_comes(sessions: sessionmaker[Session], settings: Settings, tmp_path: Path) -> None:
-    judged(sessions)
+    compared(sessions)
     bring(sessions, settings, write(tmp_path / "a.jsonl", hh_lines()))
     assert (export(sessions, settings)[0].result or {})["comparisons"] == 8
     assert (export(sessions, settings, source="import")[0].result or {})["comparisons"] == 6
