@@ -31,7 +31,7 @@ check: style ## Style, types, the lock, and the house's rules
 
 test: style ## All that `check` checks, and all tests but those for a GPU (T='-m "not slow and not gpu"' for the fast ones)
 	@sh scripts/chromium.sh
-	@$(VENV)/python -m pytest $(if $(T),$(T),-m "not gpu")
+	@$(VENV)/python -m pytest -n 2 --dist loadfile $(if $(T),$(T),-m "not gpu")
 
 bench: install-test ## What is measured beside peers
 	@for subject in bench/*.py; do echo "$$subject"; $(VENV)/python "$$subject" || exit 1; done
