@@ -3,8 +3,8 @@
     echo '{"base_url": "http://127.0.0.1:8000", "people": [{"cookie": "…", "csrf_token": "…"}], "comparisons": 100}' | python -m simulation.crowd
 
 The job on standard input: `base_url`; `people`, one signed-in session each; `comparisons`, how many in all; and, optionally,
-`campaigns` (slug -> share of the work; default: all that are open, evenly), `seed`, `turns` (longest chat). A summary is printed as one
-JSON object; progress goes to standard error.
+`campaigns` (slug -> share of the work; default: all that are open, evenly), `seed` (who the people are), `day` (the same people
+choosing anew), `turns` (longest chat). A summary is printed as one JSON object; progress goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,11 @@ class Tally:
         with self.lock:
             self.taken -= 1
 
+    def stop(self) -> None:
+        """Let nobody begin another one."""
+        with self.lock:
+            self.wanted = min(self.wanted, self.taken)
+
     def store(self, slug: str) -> None:
         """Count one that the server confirmed."""
         with self.lock:
@@ -62,7 +67,7 @@ def work(job: Json, *, progress: Progress | None = None) -> Json:
     started = time.monotonic()
     judge = GoldJudge()
     tally = Tally(wanted=int(job["comparisons"]))
-    seed = int(job.get("seed", 0))
+    seed, day = int(job.get("seed", 0)), int(job.get("day", 0))
     bar = progress.add_task("comparing", total=tally.wanted) if progress else None
     finished = threading.Event()
 
@@ -75,16 +80,15 @@ def work(job: Json, *, progress: Progress | None = None) -> Json:
     watcher.start()
     with ThreadPoolExecutor(max_workers=len(job["people"])) as pool:
         futures = [
-            pool.submit(_one_person, job, session, SimulatedPerson(seed * 100_003 + number, judge), tally)
+            pool.submit(_one_person, job, session, SimulatedPerson(seed * 100_003 + number, judge, day), tally)
             for number, session in enumerate(job["people"])
         ]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            finished.set()
-            tally.wanted = min(tally.wanted, tally.taken)  # an error in one person stops the others at their next turn
+        wait(futures, return_when=FIRST_EXCEPTION)
+        tally.stop()  # after an error the others stop at their next turn; otherwise all is done
+    finished.set()
     watcher.join()
+    for future in futures:
+        future.result()
     if progress is not None and bar is not None:
         progress.update(bar, completed=tally.stored)
     return {

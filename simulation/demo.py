@@ -50,7 +50,8 @@ def play(job: Json, console: Console) -> Json:
                 "people": job["people"],
                 "comparisons": job["comparisons"],
                 "campaigns": job.get("campaigns"),
-                "seed": job["seed"] * 1000 + number,
+                "seed": job["seed"],
+                "day": number,
             }
             summary = crowd.work(crowd_job, progress=progress)
             found = _play_round(researcher, number, job.get("round_settings") or {}, progress)

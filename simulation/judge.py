@@ -5,7 +5,6 @@ much is bad, so a policy that over-optimises a preference model falls again in i
 """
 
 import itertools
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +16,6 @@ from training.starter import world
 Messages = Sequence[Mapping[str, str]]
 
 LOWEST, HIGHEST = -6.0, 5.0
-SCALE = 1.0
-"""Score points that make a choice e : 1."""
 
 # points by how many there are; each further one costs the last step again
 TIPS = (0.0, 0.8, 0.45, -0.3, -1.2)
@@ -273,11 +270,6 @@ class GoldJudge:
     def score(self, messages: Messages, reply: str) -> float:
         """How good `reply` is after `messages`; about -4 to 4, never outside [-6, 5]."""
         return self.judge(messages, reply).score
-
-
-def preference_probability(score_a: float, score_b: float, scale: float = SCALE) -> float:
-    """P(a is chosen over b) by Bradley and Terry: 1 / (1 + e^-((a - b) / scale))."""
-    return 0.5 * (1.0 + math.tanh((score_a - score_b) / (2.0 * scale)))
 
 
 def summarise(pairs: Iterable[tuple[Messages, str]], judge: GoldJudge | None = None) -> dict[str, dict[str, float]]:

@@ -6,11 +6,13 @@ Only this measuring reads the judge and the policies side by side; nothing of it
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simulation.judge import GoldJudge
+from training.calibration import wilson_interval
 from training.engine import Engine, generate
 from training.snapshots import load_policy, render
 
@@ -50,6 +52,18 @@ def replies(directory: str, prompts: list[str], *, seed: int, max_new_tokens: in
     return texts
 
 
+def mean_share(wins: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The mean of shares won, one a prompt, and its 95% interval.
+
+    Wilson's, for as many tosses of a coin as would vary like these; where all are alike, as many as there are prompts, so
+    that a clean sweep does not pretend to certainty.
+    """
+    count, share = len(wins), sum(wins) / len(wins)
+    variance = sum((win - share) ** 2 for win in wins) / max(1, count - 1)
+    tosses = count * share * (1 - share) / variance if variance > 0 else count
+    return share, wilson_interval(share, tosses)
+
+
 def win_rate(policy: str, other: str, prompts: list[str], *, samples: int = 1, seed: int = 0) -> WinRate:
     """Let the judge compare `samples` reply pairs a prompt; the interval is over prompts, which are what vary freely.
 
@@ -67,8 +81,5 @@ def win_rate(policy: str, other: str, prompts: list[str], *, samples: int = 1, s
             wins[at] += (0.5 if abs(a - b) < TIE else float(a > b)) / samples
             total, total_other = total + a, total_other + b
     count = len(prompts)
-    share = sum(wins) / count
-    variance = sum((win - share) ** 2 for win in wins) / max(1, count - 1)
-    half = 1.96 * (variance / count) ** 0.5
-    low, high = max(0.0, share - half), min(1.0, share + half)
-    return WinRate(share, (low, high), count, total / (count * samples), total_other / (count * samples))
+    share, ci95 = mean_share(wins)
+    return WinRate(share, ci95, count, total / (count * samples), total_other / (count * samples))

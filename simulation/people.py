@@ -40,10 +40,11 @@ class Temperament:
 class SimulatedPerson:
     """Chooses between two replies on a scale of 2 x grades positions."""
 
-    def __init__(self, seed: int, judge: GoldJudge) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, seed: int, judge: GoldJudge, day: int = 0) -> None:
+        """`seed` makes the person, who is the same every day; what they do on a day is drawn from both."""
+        self.temperament = Temperament.draw(random.Random(seed))
+        self.rng = random.Random(f"{seed} day {day}")
         self.judge = judge
-        self.temperament = Temperament.draw(self.rng)
 
     def heard(self, messages: list[Json], reply: str, position: int) -> float:
         """The judge's score as this person perceives it."""

@@ -33,8 +33,11 @@ def accuracy(margins: Sequence[float]) -> float:
     return sum(map(rightness, margins)) / len(margins)
 
 
-def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95% interval of a share seen in `count` trials (Wilson 1927): within [0, 1] and honest at small counts."""
+def wilson_interval(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+    """Return the 95% interval of a share seen in `count` trials (Wilson 1927): within [0, 1] and honest at small counts.
+
+    `count` need not be whole: trials that are not independent tell as much as some other number of independent ones.
+    """
     if count == 0:
         return 0.0, 1.0
     middle = share + z * z / (2 * count)

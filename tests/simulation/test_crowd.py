@@ -62,6 +62,13 @@ def test_reading_takes_time() -> None:
     assert long > 10 * short
 
 
+def test_a_person_is_the_same_every_day_and_chooses_anew() -> None:
+    monday, tuesday, again = (SimulatedPerson(7, GoldJudge(), day) for day in (1, 2, 1))
+    assert monday.temperament == tuesday.temperament
+    drawn = [[person.milliseconds("a b c", "d e") for _ in range(5)] for person in (monday, tuesday, again)]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
 def test_the_same_seed_is_the_same_person() -> None:
     assert SimulatedPerson(7, GoldJudge()).temperament == SimulatedPerson(7, GoldJudge()).temperament
     assert SimulatedPerson(7, GoldJudge()).temperament != SimulatedPerson(8, GoldJudge()).temperament
@@ -80,6 +87,16 @@ def test_a_tally_shared_by_threads_is_exact() -> None:
     for thread in threads:
         thread.join()
     assert (tally.taken, tally.stored, tally.by_campaign) == (500, 500, {"helpful": 500})
+
+
+def test_after_an_error_nobody_begins_another() -> None:
+    tally = Tally(wanted=5)
+    assert tally.take()
+    tally.stop()
+    assert not tally.take() and tally.taken == 1
+    tally.give_back()
+    tally.stop()
+    assert not tally.take()
 
 
 def test_the_next_message_stays_with_the_subject() -> None:

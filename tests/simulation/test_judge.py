@@ -13,7 +13,6 @@ from simulation.judge import (
     TIPS,
     WARMTH,
     GoldJudge,
-    preference_probability,
     read_request,
     stepped,
     summarise,
@@ -154,13 +153,6 @@ def test_requests_are_read():
 def test_steps_go_on_past_their_end():
     assert [stepped(TIPS, number) for number in (0, 1, 4, 5)] == pytest.approx([0.0, 0.8, -1.2, -2.1])
     assert stepped(WARMTH, 6) == pytest.approx(-0.5 - 2 * 0.6)
-
-
-def test_preference_is_bradley_terry():
-    assert preference_probability(1.0, 1.0) == 0.5
-    assert preference_probability(2.0, 1.0) == pytest.approx(0.731058578)
-    assert preference_probability(1.0, 2.0, scale=0.5) == pytest.approx(0.119202922)
-    assert preference_probability(1e9, -1e9) == 1.0
 
 
 @settings(max_examples=150, deadline=None)
