@@ -1,4 +1,7 @@
-"""Optimizers and random states as named tensors, so that a checkpoint needs no pickle."""
+"""Modules and optimizers as named tensors, so that a checkpoint needs no pickle.
+
+No state of a random generator is among them: every draw of a job comes from its seed and the step alone.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -40,21 +43,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: Ma
                 key: value.clone() if key == "step" and not fused[place] else value.to(parameter.device, copy=True)
                 for key, value in state.items()
             }
-
-
-def random_tensors() -> dict[str, Tensor]:
-    """Return the state of torch's own generators (CPU, and each CUDA device)."""
-    states = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"random.cuda{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
-
-
-def restore_random(tensors: Mapping[str, Tensor]) -> None:
-    """Put the generators back where `random_tensors` saw them."""
-    torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([tensors[f"random.cuda{n}"] for n in range(torch.cuda.device_count())])
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterable[Tensor]:

@@ -84,12 +84,12 @@ class PolicyConfig:
     # -- learning
     learning_rate: float = 2e-4  # starter: a model of millions, not billions, of weights
     critic_learning_rate: float = 4e-4
-    warmup_iterations: int = 3  # linear from a tenth (IG: ten iterations)
-    schedule: Literal["constant", "linear"] = "linear"  # to a tenth at the end; IG constant, N annealed
+    warmup_iterations: int = 3  # below the full rate, in equal steps up from a tenth (IG: ten, from a tenth)
+    schedule: Literal["constant", "linear"] = "linear"  # falling towards a tenth; IG constant, N annealed
     critic: Literal["separate", "shared"] = "separate"  # own network from the preference model, or a head on the policy
     value_weight: float = 0.1  # of the value loss where the trunk is shared (N 0.1)
     clip: float = 0.2  # ε of the ratio (HH, IG)
-    value_clip: float = 0.2  # 0 = off
+    value_clip: float = 0.2  # 0 = off; never while the critic learns alone
     gamma: float = 1.0  # HH, IG: no discount
     lam: float = 0.95  # N; PM 0.9
     whiten_advantages: bool = True

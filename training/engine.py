@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from training.decoders import decoder_for
-from training.sampling import choose, uniforms
+from training.sampling import choose, reply_mask, uniforms
 
 # Prompt tokens read in one step: more would keep the replies already under way waiting.
 PREFILL_TOKENS = 4096
@@ -282,7 +282,7 @@ def generate(
         if each_step is not None:
             each_step(finished)
     table, lengths = _right_padded(tokens, engine.device)
-    mask = torch.arange(table.shape[1], device=engine.device) < lengths[:, None]
+    mask = reply_mask(lengths)
     logp = torch.tensor([p for row in logps for p in row], device=engine.device)
     return Generated(
         table,

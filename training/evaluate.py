@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from training import objective
+from training.calibration import wilson_interval
 from training.config import BadConfig, EvaluateConfig
 from training.engine import Engine
 from training.job import JobFailed, run_job
 from training.models import PreferenceModel
 from training.progress import Bar
-from training.prompts import read_prompts, rendered
+from training.prompts import evenly, read_prompts, rendered
 from training.rollouts import Rollout, policy_logp, preference_scores, reply_seeds, sample
 from training.run_folder import RunFolder
 from training.self_checks import check_tokenizers
@@ -39,12 +40,8 @@ def mean_ci95(x: Tensor) -> tuple[float, list[float]]:
 
 def win_rate(score: Tensor, rival: Tensor) -> tuple[float, list[float]]:
     """Share of prompts on which `score` is higher, ties half, with the 95% Wilson interval.  [N], [N]"""
-    n = score.numel()
-    wins = float((score > rival).sum()) + 0.5 * float((score == rival).sum())
-    z, p = 1.96, wins / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return p, [max(0.0, centre - reach), min(1.0, centre + reach)]
+    share = (float((score > rival).sum()) + 0.5 * float((score == rival).sum())) / score.numel()
+    return share, list(wilson_interval(share, score.numel()))
 
 
 def reply_numbers(rollout: Rollout) -> dict[str, float]:
@@ -86,10 +83,13 @@ def device_of_choice() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def room_for_prompts(model: Any, max_new_tokens: int) -> int:
-    """Tokens a prompt may take beside a reply and the end token that a cut reply is given; JobFailed if none."""
-    context = getattr(model.config, "max_position_embeddings", None) or 2048
-    room = int(context) - max_new_tokens - 1
+def room_for_prompts(configs: Sequence[Any], max_new_tokens: int) -> int:
+    """Tokens a prompt may take beside a reply and the end token that a cut reply is given; JobFailed if none.
+
+    The model of the shortest context among `configs` decides, since every one of them reads the whole.
+    """
+    context = min(int(getattr(config, "max_position_embeddings", None) or 2048) for config in configs)
+    room = context - max_new_tokens - 1
     if room < 1:
         raise JobFailed(f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of {context} tokens")
     return room
@@ -115,14 +115,15 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(config.threads)
     begin, device = time.monotonic(), device_of_choice()
     policy, tokenizer = load_policy(config.model)
-    opponent, _ = load_policy(config.opponent)
+    opponent, opponent_tokenizer = load_policy(config.opponent)
     pm, pm_tokenizer = PreferenceModel.load(config.preference_model)
-    check_tokenizers(tokenizer, pm_tokenizer)
+    check_tokenizers(tokenizer, pm_tokenizer, "preference model")
+    check_tokenizers(tokenizer, opponent_tokenizer, "opponent")
     for model in (policy, opponent, pm):
         model.to(device)
-    room = room_for_prompts(policy, config.max_new_tokens)
+    room = room_for_prompts([policy.config, opponent.config, pm.backbone.config], config.max_new_tokens)
     prompts, left_out = rendered(tokenizer, read_prompts(folder.data / "prompts.jsonl"), room)
-    prompts = prompts[: config.evaluation_prompts]
+    prompts = evenly(prompts, config.evaluation_prompts)
     if not prompts:
         raise JobFailed(f"no prompt fits into the {room} tokens beside a reply; give shorter ones")
     engines = [Engine(model, tokenizer, config.slots, room + config.max_new_tokens) for model in (policy, opponent)]

@@ -33,6 +33,7 @@ class Updates:
     clip_fraction: float = 0.0
     entropy: float = 0.0
     entropy_tokens: int = 0
+    sampler_gap: float = 0.0  # largest |log π - log π_old| of a token before the first update
     policy_grad_norm: float = 0.0
     critic_grad_norm: float = 0.0
     minibatches: int = 0
@@ -44,6 +45,7 @@ class Updates:
         per_token = ("policy_loss", "value_loss", "approx_kl", "clip_fraction")
         found = {name: getattr(self, name) / tokens for name in per_token}
         found["entropy"] = self.entropy / max(self.entropy_tokens, 1)
+        found["sampler_gap"] = self.sampler_gap
         found |= {name: getattr(self, name) / minibatches for name in ("policy_grad_norm", "critic_grad_norm")}
         return found | {"minibatches": float(self.minibatches), "stopped_early": float(self.stopped_early)}
 
@@ -105,16 +107,15 @@ class Learner:
     def update(self, experience: Experience, order: torch.Generator, critic_only: bool, where: str) -> Updates:
         """Learn from one rollout: `inner_epochs` passes in minibatches, ended early when the policy has moved far.
 
-        `critic_only` leaves the policy as it is. A loss or gradient that is not a number stops the run and names `where`.
+        `critic_only` leaves the policy as it is and the critic unclipped. A loss or gradient that is not a number stops the run and names `where`.
         """
         done, config = Updates(), self.config
         for epoch in range(config.inner_epochs):
             shuffled = torch.randperm(len(experience.advantage), generator=order).to(experience.advantage.device)
             for number, index in enumerate(shuffled.split(config.minibatch_replies)):
-                batch = experience.rows(index)
                 place = f"{where}, epoch {epoch + 1}, minibatch {number + 1}"
                 before = done.approx_kl, done.tokens
-                self._step(batch, done, critic_only, place)
+                self._step(experience.rows(index), done, critic_only, place)
                 moved = (done.approx_kl - before[0]) / (done.tokens - before[1])
                 if not critic_only and config.approx_kl_stop > 0 and moved > config.approx_kl_stop:
                     done.stopped_early = True
@@ -124,13 +125,13 @@ class Learner:
     def _step(self, batch: Experience, done: Updates, critic_only: bool, place: str) -> None:
         config, tokens = self.config, int(batch.rollout.mask.sum())
         policy_loss = value_loss = 0.0
+        # A critic that is still being fitted alone has no earlier judgement worth staying near: the clip would stop it short.
+        value_clip = None if critic_only else config.value_clip or None
         for index in even_parts(batch.rollout):
             part = batch.rows(index)
             mask, old_logp = part.rollout.mask, part.rollout.old_logp
             judged = self._forward(part.rollout, learn_policy=not critic_only)
-            error = objective.value_error(
-                judged.value, part.old_value, part.target, mask, config.value_clip or None, tokens
-            )
+            error = objective.value_error(judged.value, part.old_value, part.target, mask, value_clip, tokens)
             value_loss += float(error.detach())
             loss = config.value_weight * error if self.shared and not critic_only else error
             if not critic_only:
@@ -165,7 +166,7 @@ class Learner:
 
     @torch.no_grad()
     def _watch(self, judged: _Judged, part: Experience, done: Updates) -> None:
-        """Add up what is watched of one part: KL(old‖new), share of clipped ratios, entropy; reply tokens only."""
+        """Add up what is watched of one part: KL(old‖new), clipped ratios, entropy, the sampler's gap; reply tokens only."""
         assert judged.logp is not None
         assert judged.states is not None
         mask, old_logp = part.rollout.mask, part.rollout.old_logp
@@ -174,6 +175,7 @@ class Learner:
         done.approx_kl += float(objective.kl_estimators(old_logp, judged.logp, mask)[2].sum())
         done.clip_fraction += float(objective.clip_fraction(judged.logp, old_logp, mask, self.config.clip)) * tokens
         if done.minibatches == 0:  # of the policy that sampled; the whole vocabulary is dear, one minibatch is enough
+            done.sampler_gap = max(done.sampler_gap, float((judged.logp - old_logp)[mask].abs().max()))
             done.entropy += float(objective.entropy(judged.states.logits).sum())
             done.entropy_tokens += tokens
 

@@ -123,9 +123,10 @@ def kl_estimators(logp: Tensor, ref_logp: Tensor, mask: Tensor) -> tuple[Tensor,
     """k1 = log(π/π₀), k2 = k1²/2, k3 = π₀/π - 1 + k1 at each sampled token, in nats; 0 elsewhere ([KL]).  [B, T]
 
     Under samples of π, k1 and k3 have the mean KL(π‖π₀); k1 can be negative, k3 cannot. Sum over T for a reply's KL.
+    k1 is what the reward is charged with, unbounded as there; only the ratio inside k3 is held finite.
     """
-    k1 = torch.where(mask, log_ratio(logp, ref_logp), 0.0)
-    return k1, 0.5 * k1.square(), torch.expm1(-k1) + k1
+    k1 = torch.where(mask, logp - ref_logp, 0.0)
+    return k1, 0.5 * k1.square(), torch.expm1((-k1).clamp(max=LOG_RATIO_BOUND)) + k1
 
 
 def entropy(logits: Tensor) -> Tensor:

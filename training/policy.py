@@ -29,7 +29,7 @@ from training.models import PreferenceModel
 from training.normaliser import ScoreNormaliser
 from training.presets import PRESETS
 from training.progress import Bar
-from training.prompts import hold_out, read_prompts, rendered, taken
+from training.prompts import evenly, hold_out, read_prompts, rendered, taken
 from training.rollouts import Experience, policy_logp, preference_scores, reply_seeds, sample
 from training.run_folder import RunFolder
 from training.self_checks import check_start, check_tokenizers
@@ -59,13 +59,13 @@ class PolicyRun:
             config.collapse_window, config.collapse_length, config.collapse_perplexity, config.collapse_kl
         )
         self.iterations = config.critic_pretraining + math.ceil(config.episodes / config.rollout_replies)
+        self.gaps: dict[str, float] = {}  # what the self-check at the very start found
         self.seconds = 0.0  # over all starts of this run
 
     def _new_critic(self, device: torch.device) -> nn.Module:
         if self.config.critic == "separate":
             return copy.deepcopy(self.pm).requires_grad_(True)
-        head = nn.Linear(self.pm.width, 1) if self.pm.width == self.policy.config.hidden_size else None
-        head = head or nn.Linear(self.policy.config.hidden_size, 1)
+        head = nn.Linear(self.policy.config.hidden_size, 1)
         nn.init.zeros_(head.weight)  # a value head of its own begins at zero (Huang et al., detail 14)
         nn.init.zeros_(head.bias)
         return head.to(device)
@@ -77,7 +77,7 @@ class PolicyRun:
             held_out = read_prompts(held_out_file)
         else:
             prompts, held_out = hold_out(prompts, self.config.held_out)
-        self.room = room_for_prompts(self.policy, self.config.max_new_tokens)
+        self.room = room_for_prompts([self.policy.config, self.pm.backbone.config], self.config.max_new_tokens)
         self.prompts, self.left_out = rendered(self.tokenizer, prompts, self.room)
         self.held_out, _ = rendered(self.tokenizer, held_out, self.room)
         if not self.prompts or not self.held_out:
@@ -152,7 +152,11 @@ class PolicyRun:
         return numbers | {"seconds": seconds}
 
     def _rate_share(self, iteration: int) -> float:
-        """Share of the full learning rate: linear warm-up from a tenth, then constant or linear down to a tenth."""
+        """Share of the full learning rate: a warm-up in equal steps, then constant or falling in equal steps.
+
+        The tenth that the warm-up starts from and the tenth that the fall leads to are steps before the first iteration
+        and after the last: no iteration is spent on them.
+        """
         config, turn = self.config, iteration - self.config.critic_pretraining
         turns = self.iterations - config.critic_pretraining
         share = 1.0 if config.schedule == "constant" else 1.0 - 0.9 * turn / max(turns, 1)
@@ -174,6 +178,7 @@ class PolicyRun:
             "normaliser": self.normaliser.state(),
             "kl_weight": self.kl_weight,
             "alarm": self.alarm.state(),
+            "gaps": self.gaps,
             "seconds": self.seconds,
         }
         self.folder.save_checkpoint(step, self.learner.tensors(), state)
@@ -186,6 +191,7 @@ class PolicyRun:
         self.learner.restore(saved.tensors)
         self.normaliser.restore(saved.state["normaliser"])
         self.kl_weight, self.seconds = saved.state["kl_weight"], saved.state["seconds"]
+        self.gaps = saved.state["gaps"]
         self.alarm.restore(saved.state["alarm"])
         return saved.step
 
@@ -193,7 +199,8 @@ class PolicyRun:
         """All iterations that are left, then the new policy and what it is worth."""
         config = self.config
         done = self.load()
-        gaps = {} if done else self.self_check()
+        if not done:
+            self.gaps = self.self_check()
         saved_at = time.monotonic()
         with Bar("policy", self.iterations) as bar:
             for iteration in range(done, self.iterations):
@@ -209,11 +216,11 @@ class PolicyRun:
                     self.save(step)
                     saved_at = time.monotonic()
                 bar.at(step, f"score {numbers['score_mean']:.2f}  KL {numbers['kl']:.1f}")
-        return self._finish(gaps)
+        return self._finish()
 
-    def _finish(self, gaps: Mapping[str, float]) -> dict[str, Any]:
+    def _finish(self) -> dict[str, Any]:
         config, begin = self.config, time.monotonic()
-        prompts = self.held_out[: config.evaluation_prompts]
+        prompts = evenly(self.held_out, config.evaluation_prompts)
         self.engine.refresh(self.policy)
         rival = Engine(self.reference, self.tokenizer, config.slots, self.room + config.max_new_tokens)
         with Bar("evaluation", 2 * len(prompts)) as bar:
@@ -251,17 +258,20 @@ class PolicyRun:
             "held_out_prompts": found["prompts"],
             "train_prompts": len(self.prompts),
             "left_out": self.left_out,
-            "self_check": dict(gaps),
+            "self_check": self.gaps,
             "seconds": self.seconds,
         }
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PolicyConfig:
     """config.json and the command line over the preset over the defaults; written back complete."""
-    named = {name for name, value in given.items() if value is not None} | set(folder.settings())
-    preset = given.get("preset") or folder.settings().get("preset", "starter")
+    begun = folder.settings()
+    named = {name for name, value in given.items() if value is not None} | set(begun)
+    preset = given.get("preset") or begun.get("preset", "starter")
     if preset not in PRESETS:
         raise BadConfig(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+    if "job" in begun and preset != begun["preset"]:  # config.json is complete: each setting in it outranks a preset
+        raise BadConfig(f"this folder was begun with the preset {begun['preset']!r}; start a new one for {preset!r}")
     beneath = {name: value for name, value in PRESETS[preset].items() if name not in named}
     config = folder.configure(
         PolicyConfig, "policy", **(beneath | {name: given[name] for name in given if given[name] is not None})

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from training.batches import Pair, by_length, order, tokenised
+from training.calibration import accuracy
 from training.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from training.config import PreferenceConfig
 from training.job import JobFailed, run_job
 from training.models import PreferenceModel
 from training.objective import preference_loss
 from training.progress import Bar
+from training.prompts import evenly
 from training.reading import Reader
 from training.records import Comparison, read_comparisons, split
 from training.report import report
@@ -64,7 +66,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     test_pairs, test_dropped, test_shortened = tokenised(held_out, tokenizer, **usable)
     if not pairs:
         raise JobFailed(f"none of the {len(comparisons)} comparisons can be learnt from: {reasons(dropped)}")
-    reader.self_check(pairs[:4])
+    by_size = sorted(pairs[:64], key=lambda pair: pair.tokens)
+    reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths: equal ones need no padding
     fit = Fit(folder, config, model, reader, pairs, began)
     fit.resume(folder.load_checkpoint())
     fit.run()
@@ -140,8 +143,11 @@ def rate_share(step: int, updates: int, config: PreferenceConfig) -> float:
 
 
 def normalisation(reader: Reader, pairs: Sequence[Pair]) -> tuple[float, float]:
-    """Return mean and standard deviation of the raw scores of replies from training, both sides of each pair."""
-    chosen, rejected = reader.scores_of(pairs[:NORMALISING_PAIRS])
+    """Return mean and standard deviation of the raw scores of replies from training, both sides of each pair.
+
+    The pairs are taken at even distances: the first ones of a file may all be of one campaign or one round.
+    """
+    chosen, rejected = reader.scores_of(evenly(pairs, NORMALISING_PAIRS))
     scores = torch.tensor(chosen + rejected, dtype=torch.float64)
     spread = float(scores.std(correction=0))
     if not spread > 0:
@@ -240,7 +246,7 @@ class Fit:
         margin = torch.cat(margins)
         numbers = {
             "loss": loss,
-            "accuracy": float((margin > 0).float().mean()),
+            "accuracy": accuracy(margin.tolist()),
             "margin": float(margin.mean()),
             "learning_rate": rate,
             "grad_norm": norm,
@@ -249,9 +255,11 @@ class Fit:
 
     def online_accuracy(self) -> float:
         """Return the share of pairs in the last half of the first epoch that were told right before being learnt."""
-        logged = self.folder.metrics()[: max(1, len(self.batches) // self.config.epochs)]
-        late = logged[len(logged) // 2 :]
-        return float(sum(line["accuracy"] for line in late) / len(late))
+        first_epoch = range(len(self.batches) // self.config.epochs)
+        late = first_epoch[len(first_epoch) // 2 :]
+        logged = self.folder.metrics()
+        told = sum(logged[step]["accuracy"] * len(self.batches[step]) for step in late)
+        return float(told / sum(len(self.batches[step]) for step in late))
 
 
 if __name__ == "__main__":

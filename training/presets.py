@@ -5,11 +5,12 @@ Absolute learning rates of models a thousand times larger do not transfer, so no
 
 from typing import Any
 
-# "starter": the defaults of PolicyConfig, measured on the shipped starter model (LAB.md).
+# "starter": the defaults of PolicyConfig, measured on the shipped starter model (LAB.md has the runs).
 PRESETS: dict[str, dict[str, Any]] = {
     "starter": {},
     # Bai et al. 2022 §4.1, App. B.1: r - 0.001·KL of the whole reply, ε 0.2, γ 1, no entropy bonus, K = 1 in the main scan,
-    # replies of up to 128 tokens; scores shifted by their mean only, which the preference model's own shift does.
+    # replies of up to 128 tokens. The paper only shifts scores by their mean; our preference models come shifted and divided
+    # by their deviation as well, so β is in those units here.
     "hh_rlhf": {
         "kl_weight": 0.001,
         "inner_epochs": 1,
@@ -25,7 +26,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_new_tokens": 128,
     },
     # Ouyang et al. 2022 §3.5, App. C: β 0.02 a token, batch 512, minibatch 64, one inner epoch, constant rate after ten
-    # iterations of warm-up, value function from the reward model. The plain "PPO" of the paper: no pretraining term.
+    # iterations of warm-up, value function from the reward model. The plain "PPO" of the paper, without the pretraining term
+    # and without its moving average of the weights.
     "instructgpt": {
         "kl_weight": 0.02,
         "rollout_replies": 512,
@@ -43,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Zheng et al. 2023 §5.4 and Fig. 5, the starred items: token KL 0.05, scores normalised and clipped, value clipping,
     # critic pretraining, GAE 0.9, ratio and gradient clipping; 128 samples a rollout, 32 an update; no advantage whitening.
+    # The language loss on pretraining text, starred too, is not among our objectives.
     "ppo_max": {
         "kl_weight": 0.05,
         "rollout_replies": 128,

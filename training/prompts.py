@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +14,7 @@ from training.records import BadRecord, Message
 from training.snapshots import PromptTooLong, render_within
 
 Prompt = list[Message]
+Item = TypeVar("Item")
 
 
 class _Reason(ValueError):
@@ -74,6 +75,12 @@ def hold_out(prompts: list[Prompt], share: float) -> tuple[list[Prompt], list[Pr
     out = set(ranked[: min(last, len(ranked) - 1)])
     train = [prompt for place in ranked if place not in out for prompt in places[place]]
     return train, [prompt for place in ranked if place in out for prompt in places[place]]
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items at even distances, in their order: a file that is sorted by anything loses no part whole."""
+    count = min(most, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def rendered(

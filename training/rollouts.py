@@ -112,13 +112,13 @@ def policy_logp(model: Any, rollout: Rollout, temperature: float) -> Tensor:
     return _by_parts(
         rollout,
         lambda part: log_probs(reply_states(model, part.tokens, part.prompt_length, part.mask, temperature), part.mask),
-    ).clone()
+    )
 
 
 @torch.inference_mode()
 def preference_scores(model: PreferenceModel, rollout: Rollout, end_id: int) -> Tensor:
     """The preference model's score of each reply, read on its end token; a cut reply is given one to be read at.  -> [B]"""
-    return _by_parts(rollout, lambda part: _scores(model, part, end_id)).clone()
+    return _by_parts(rollout, lambda part: _scores(model, part, end_id))
 
 
 def _scores(model: PreferenceModel, part: Rollout, end_id: int) -> Tensor:
@@ -140,7 +140,7 @@ def values(model: PreferenceModel, rollout: Rollout) -> Tensor:
 @torch.inference_mode()
 def old_values(measure: Callable[[Rollout], Tensor], rollout: Rollout) -> Tensor:
     """`measure` over the whole rollout by parts of even length.  -> [B, R]"""
-    return _by_parts(rollout, measure).clone()
+    return _by_parts(rollout, measure)
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,12 @@ LOGP_TOLERANCE = 1e-3
 SCORE_TOLERANCE = 1e-3
 
 
-def check_tokenizers(policy: Any, preference_model: Any) -> None:
-    """Both models must read the same tokens, since replies are scored as they were sampled, never re-tokenised."""
+def check_tokenizers(policy: Any, other: Any, name: str = "preference model") -> None:
+    """Both models must read the same tokens, since replies are read as they were sampled, never re-tokenised."""
     if policy.pad_token_id == policy.eos_token_id:
         raise JobFailed("the policy's pad token is its end token; give its tokenizer a pad token of its own")
-    if policy.get_vocab() != preference_model.get_vocab() or policy.eos_token_id != preference_model.eos_token_id:
-        raise JobFailed(
-            "the preference model reads other tokens than the policy writes; train it on the backbone of a policy "
-            "with the same tokenizer"
-        )
+    if policy.get_vocab() != other.get_vocab() or policy.eos_token_id != other.eos_token_id:
+        raise JobFailed(f"the {name} reads other tokens than the policy writes; give one that shares its tokenizer")
 
 
 def check_start(

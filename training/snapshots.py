@@ -272,13 +272,6 @@ def render_reply(tokenizer: PreTrainedTokenizerBase, reply: str) -> list[int]:
     return [*map(int, ids), int(tokenizer.eos_token_id)]
 
 
-def render_with_reply(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], reply: str
-) -> tuple[list[int], list[int]]:
-    """Return (prompt tokens, reply tokens); what a model reads is the one after the other."""
-    return render(tokenizer, messages), render_reply(tokenizer, reply)
-
-
 def render_within(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], room: int) -> Fitted:
     """Render the prompt in at most `room` tokens: the oldest turns are left out whole, and how many messages is told.
 

@@ -18,6 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from training.models import PreferenceModel
 from training.snapshots import save_policy
 
 TEMPLATE = (
@@ -96,3 +97,12 @@ def own_policy(tiny_policy: Path, tmp_path: Path) -> Path:
 def any_policy(request: pytest.FixtureRequest, built_policies: Callable[[str], Path]) -> Path:
     """Each family's policy directory in turn; do not change it."""
     return built_policies(request.param)
+
+
+@pytest.fixture(scope="session")
+def pm_path(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random preference model: it prefers something, whatever that is; do not change it."""
+    path = tmp_path_factory.mktemp("pm") / "model"
+    pm, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=3)
+    pm.save(path, tokenizer)
+    return path

@@ -1,14 +1,17 @@
-"""Win rates by hand, and a policy held against itself and against one that learnt."""
+"""Win rates by hand, and a policy held against itself and against others."""
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.training.documented import documented
 from training import evaluate
-from training.evaluate import mean_ci95, win_rate
+from training.evaluate import mean_ci95, room_for_prompts, win_rate
 from training.models import PreferenceModel
+from training.snapshots import load_policy, save_policy
 
 
 def test_win_rate_counts_ties_half_with_the_wilson_interval() -> None:
@@ -17,7 +20,7 @@ def test_win_rate_counts_ties_half_with_the_wilson_interval() -> None:
     assert low < 0.625 < high
     share, (low, high) = win_rate(torch.ones(100), torch.zeros(100))
     assert (share, high) == pytest.approx((1.0, 1.0))
-    assert low == pytest.approx(100 / (100 + 1.96**2))  # Wilson at p = 1: n / (n + z²)
+    assert low == pytest.approx(100 / (100 + 1.96**2), abs=1e-5)  # Wilson at p = 1: n / (n + z²)
 
 
 def test_mean_and_its_interval() -> None:
@@ -45,6 +48,42 @@ def test_a_policy_against_itself(tmp_path: Path, tiny_policy: Path) -> None:
     assert result["kl"] == pytest.approx(0, abs=1e-4)
     assert result["win_rate_ci95"][0] < 0.5 < result["win_rate_ci95"][1]
     assert 1 <= result["length_mean"] <= 8
+    assert set(result) <= documented()
+
+
+def test_the_divergence_from_another_policy_is_positive(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    other, tokenizer = load_policy(tiny_policy)
+    with torch.no_grad():
+        other.get_output_embeddings().weight[40:80] *= 2
+    save_policy(tmp_path / "other", other, tokenizer)
+    path = folder(
+        tmp_path / "run", model=str(tiny_policy), opponent=str(tmp_path / "other"), preference_model=str(pm_path)
+    )
+    assert evaluate.main([str(path)]) == 0
+    result = json.loads((path / "result.json").read_text())
+    assert result["kl"] > 0.1 and result["kl_k3"] > 0.1
+    assert result["kl_ci95"][0] < result["kl"] < result["kl_ci95"][1]
+
+
+def test_an_opponent_that_reads_other_tokens_is_refused(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    model, tokenizer = load_policy(tiny_policy)
+    save_policy(tmp_path / "other", model, tokenizer)
+    words = json.loads((tmp_path / "other/tokenizer.json").read_text())
+    vocabulary = words["model"]["vocab"]
+    vocabulary["A"], vocabulary["B"] = vocabulary["B"], vocabulary["A"]
+    (tmp_path / "other/tokenizer.json").write_text(json.dumps(words))
+    (tmp_path / "other/manifest.json").unlink()
+    path = folder(
+        tmp_path / "run", model=str(tiny_policy), opponent=str(tmp_path / "other"), preference_model=str(pm_path)
+    )
+    assert evaluate.main([str(path)]) == 2
+    assert "the opponent reads other tokens" in json.loads((path / "failure.json").read_text())["reason"]
+
+
+def test_the_shortest_context_decides_how_long_a_prompt_may_be() -> None:
+    long, short = SimpleNamespace(max_position_embeddings=512), SimpleNamespace(max_position_embeddings=256)
+    assert room_for_prompts([long, short], 100) == 155
+    assert room_for_prompts([long], 100) == 411
 
 
 def test_a_missing_directory_is_named(tmp_path: Path, tiny_policy: Path) -> None:

@@ -1,5 +1,6 @@
 """PPO on tiny random models: it climbs, it resumes to the same numbers, and it refuses to start on a false footing."""
 
+import copy
 import json
 import os
 import shutil
@@ -12,59 +13,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.documented import documented
+from tests.training.policy_runs import folder_of, run_of
 from training import policy
-from training.config import PolicyConfig, load_config
+from training.config import BadConfig, PolicyConfig, load_config
 from training.job import JobFailed
 from training.models import PreferenceModel
-from training.policy import PolicyRun, settings_of
+from training.policy import settings_of
 from training.presets import PRESETS
-from training.rollouts import reply_seeds, sample
 from training.run_folder import RunFolder
-from training.self_checks import check_start, check_tokenizers
 from training.snapshots import check_snapshot, load_policy
 
-SMALL = {
-    "episodes": 48,
-    "rollout_replies": 16,
-    "minibatch_replies": 8,
-    "critic_pretraining": 1,
-    "max_new_tokens": 12,
-    "slots": 8,
-    "learning_rate": 3e-3,
-    "critic_learning_rate": 3e-3,
-    "evaluation_prompts": 8,
-    "checkpoint_steps": 2,
-    "threads": 1,
-}
 WATCHED = {
     "step", "of", "score_mean", "reward_mean", "kl", "kl_k3", "kl_per_token", "length_mean", "entropy", "clip_fraction",
     "approx_kl", "explained_variance", "value_loss", "policy_loss", "perplexity", "eos_share", "seconds",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def pm_path(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random preference model: it prefers something, whatever that is."""
-    path = tmp_path_factory.mktemp("pm") / "model"
-    pm, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=3)
-    pm.save(path, tokenizer)
-    return path
-
-
-def folder_of(path: Path, tiny_policy: Path, pm_path: Path, **settings: object) -> RunFolder:
-    (path / "data").mkdir(parents=True)
-    lines = [json.dumps({"prompt": f"Tell me of number {n}{'.' * (n % 5)}"}) for n in range(24)]
-    lines.append(json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"},
-                                          {"role": "user", "content": "Sing."}]}))  # fmt: skip
-    (path / "data/prompts.jsonl").write_text("\n".join(lines) + "\n")
-    (path / "config.json").write_text(
-        json.dumps({"model": str(tiny_policy), "preference_model": str(pm_path), **SMALL, **settings})
-    )
-    return RunFolder(path)
-
-
-def run_of(folder: RunFolder) -> PolicyRun:
-    return PolicyRun(folder, settings_of(folder, {}))
 
 
 def timeless(folder: RunFolder) -> list[dict]:
@@ -97,6 +60,8 @@ def test_a_run_leaves_metrics_a_servable_model_and_a_result(whole: RunFolder) ->
     assert result["kl_k3"] > 0
     assert result["win_rate_ci95"][0] <= result["win_rate"] <= result["win_rate_ci95"][1]
     assert result["self_check"]["sampler_gap"] < 1e-4
+    assert max(line["sampler_gap"] for line in lines) < 1e-4
+    assert {*lines[0], *lines[-1], *result, *result["self_check"]} <= documented()
 
 
 def test_every_weight_of_the_policy_moved(whole: RunFolder, tiny_policy: Path) -> None:
@@ -110,6 +75,7 @@ def test_what_died_midway_goes_on_to_the_same_numbers(
 ) -> None:
     folder = folder_of(tmp_path / "cut", tiny_policy, pm_path)
     run = run_of(folder)
+    run.gaps = run.self_check()
     for iteration in range(3):  # step 3 is logged and half of its successor's work would be lost
         folder.log(step=iteration + 1, of=4, **run.iterate(iteration))
         if iteration == 1:
@@ -117,6 +83,8 @@ def test_what_died_midway_goes_on_to_the_same_numbers(
     assert policy.main([str(folder.path)]) == 0
     assert timeless(folder) == timeless(whole)
     assert digest(folder) == digest(whole)
+    assert folder.result()["win_rate"] == whole.result()["win_rate"]
+    assert folder.result()["self_check"] == run.gaps
 
 
 @pytest.mark.slow
@@ -161,6 +129,39 @@ def test_a_heavier_kl_weight_keeps_the_policy_nearer(tmp_path: Path, tiny_policy
     assert kl[1] < kl[0]
 
 
+def test_what_is_learnt_from_is_the_score_to_come_less_the_divergence_to_come(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    """With γ = λ = 1 the target at a token is all that is still to come, which plain forward passes tell as well."""
+    plain = {"gamma": 1.0, "lam": 1.0, "whiten_advantages": False, "score_normalisation": "none", "score_clip": 0.0}
+    run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path, critic_pretraining=0, kl_weight=0.5,
+                           missing_end_penalty=2.0, **plain))  # fmt: skip
+    with torch.no_grad():
+        words = run.policy.get_output_embeddings().weight
+        words[run.end_id] *= 3  # so that some replies end
+        words[20:60] *= 2  # and the reference is another model
+    sampled_by, learnt, update = copy.deepcopy(run.policy), [], run.learner.update
+    run.learner.update = lambda experience, *rest: learnt.append(experience) or update(experience, *rest)
+    numbers = run.iterate(0)
+    (experience,) = learnt
+    rollout = experience.rollout
+    assert 0 < numbers["eos_share"] < 1 and numbers["kl"] > 0.1
+    for row in range(16):
+        begin, end = int(rollout.prompt_length[row]), int(rollout.length[row])
+        tokens = rollout.tokens[row : row + 1, :end]
+        read = tokens if rollout.ended[row] else torch.cat([tokens, torch.tensor([[run.end_id]])], 1)
+        with torch.no_grad():
+            score = run.pm.scores(read, torch.tensor([read.shape[1] - 1])) - (0.0 if rollout.ended[row] else 2.0)
+            new, old = (
+                model(tokens).logits[0, begin - 1 : -1].log_softmax(-1).gather(1, tokens[0, begin:, None])[:, 0]
+                for model in (sampled_by, run.reference)
+            )
+        to_come = score - 0.5 * (new - old).flip(0).cumsum(0).flip(0)
+        assert torch.allclose(experience.target[row, : end - begin], to_come, atol=1e-4)
+        judged = experience.old_value[row, : end - begin]
+        assert torch.allclose(experience.advantage[row, : end - begin], to_come - judged, atol=1e-4)
+
+
 def test_an_adaptive_weight_rises_above_its_target(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     folder = folder_of(tmp_path / "a", tiny_policy, pm_path, episodes=96, kl_target=1e-4, kl_horizon=16.0)
     assert policy.main([str(folder.path)]) == 0
@@ -178,16 +179,6 @@ def test_a_shared_trunk_and_other_families(family: str, tmp_path: Path, built_po
     assert folder.metrics()[0]["kl_k3"] == pytest.approx(0, abs=1e-4)
 
 
-def test_critic_pretraining_leaves_the_policy_alone(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
-    for critic in ("separate", "shared"):
-        run = run_of(folder_of(tmp_path / critic, tiny_policy, pm_path, critic=critic))
-        before = [weight.clone() for weight in run.policy.parameters()]
-        critic_before = [weight.clone() for weight in run.learner.critic.parameters()]
-        run.iterate(0)
-        assert all(torch.equal(a, b) for a, b in zip(before, run.policy.parameters(), strict=True))
-        assert not all(torch.equal(a, b) for a, b in zip(critic_before, run.learner.critic.parameters(), strict=True))
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_valid_and_give_way_to_what_is_named(preset: str, tmp_path: Path) -> None:
     for name in PRESETS[preset]:
@@ -201,6 +192,19 @@ def test_presets_are_valid_and_give_way_to_what_is_named(preset: str, tmp_path: 
     assert config.kl_weight == 0.77
     assert config.inner_epochs == PRESETS[preset].get("inner_epochs", PolicyConfig().inner_epochs)
     assert settings_of(RunFolder(folder), {}) == config  # a second start finds the same settings
+    other = "vanilla" if preset == "starter" else "starter"
+    with pytest.raises(BadConfig, match=f"begun with the preset '{preset}'"):  # or every old setting would outrank it
+        settings_of(RunFolder(folder), {"preset": other})
+
+
+def test_the_rate_warms_up_from_a_tenth_and_falls_towards_one(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    def shares(name: str, **settings: object) -> list[float]:
+        run = run_of(folder_of(tmp_path / name, tiny_policy, pm_path, episodes=96, **settings))  # 6 iterations
+        return [run._rate_share(1 + turn) for turn in range(6)]
+
+    flat = shares("constant", schedule="constant", warmup_iterations=2)
+    assert flat == pytest.approx([0.4, 0.7, 1.0, 1.0, 1.0, 1.0])
+    assert shares("linear", schedule="linear", warmup_iterations=0) == pytest.approx([1.0, 0.85, 0.7, 0.55, 0.4, 0.25])
 
 
 def test_bad_input_is_refused_with_a_reason(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
@@ -220,39 +224,6 @@ def test_bad_input_is_refused_with_a_reason(tmp_path: Path, tiny_policy: Path, p
     assert "learning_rat" in reason("unknown", learning_rat=1.0)
     assert "policy, not a preference model" in reason("pm", preference_model=str(tiny_policy))
     assert "is missing" in reason("model", model="")
-
-
-def test_self_checks_fail_loudly(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
-    run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path))
-    assert max(run.self_check().values()) < 1e-4
-    prompts = run.prompts[:6]
-    rollout = sample(run.engine, prompts, reply_seeds(0, 0, 6), 12, 1.0)
-    with torch.no_grad():
-        next(run.policy.model.layers[0].parameters()).add_(0.05)
-    # The engine's weights are now not the policy's.
-    with pytest.raises(JobFailed, match="ratio 1"):
-        check_start(run.policy, run.reference, run.pm, rollout, 1.0)
-    run.engine.refresh(run.policy)
-    rollout = sample(run.engine, prompts, reply_seeds(0, 0, 6), 12, 1.0)
-    with pytest.raises(JobFailed, match="KL 0"):
-        check_start(run.policy, run.reference, run.pm, rollout, 1.0)
-
-
-def test_tokenizers_that_differ_are_refused(tokenizer) -> None:
-    class Other:
-        pad_token_id, eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-
-        def get_vocab(self) -> dict[str, int]:
-            return {"a": 0}
-
-    class Same(Other):
-        pad_token_id = tokenizer.eos_token_id
-
-    check_tokenizers(tokenizer, tokenizer)
-    with pytest.raises(JobFailed, match="other tokens"):
-        check_tokenizers(tokenizer, Other())
-    with pytest.raises(JobFailed, match="pad token"):
-        check_tokenizers(Same(), Same())
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.documented import documented
 from training import preference
 from training.batches import Pair, tokenised
 from training.config import PreferenceConfig
@@ -23,7 +24,7 @@ from training.preference import chosen_learning_rate, main, rate_share
 from training.reading import Reader
 from training.records import read_comparisons
 from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, render_with_reply
+from training.snapshots import check_snapshot, render, render_reply
 
 WORDS = ["ash", "birch", "cedar", "dill", "elm", "fir"]
 
@@ -72,12 +73,12 @@ def test_a_visible_difference_is_learnt_and_reported(tmp_path: Path, tiny_policy
     assert {k: v["pairs"] for k, v in result["accuracy_by_mode"].items()} == {"helpful": 40, "red_team": 20}
     assert {k: v["pairs"] for k, v in result["accuracy_by_strength"].items()} == {"2": 20, "3": 40}
     lines = RunFolder(path).metrics()
+    assert {*lines[0], *result, *result["calibration_bins"][0], *result["accuracy_by_mode"]["helpful"]} <= documented()
     assert [(line["step"], line["of"]) for line in lines] == [(n, 20) for n in range(1, 21)]
     model, tokenizer = PreferenceModel.load(path / "model")
     scores = []
     for reply in ("elm!", "elm."):
-        prompt, words = render_with_reply(tokenizer, [{"role": "user", "content": "fir"}], reply)
-        row = torch.tensor([prompt + words])
+        row = torch.tensor([render(tokenizer, [{"role": "user", "content": "fir"}]) + render_reply(tokenizer, reply)])
         scores.append(model.scores(row, torch.tensor([row.shape[1] - 1])).item())
     assert scores[0] > scores[1]
     assert check_snapshot(path / "model").provenance["accuracy"] == result["accuracy"]
@@ -271,3 +272,14 @@ def test_the_language_term_teaches_the_chosen_words(tmp_path: Path, tiny_policy:
     assert main([str(path)]) == 0
     losses = [line["words_loss"] for line in RunFolder(path).metrics()]
     assert losses[0] > 4 and losses[-1] < losses[0] - 0.3  # a byte drawn at random costs ln 264 = 5.6
+    assert set(RunFolder(path).metrics()[0]) <= documented()
+
+
+def test_the_online_accuracy_is_over_pairs_not_over_batches(tmp_path: Path, tiny_policy: Path):
+    settings = {"batch_pairs": 8, "epochs": 2, "learning_rate": 1e-6}  # so slow that the accuracies stay apart
+    path = make_folder(tmp_path / "run", comparisons(44), [], model=str(tiny_policy), **settings)
+    assert main([str(path)]) == 0
+    late = RunFolder(path).metrics()[3:6]  # the first epoch has batches of 8, 8, 8, 8, 8 and 4 pairs
+    expected = (8 * late[0]["accuracy"] + 8 * late[1]["accuracy"] + 4 * late[2]["accuracy"]) / 20
+    assert RunFolder(path).result()["online_accuracy"] == pytest.approx(expected)
+    assert expected != pytest.approx(sum(line["accuracy"] for line in late) / 3)  # or the test would say nothing

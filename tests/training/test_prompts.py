@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.job import JobFailed
-from training.prompts import hold_out, read_prompts, rendered, taken
+from training.prompts import evenly, hold_out, read_prompts, rendered, taken
 from training.records import BadRecord
 from training.snapshots import load_tokenizer
 
@@ -76,3 +76,10 @@ def test_long_prompts_lose_their_oldest_turns_or_are_counted_out(tiny_policy: Pa
     found, told = rendered(tokenizer, [said("x" * 30, "y", "z"), said("x" * 99), said("z")], room=20)
     assert told == {"shortened": 1, "over_long": 1}
     assert len(found) == 2 and found[0] == found[1]
+
+
+def test_a_few_of_many_come_from_the_whole_row() -> None:
+    assert evenly(range(10), 4) == [0, 2, 5, 7]
+    assert evenly(range(3), 2) == [0, 1]
+    assert evenly(["a", "b"], 5) == ["a", "b"]
+    assert evenly([], 3) == []

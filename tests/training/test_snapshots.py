@@ -19,7 +19,6 @@ from training.snapshots import (
     load_policy,
     render,
     render_reply,
-    render_with_reply,
     render_within,
     verify_manifest,
     write_manifest,
@@ -163,7 +162,7 @@ def assistant(text: str) -> dict[str, str]:
 
 
 def test_a_reply_after_its_prompt_is_what_the_template_writes(tokenizer: PreTrainedTokenizerFast):
-    prompt, reply = render_with_reply(tokenizer, [user("né 🙂")], "d'accord\n")
+    prompt, reply = render(tokenizer, [user("né 🙂")]), render_reply(tokenizer, "d'accord\n")
     whole = tokenizer.apply_chat_template([user("né 🙂"), assistant("d'accord\n")], tokenize=True, return_dict=False)
     assert prompt + reply == whole
     assert reply[-1] == tokenizer.eos_token_id
