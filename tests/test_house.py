@@ -157,6 +157,81 @@ def test_nothing_is_left_unfinished() -> None:
     assert not found
 
 
+def test_only_the_edge_opens_transactions_and_services_never_end_them() -> None:
+    """One transaction a request: routes and services get it, and neither commits nor opens another."""
+    wrong = []
+    for path in sources():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[0] != "server" or parts[1] not in ("routes", "services", "models"):
+            continue
+        opens = {"server.transaction.transaction", "server.db.session_factory", "server.db.engine_for"}
+        wrong += [f"{name_of(path)} imports {name}" for name in imports(path) if name in opens]
+        wrong += [
+            f"{name_of(path)}:{node.lineno} calls {node.func.attr}"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if node.func.attr in ("commit", "rollback") and isinstance(node.func.value, ast.Name)
+            if node.func.value.id in ("db", "session")
+        ]
+    assert not wrong
+
+
+def test_names_say_what_is_meant() -> None:
+    """No drawer for odds and ends, and no second word for what the glossary has one for."""
+    vague = re.compile(r"(^|_)(utils?|helpers?|manager|handle[rd]?)($|_)|(Util|Helper|Manager|Handler)s?$")
+    synonym = re.compile(
+        r"annotat(or|ion)(?!s$|_map)|labell?er|\brater|utterance|(^|_)votes?($|_)|judgement", re.IGNORECASE
+    )
+    wrong = []
+    for path in sources():
+        if path.relative_to(ROOT).parts[0] == "tests":  # they name what they are about, a job's helpers too
+            continue
+        names = {path.stem}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.arg):
+                names.add(node.arg)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+        wrong += [f"{name_of(path)}: {name}" for name in sorted(names) if vague.search(name) or synonym.search(name)]
+    assert not wrong
+
+
+def test_what_is_caught_whole_is_raised_again_or_recorded() -> None:
+    """`except Exception` hides what nobody foresaw, unless the handler raises or says where it is recorded."""
+    wrong = []
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            whole = node.type is None or (
+                isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
+            )
+            ends = any(isinstance(inner, ast.Raise) for inner in ast.walk(node)) or "os._exit" in ast.unparse(node)
+            if whole and not ends and "recorded" not in lines[node.lineno - 1]:
+                wrong.append(f"{name_of(path)}:{node.lineno}")
+    assert not wrong
+
+
+def test_nothing_can_run_what_it_should_only_read() -> None:
+    """Weights as safetensors, HTML through one sanitiser, no page of ours trusts text."""
+    pickles = re.compile(r"\b(torch\.load|torch\.save|pickle\.loads?|import pickle|yaml\.load)\b")
+    ours = [path for path in sources() if path.relative_to(ROOT).parts[0] != "tests"]
+    wrong = [name_of(path) for path in ours if pickles.search(path.read_text("utf-8"))]
+    wrong += [name_of(path) for path in tracked("web/*.html") if re.search(r"\|\s*safe\b", path.read_text("utf-8"))]
+    wrong += [
+        name_of(path)
+        for path in sources()
+        if path.relative_to(ROOT).parts[0] == "server"
+        and "Markup(" in path.read_text("utf-8")
+        and path.name != "pages.py"
+    ]
+    assert not wrong
+
+
 def test_readme_tree_is_true() -> None:
     """The map at the door names every folder and file it shows, and every top-level folder is on it."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

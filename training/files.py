@@ -10,11 +10,11 @@ from typing import Any
 
 def sync_directory(path: Path) -> None:
     """Make renames inside `path` survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
