@@ -9,7 +9,7 @@
 | REDIS_URL             | Redis 7 or newer, or Valkey                                      | a private one in the home                    |
 | WHETSTONE_SECRET      | signs cookies and links; at least 32 characters                  | made at first start, only with no DATABASE_URL |
 | WHETSTONE_PUBLIC_URL  | the address people type; https makes cookies secure              | http://HOST:PORT                             |
-| WHETSTONE_ARTIFACTS   | folder (later: any fsspec address) of snapshots, runs, exports   | WHETSTONE_HOME/artifacts                     |
+| WHETSTONE_ARTIFACTS   | folder of snapshots, runs, imports and exports                   | WHETSTONE_HOME/artifacts                     |
 | WHETSTONE_DEMO        | 1 allows one-click sign-in links                                 | 0                                            |
 
 The host has a prefix because some shells export HOST as the machine's own name, which would open the port to the network.
@@ -117,7 +117,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         redis_url=redis_url and _redis_address(redis_url),
         secret=_secret(environ if environ is not None else os.environ, home, own_services=database_url is not None),
         public_url=_public_url(given.get("WHETSTONE_PUBLIC_URL") or f"http://{_address(host)}:{port}"),
-        artifacts=given.get("WHETSTONE_ARTIFACTS") or str(home / "artifacts"),
+        artifacts=_artifacts(given.get("WHETSTONE_ARTIFACTS") or str(home / "artifacts")),
         demo=_yes_or_no("WHETSTONE_DEMO", given.get("WHETSTONE_DEMO", "0")),
     )
 
@@ -158,6 +158,15 @@ def _redis_address(url: str) -> str:
             f"REDIS_URL begins with {scheme.partition(':')[0]!r}; give redis://host:6379/0, rediss:// or unix:///path."
         )
     return url
+
+
+def _artifacts(folder: str) -> str:
+    """Absolute, so that a worker and a command started elsewhere mean the same folder."""
+    if "://" in folder:
+        raise SettingsError(
+            f"WHETSTONE_ARTIFACTS is {folder!r}; give a folder. Object storage is used by mounting it as one."
+        )
+    return str(Path(folder).expanduser().absolute())
 
 
 def _public_url(url: str) -> str:

@@ -51,7 +51,8 @@ def is_dead(name: str) -> bool:
         place, pid, start = name.split("/")[:3]
         if place != _place():
             return False
-        return abs(psutil.Process(int(pid)).create_time() - int(start)) > CLOCK_SECONDS
+        started: float = psutil.Process(int(pid)).create_time()
+        return abs(started - int(start)) > CLOCK_SECONDS
     except psutil.NoSuchProcess:
         return True
     except ValueError:

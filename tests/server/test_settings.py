@@ -23,6 +23,14 @@ def test_nothing_given_is_an_embedded_home_on_the_loopback(tmp_path):
     assert not found.cookie_secure
 
 
+def test_artifacts_are_one_folder_wherever_a_command_is_started(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = load_settings({**OWN, "WHETSTONE_HOME": str(tmp_path), "WHETSTONE_ARTIFACTS": "shared/models"})
+    assert found.artifacts == str(tmp_path / "shared" / "models")
+    with pytest.raises(SettingsError, match="mounting"):
+        load_settings({**OWN, "WHETSTONE_HOME": str(tmp_path), "WHETSTONE_ARTIFACTS": "s3://bucket/models"})
+
+
 def test_the_home_gets_a_secret_of_its_own_that_stays(tmp_path):
     first, again = (load_settings({"WHETSTONE_HOME": str(tmp_path)}) for _ in range(2))
     other = load_settings({"WHETSTONE_HOME": str(tmp_path / "other")})
