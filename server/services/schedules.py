@@ -89,7 +89,11 @@ def run_due(db: Session, schedule_id: int, now: datetime) -> str | None:
     row = db.get(Schedule, schedule_id)
     if row is None or not row.enabled:
         return None
-    following = next_time(row.cron, row.time_zone, now)
+    try:
+        following = next_time(row.cron, row.time_zone, now)
+    except BadInput as unusable:  # a time zone that this system knows no more; the other schedules go on
+        row.enabled, row.next_at, row.last_outcome = False, None, f"Turned off. {unusable.message}"
+        return row.last_outcome
     due = row.next_at
     unchanged = Schedule.next_at.is_(None) if due is None else Schedule.next_at == due
     if due is not None and due > now:

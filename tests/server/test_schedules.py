@@ -146,3 +146,12 @@ def test_switched_off_it_is_never_due(db: Session):
     assert schedules.first_time(db) is None
     with pytest.raises(NotFound):
         schedules.save_schedule(db, None, cron="0 3 * * 1", time_zone="UTC", minimum=1, enabled=True, schedule_id=999)
+
+
+def test_a_schedule_that_can_no_longer_be_read_is_turned_off_and_says_so(db: Session):
+    row = weekly(db)
+    row.time_zone = "Europe/Atlantis"  # was one when it was saved
+    db.flush()
+    assert "Turned off. There is no time zone 'Europe/Atlantis'" in str(schedules.run_due(db, row.id, MONDAY))
+    db.flush()
+    assert schedules.due_schedules(db, MONDAY) == []
