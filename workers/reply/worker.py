@@ -128,9 +128,17 @@ class ReplyWorker:
             log.warning("Redis did not answer (%s); the next heartbeat tries again.", error)
 
 
-@lru_cache(maxsize=1)
+_making = threading.Lock()
+
+
 def resident_worker() -> ReplyWorker:
-    """This process's worker, started on first use."""
+    """This process's worker, started on first use: once, however many threads of the pool ask for it at the same time."""
+    with _making:
+        return _made()
+
+
+@lru_cache(maxsize=1)
+def _made() -> ReplyWorker:
     worker = ReplyWorker(connected_settings())
     worker.start()
     return worker

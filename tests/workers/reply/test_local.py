@@ -1,10 +1,12 @@
 """What is kept in memory: preloaded before it is asked, shared, let go when unused; a broken model stops only its own."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from workers.reply import local
+from workers.reply import worker as worker_module
 from workers.reply.answer import answer
 from workers.reply.loading import table_size
 
@@ -94,3 +96,24 @@ def test_a_large_model_gets_fewer_and_shorter_slots():
         max_position_embeddings = 512
 
     assert table_size(Starter) == (512, 64)
+
+
+def test_many_threads_share_one_worker(monkeypatch):
+    made = []
+
+    class Slow:
+        def __init__(self, settings):
+            time.sleep(0.05)  # as long as it takes for others to ask, too
+            made.append(self)
+
+        def start(self):
+            pass
+
+    monkeypatch.setattr(worker_module, "ReplyWorker", Slow)
+    monkeypatch.setattr(worker_module, "connected_settings", lambda: None)
+    worker_module._made.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: worker_module.resident_worker(), range(8)))
+    worker_module._made.cache_clear()
+    assert len(made) == 1
+    assert all(one is made[0] for one in found)
