@@ -155,6 +155,23 @@ def disable(person: str, undo: bool) -> None:
 
 @command.command()
 @click.argument("person")
+@click.password_option(help="Better not given here: without it you are asked.")
+def password(person: str, password: str) -> None:
+    """Give PERSON, who forgot it, another password; every browser has to sign in again.
+
+    \b
+    Example:
+      whetstone person password ada@example.org
+    """
+    with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
+        found = _find(db, person)
+        people.set_password(db, found, password)
+        audit.record(db, None, "person.password", "person", found.id)
+    click.echo(f"{found.name} has another password and is signed out everywhere.")
+
+
+@command.command()
+@click.argument("person")
 @click.option("--minutes", default=60, show_default=True, help="How long the link is valid.")
 def link(person: str, minutes: int) -> None:
     """Make a link that signs PERSON in with one click, once; only in a demo (WHETSTONE_DEMO=1).

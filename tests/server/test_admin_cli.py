@@ -39,6 +39,9 @@ def test_people(whetstone: Callable[..., tuple[int, str, str]], settings: Settin
     assert [(row["name"], row["comparisons"]) for row in json.loads(out)] == [("Ada", 0)]
     code, out, _ = whetstone("person", "link", "Ada")
     assert out.startswith(f"{settings.public_url}/sign-in/")
+    code, out, _ = whetstone("person", "password", "Ada", "--password", "correct horse")
+    assert (code, out) == (0, "Ada has another password and is signed out everywhere.\n")
+    assert whetstone("person", "password", "Ada", "--password", "short")[0] == 1
     code, _, err = whetstone("person", "disable", "Ada")
     assert code == 1 and "only admin" in err
     code, _, err = whetstone("person", "disable", "Nobody")
