@@ -50,7 +50,8 @@ def write_prompts(db: Session, version_id: int, campaigns: list[int], folder: Pa
     prompts += _contexts(db, version_id, set(held_out), {json.dumps(prompt) for prompt in prompts})
     _write_lines(folder / "data" / "prompts.jsonl", (_line(prompt) for prompt in prompts))
     if held_out:
-        kept = held_out[:: max(1, len(held_out) // MOST_HELD_OUT)][:MOST_HELD_OUT]
+        count = min(MOST_HELD_OUT, len(held_out))  # at even distances: the pool stands campaign by campaign
+        kept = [held_out[place * len(held_out) // count] for place in range(count)]
         _write_lines(folder / "data" / "held_out.jsonl", (_line([{"role": "user", "content": text}]) for text in kept))
     return len(prompts)
 
