@@ -17,6 +17,7 @@ from celery.signals import worker_process_init, worker_ready, worker_shutdown
 
 from server.db import engine_for
 from server.transaction import QUEUES, celery_broker_url
+from workers import broker
 from workers.context import connected_settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ VISIBILITY_SECONDS = 600
 
 def _application() -> Celery:
     settings = connected_settings()
+    broker.outlive_lost_connections()
     celery = Celery("whetstone", broker=celery_broker_url(str(settings.redis_url)), include=["workers.tasks"])
     celery.conf.update(
         task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
