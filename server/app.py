@@ -70,6 +70,8 @@ def _named_error(request: Request, error: Exception) -> Response:
 def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":  # its location is a byte, not a field
+        return _answer(request, errors.BadInput(f"What was sent is not JSON: {first['ctx']['error']}.", field="body"))
     field = ".".join(str(part) for part in first["loc"][1:]) or "body"
     return _answer(request, errors.BadInput(f"{field}: {first['msg']}.", field=field))
 

@@ -55,7 +55,10 @@ def place(source: str, target: Path, revision: str | None) -> None:
         # A manifest of elsewhere would not list what was left out; the row holds the hashes of what is here.
         with suppress(FileNotFoundError):
             (part / MANIFEST).unlink()
-        check(part)
+        try:
+            check(part)
+        except BadInput as error:  # people know the source; the folder it was copied to is gone when they read this
+            raise BadInput(error.message.replace(str(part), source.rstrip("/"))) from error
         part.rename(target)
 
 

@@ -83,7 +83,7 @@ def list_rounds(as_json: bool) -> None:
             _percent(accuracy), "-" if kl is None else f"{kl:.1f}", _percent(wins),
             "-" if row["seconds"] is None else f"{row['seconds']:.0f}", str(row["created_at"])[:16].replace("T", " "),
         )  # fmt: skip
-    Console().print(table)
+    Console(width=None if Console().is_terminal else 160).print(table)
     click.echo(f"The next would learn from {now.usable} usable comparisons, {now.new} of them new.")
 
 

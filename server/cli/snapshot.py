@@ -134,7 +134,7 @@ def list_(as_json: bool) -> None:
         where = one["endpoint"]["base_url"] if one["endpoint"] else one["path"]
         serves = ", ".join(f"{slug} ({share:.0%})" for slug, share in one["serves"].items())
         table.add_row(one["name"], one["kind"], one["origin"], where, one["created_at"][:16], serves)
-    Console().print(table)
+    Console(width=None if Console().is_terminal else 160).print(table)
 
 
 def _described(db: Session, snapshot: Snapshot) -> dict[str, Any]:

@@ -72,3 +72,9 @@ def test_without_redis_pages_work_and_health_says_what_is_missing(settings: Sett
     refused = gone.post("/api/session", json={"email": "a@example.org", "password": "nonsense12"})
     assert refused.status_code == 503
     assert "message service is away" in refused.json()["error"]["message"]
+
+
+def test_a_body_that_is_not_json_is_called_that(client):
+    answer = client.post("/api/session", content='{"link": ', headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "body")
+    assert "not JSON" in answer.json()["error"]["message"]
