@@ -120,7 +120,11 @@ class Supervisor:
                 kept.start_at, kept.process = now + kept.delay, None
                 kept.delay = min(max(FIRST_DELAY, kept.delay * 2), LAST_DELAY)
             if kept.process is None and now >= kept.start_at:
-                self._start(kept)
+                try:
+                    self._start(kept)
+                except OSError as error:  # a full disk, no memory for another process: both pass
+                    self._say(f"{kept.child.name} cannot start ({error.strerror}); trying again in {LAST_DELAY:.0f} s")
+                    kept.start_at = now + LAST_DELAY
 
     def running(self) -> dict[str, int]:
         """The process id of each child that runs."""
@@ -159,7 +163,10 @@ class Supervisor:
                 preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - calls nothing that could wait for a lock
             )
         kept.started = time.monotonic()
-        write_note(self._note, {"groups": {str(pid): _birth(pid) for pid in self.running().values()}})
+        try:
+            write_note(self._note, {"groups": {str(pid): _birth(pid) for pid in self.running().values()}})
+        except OSError as error:  # only a killed supervisor's next start would need it
+            self._say(f"{self._note} cannot be written ({error.strerror}); free some space")
 
     @staticmethod
     def _end_group(leader: int) -> None:

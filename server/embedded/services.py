@@ -136,12 +136,15 @@ class OwnServices:
         """Start again, at the same address, what has ended by itself or was killed; returns what that was."""
         revived = []
         assert self._places is not None, "start comes first"
-        if self._queue is not None and self._queue.poll() is not None:
-            self._queue = valkey.start_valkey(self._places)
-            revived.append("Valkey")
-        if self._database is not None and self._database.poll() is not None:
-            self._database = postgres.start_postgres(self._places)
-            revived.append("PostgreSQL")
+        try:
+            if self._queue is not None and self._queue.poll() is not None:
+                self._queue = valkey.start_valkey(self._places)
+                revived.append("Valkey")
+            if self._database is not None and self._database.poll() is not None:
+                self._database = postgres.start_postgres(self._places)
+                revived.append("PostgreSQL")
+        except OSError as error:
+            raise ServiceError(f"The private services cannot run in {self.home}: {error}.") from error
         return revived
 
     def stop(self) -> None:

@@ -1,5 +1,6 @@
 """Children that die come back; children of a supervisor that dies do not stay; nothing outlives an orderly stop."""
 
+import errno
 import os
 import signal
 import socket
@@ -82,6 +83,39 @@ def test_a_child_that_keeps_dying_is_started_ever_later(keep, monkeypatch):
     now[0] += 61  # had it lived for a minute, its next start would be at once
     supervisor.watch()
     assert supervisor._kept[0].process is not None
+    monkeypatch.undo()
+
+
+def test_a_full_disk_does_not_end_the_supervisor(keep, tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(supervisor_module.time, "monotonic", lambda: now[0])
+    supervisor, said = keep(Child("web", SLEEP))
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    supervisor._kept[0].process.kill()
+    supervisor._kept[0].process.wait()
+    supervisor.watch()  # runs again, although that could not be noted
+    assert "web" in supervisor.running()
+    assert said[-1].endswith("children.json cannot be written (No space left on device); free some space")
+    assert list(tmp_path.glob("children.json?*")) == []
+
+    log = tmp_path / "logs" / "web.log"
+    log.unlink()
+    log.mkdir()  # no log, no start
+    supervisor._kept[0].process.kill()
+    supervisor._kept[0].process.wait()
+    now[0] += supervisor_module.STEADY_SECONDS + 1
+    supervisor.watch()
+    assert (supervisor.running(), said[-1]) == ({}, "web cannot start (Is a directory); trying again in 30 s")
+    log.rmdir()
+    supervisor.watch()
+    assert supervisor.running() == {}
+    now[0] += 30
+    supervisor.watch()
+    assert "web" in supervisor.running()
     monkeypatch.undo()
 
 
