@@ -97,7 +97,11 @@ def room_for_prompts(configs: Sequence[Any], max_new_tokens: int) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Parse, run, return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description=__doc__,
+        epilog="Example: whetstone train evaluate my-check --model my-policy/model --opponent training/starter/model --preference-model my-pm/model",
+    )
     parser.add_argument("folder", help="run folder with config.json and data/prompts.jsonl")
     parser.add_argument("--model", help="directory of the policy in question")
     parser.add_argument("--opponent", help="directory of the policy it is held against")

@@ -284,7 +284,11 @@ def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PolicyConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """Parse, run, return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.policy", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.policy",
+        description=__doc__,
+        epilog="Example: whetstone train policy my-policy --preference-model my-pm/model --episodes 512",
+    )
     parser.add_argument("folder", help="run folder with config.json and data/prompts.jsonl")
     parser.add_argument("--model", help="directory of the initial policy")
     parser.add_argument("--preference-model", help="directory of the preference model")

@@ -36,7 +36,11 @@ NORMALISING_PAIRS = 256  # pairs whose replies give the scores their mean and sp
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run the job; the exit code is run_job's."""
-    parser = argparse.ArgumentParser(prog="python -m training.preference", description="Train a preference model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.preference",
+        description="Train a preference model.",
+        epilog="Example: whetstone train preference my-pm --model training/starter/model",
+    )
     parser.add_argument("folder", help="run folder with config.json and data/train.jsonl")
     parser.add_argument("--model", help="policy directory to start from, in place of the one in config.json")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
