@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -76,8 +77,12 @@ def db(database_url: str) -> Iterator[Session]:
 
 
 @pytest.fixture
-def committed(database_url: str) -> Iterator[str]:
-    """The database's address for tests with several connections or processes; every table is emptied afterwards."""
+def committed(database_url: str, settings: Settings) -> Iterator[str]:
+    """The database's address for tests with several connections or processes; every table is emptied afterwards.
+
+    Numbers begin anew with the tables, so folders of the artifacts that are named by them must go first.
+    """
+    shutil.rmtree(settings.artifacts, ignore_errors=True)
     yield database_url
     names = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
     with engine_for(database_url).begin() as connection:
