@@ -13,8 +13,6 @@ from server.models import Campaign, Person, Prompt, Schedule
 from server.services import campaigns, deployments, people, registry, seed
 from server.settings import Settings
 
-pytestmark = pytest.mark.skipif(not registry.STARTER_FOLDER.exists(), reason="the starter model is not built yet")
-
 
 def test_seeding_twice_makes_everything_once(db: Session, settings: Settings) -> None:
     first = seed.seed_demo(db, settings)

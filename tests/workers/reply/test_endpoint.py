@@ -233,7 +233,6 @@ def test_a_probe_finds_what_a_server_can(address, double):
 
 @pytest.mark.slow
 def test_transformers_serve_answers_a_turn(chats, worker, tiny_policy, tmp_path):
-    pytest.importorskip("openai", reason="requirements/test.txt names what `transformers serve` needs")
     port, log = free_port(), (tmp_path / "serve.log").open("wb")
     command = [
         sys.executable,
