@@ -17,6 +17,7 @@ from torch import Tensor
 from training import objective
 from training.calibration import wilson_interval
 from training.config import BadConfig, EvaluateConfig
+from training.device import device_of_choice
 from training.engine import Engine
 from training.job import JobFailed, run_job
 from training.models import PreferenceModel
@@ -76,11 +77,6 @@ def against(
     found["kl_k3"] = float(k3.sum(1).mean())
     before = {f"{name}_before": number for name, number in reply_numbers(rival).items()}
     return found | reply_numbers(rollout) | before
-
-
-def device_of_choice() -> torch.device:
-    """The accelerator if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def room_for_prompts(configs: Sequence[Any], max_new_tokens: int) -> int:

@@ -21,8 +21,9 @@ from torch import nn
 from training import objective
 from training.collapse import CollapseAlarm
 from training.config import BadConfig, PolicyConfig
+from training.device import device_of_choice
 from training.engine import Engine
-from training.evaluate import against, device_of_choice, reply_numbers, room_for_prompts
+from training.evaluate import against, reply_numbers, room_for_prompts
 from training.job import JobFailed, run_job
 from training.learner import Learner
 from training.models import PreferenceModel

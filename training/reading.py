@@ -1,13 +1,13 @@
 """Scoring pairs with a preference model: which row layout, how many tokens at once, on which device, and its self-check."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from training.batches import Pair, PairRows, by_length, plain_rows, shared_rows
+from training.device import Precision, device_of_choice, in_half, products
 from training.job import JobFailed
 from training.models import PreferenceModel
 
@@ -28,21 +28,16 @@ class ReadPairs(NamedTuple):
 class Reader:
     """Reads pairs with `model`; the prompt is computed once for both sides where the architecture allows it."""
 
-    def __init__(self, model: PreferenceModel, *, pad: int, precision: str = "auto") -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, model: PreferenceModel, *, pad: int, precision: Precision = "auto") -> None:
+        self.device = device_of_choice()
         self.model = model.to(self.device)
         self.pad = pad
         config = model.backbone.config
         sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
         self.shared = config.model_type in SHARE_PROMPTS and not sliding
         self.context = int(getattr(config, "max_position_embeddings", None) or 2**31)
-        on_gpu = self.device.type == "cuda"
-        self.budget = GPU_BUDGET if on_gpu else CPU_BUDGET
-        self.half = precision == "bfloat16" or (precision == "auto" and on_gpu)
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """Matrix products in bfloat16 where that was chosen; weights, norms and scores stay float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        self.budget = GPU_BUDGET if self.device.type == "cuda" else CPU_BUDGET
+        self.half = in_half(precision, self.device, model.width)
 
     def rows(self, pairs: Sequence[Pair], *, shared: bool) -> PairRows:
         """Lay the pairs out on the device."""
@@ -50,7 +45,7 @@ class Reader:
 
     def read(self, pairs: Sequence[Pair], *, words: bool = False) -> ReadPairs:
         """Score both sides of every pair, in the order given, in one pass."""
-        with self.autocast():
+        with products(self.half, self.device):
             return self._read(pairs, shared=self.shared, words=words)
 
     def _read(self, pairs: Sequence[Pair], *, shared: bool, words: bool = False) -> ReadPairs:

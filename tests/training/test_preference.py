@@ -18,9 +18,10 @@ from tests.training.documented import documented
 from training import preference
 from training.batches import Pair, tokenised
 from training.config import PreferenceConfig
+from training.fitting import chosen_learning_rate, rate_share
 from training.job import JobFailed
 from training.models import PreferenceModel
-from training.preference import chosen_learning_rate, main, rate_share
+from training.preference import main
 from training.reading import Reader
 from training.records import read_comparisons
 from training.run_folder import RunFolder
@@ -206,7 +207,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     monkeypatch.setattr(preference.Fit, "update", poisoned)
     assert main([str(path)]) == 2
     reason = json.loads((path / "failure.json").read_text())["reason"]
-    assert "loss nan" in reason and "at step 6 (pairs " in reason
+    assert "loss is nan at step 6 (examples " in reason
     checkpoint = RunFolder(path).load_checkpoint()
     assert checkpoint is not None and checkpoint.step == 4
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())

@@ -1,0 +1,14 @@
+"""The settings of every training job: frozen, typed, each default with its source; one file a job.
+
+Sources: HH = Bai et al. 2022 (arXiv 2204.05862); IG = Ouyang et al. 2022 (2203.02155); PM = Zheng et al. 2023, "Secrets of
+RLHF I" (2307.04964); N = Huang et al., "The N implementation details of RLHF with PPO"; starter = measured here on the
+shipped starter model.
+"""
+
+from training.config.evaluate import EvaluateConfig
+from training.config.fitting import FitConfig
+from training.config.loading import BadConfig, load_config
+from training.config.policy import PolicyConfig
+from training.config.preference import PreferenceConfig
+
+__all__ = ["BadConfig", "EvaluateConfig", "FitConfig", "PolicyConfig", "PreferenceConfig", "load_config"]

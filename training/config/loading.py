@@ -1,0 +1,73 @@
+"""From config.json to a frozen config: what is missing takes its default, what is wrong is refused by name."""
+
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+
+class BadConfig(ValueError):
+    """A setting that is unknown, of the wrong type or outside its range; the message names it."""
+
+
+def at_least(config: Any, least: float, *names: str) -> None:
+    """Raise BadConfig for the first named setting below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise BadConfig(f"{name} must be at least {least}, not {getattr(config, name)}")
+
+
+def above_zero(config: Any, *names: str) -> None:
+    """Raise BadConfig for the first named setting that is not above 0."""
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise BadConfig(f"{name} must be above 0, not {getattr(config, name)}")
+
+
+def shares(config: Any, *names: str) -> None:
+    """Raise BadConfig for the first named setting outside [0, 1]."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise BadConfig(f"{name} must lie between 0 and 1, not {getattr(config, name)}")
+
+
+Config = TypeVar("Config")
+
+
+def load_config(cls: type[Config], settings: Mapping[str, Any]) -> Config:
+    """Build `cls` from `settings`; what is missing takes its default, an unknown key or a wrong type is a BadConfig."""
+    kinds = typing.get_type_hints(cls)
+    unknown = sorted(set(settings) - set(kinds))
+    if unknown:
+        raise BadConfig(f"unknown setting {unknown[0]!r}; {cls.__name__} knows {', '.join(sorted(kinds))}")
+    try:
+        return cls(**{name: _fitting(name, value, kinds[name]) for name, value in settings.items()})
+    except TypeError as missing:
+        raise BadConfig(f"{cls.__name__}: {missing}") from missing
+
+
+def _fitting(name: str, value: Any, kind: Any) -> Any:
+    """Return `value` as `kind` (bool, int, float, str, Literal, tuple, union of these) or raise BadConfig."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        if value in typing.get_args(kind) and not isinstance(value, bool):
+            return value
+        raise BadConfig(f"{name} must be one of {', '.join(map(repr, typing.get_args(kind)))}, not {value!r}")
+    if origin in {types.UnionType, typing.Union}:
+        for option in typing.get_args(kind):
+            if option is type(None) and value is None:
+                return None
+            if option is not type(None):
+                try:
+                    return _fitting(name, value, option)
+                except BadConfig:
+                    continue  # the next option of the union may fit
+        raise BadConfig(f"{name} must be {kind}, not {value!r}")
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_fitting(name, item, typing.get_args(kind)[0]) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # bool is an int to Python; a `true` where a number belongs is a mistake of whoever wrote the file
+    if isinstance(value, kind if origin is None else origin) and isinstance(value, bool) == (kind is bool):
+        return value
+    raise BadConfig(f"{name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")

@@ -1,0 +1,119 @@
+"""Supervised updates of one model: schedule, optimizer, checkpoints, metrics and progress, the same for every job.
+
+A job hands over `learn(batch, mine)`: it runs forward and backward over the examples `mine` of the update's `batch` (this
+process's part; with one process they are equal) and returns numbers. Gradients and numbers are shares of the whole batch's
+mean, so that those of several processes add up to it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from training.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
+from training.config.fitting import FitConfig
+from training.job import JobFailed
+from training.progress import Bar
+from training.run_folder import Checkpoint, RunFolder
+
+Learn = Callable[[list[int], list[int]], Mapping[str, float]]
+
+
+def chosen_learning_rate(config: FitConfig, width: int) -> float:
+    """Return the configured rate, or one from the width: 1e-3 at 128, falling with its square, never under 1e-5."""
+    return config.learning_rate or min(1e-3, max(1e-5, 1e-3 * (128 / width) ** 2))
+
+
+def rate_share(step: int, updates: int, config: FitConfig) -> float:
+    """Return the share of the learning rate at update `step` (from 1): linear warm-up, then down to `final_share`."""
+    warm = max(1, round(config.warmup_share * updates))
+    if step <= warm:
+        return step / warm
+    if config.schedule == "constant":
+        return 1.0
+    gone = (step - warm) / max(1, updates - warm)
+    left = 1 - gone if config.schedule == "linear" else (1 + math.cos(math.pi * gone)) / 2
+    return config.final_share + (1 - config.final_share) * left
+
+
+class Fit:
+    """The updates of one run; `step` counts those that are done."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: FitConfig,
+        model: nn.Module,
+        batches: Sequence[list[int]],
+        learn: Learn,
+        *,
+        title: str,
+        rate: float,
+        began: float,
+    ) -> None:
+        """`title` names the bar, `rate` is the full learning rate, `began` is time.monotonic() at the process's start."""
+        self.folder, self.config, self.model, self.batches, self.learn = folder, config, model, batches, learn
+        self.title, self.learning_rate, self.began = title, rate, began
+        self.step = 0
+        self.earlier_seconds = 0.0  # of processes before this one
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=rate, betas=(0.9, config.adam_beta2), eps=config.adam_eps, fused=True
+        )
+
+    def resume(self, checkpoint: Checkpoint | None) -> None:
+        """Go back to where the checkpoint was written; None is a fresh start."""
+        if checkpoint is None:
+            return
+        restore_module(self.model, "model", checkpoint.tensors)
+        restore_optimizer(self.optimizer, "adam", checkpoint.tensors)
+        self.step = checkpoint.step
+        self.earlier_seconds = checkpoint.state["seconds"]
+
+    def seconds(self) -> float:
+        """Return the seconds this run has taken, all its processes together."""
+        return self.earlier_seconds + time.monotonic() - self.began
+
+    def run(self) -> None:
+        """Do the updates that are left, with a checkpoint now and then and one at the end."""
+        saved_at, saved_step = time.monotonic(), self.step
+        with Bar(self.title, len(self.batches)) as bar:
+            while self.step < len(self.batches):
+                numbers = self.update(self.batches[self.step])
+                self.step += 1
+                self.folder.log(step=self.step, of=len(self.batches), **numbers, seconds=round(self.seconds(), 3))
+                bar.at(self.step, f"loss {numbers['loss']:.3f}")
+                every = self.config.checkpoint_steps
+                waited = time.monotonic() - saved_at > self.config.checkpoint_seconds
+                if (self.step - saved_step >= every if every else waited) or self.step == len(self.batches):
+                    self.save()
+                    saved_at, saved_step = time.monotonic(), self.step
+
+    def save(self) -> None:
+        """Write the checkpoint of this step."""
+        tensors = module_tensors(self.model, "model") | optimizer_tensors(self.optimizer, "adam")
+        self.folder.save_checkpoint(self.step, tensors, {"seconds": self.seconds()})
+
+    def update(self, batch: list[int]) -> dict[str, float]:
+        """Do one update on the examples of these numbers and return what is worth logging."""
+        rate = self.learning_rate * rate_share(self.step + 1, len(self.batches), self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        numbers = dict(self.learn(batch, batch))
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
+        wrong = [f"{name} is {value}" for name, value in (numbers | {"the gradient norm": norm}).items()
+                 if not math.isfinite(value)]  # fmt: skip
+        if wrong:
+            raise JobFailed(
+                f"{wrong[0]} at step {self.step + 1} (examples {', '.join(map(str, batch[:4]))}, …); "
+                "the last checkpoint is kept; lower learning_rate and start a new folder",
+            )
+        self.optimizer.step()
+        return numbers | {"learning_rate": rate, "grad_norm": norm}
