@@ -1,12 +1,4 @@
-"""The equations of preference modelling and PPO, pure and in the papers' symbols.
-
-Shapes: B replies, T token columns, K candidates; `mask` is True on the tokens of a reply (its end token included).
-Values under a False mask never reach a result: losses select the true entries before any arithmetic, so that even a
-NaN in the padding leaves value and gradient unchanged.
-Sources: [Bai] Bai et al. 2022 (2204.05862); [Ouyang] Ouyang et al. 2022 (2203.02155); [PPO] Schulman et al. 2017
-(1707.06347); [GAE] Schulman et al. 2016 (1506.02438); [Zheng] Zheng et al. 2023 (2307.04964); [Ziegler] Ziegler et al.
-2019 (1909.08593); [KL] Schulman's note on approximating KL divergence (2020).
-"""
+"""PPO: token rewards, advantages, the clipped surrogate, value error, KL estimators.  Shapes and sources: __init__.py."""
 
 import torch
 from torch import Tensor
@@ -14,27 +6,6 @@ from torch.nn import functional
 
 # exp() of a log-ratio beyond this is meaningless as a probability ratio and overflows soon after.
 LOG_RATIO_BOUND = 20.0
-
-
-def preference_loss(chosen_score: Tensor, rejected_score: Tensor) -> Tensor:
-    """Mean of -log σ(r_chosen - r_rejected)   ([Bai] §2, as log(1 + e^{r_bad - r_good})).  [B], [B] -> []"""
-    return -functional.logsigmoid(chosen_score - rejected_score).mean()
-
-
-def kwise_loss(score: Tensor, rank: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean over groups of the mean over ordered pairs of -log σ(r_i - r_j)   ([Ouyang] eq. 1).  [B, K] -> []
-
-    `rank` 1 is best; equal ranks are ties and make no pair; `mask` False marks a missing candidate. A group's C(K,2)
-    pairs share one weight, so a long ranking does not outvote a short one. Groups without a pair count for nothing.
-    """
-    present = torch.ones_like(rank, dtype=torch.bool) if mask is None else mask
-    better = (rank[:, :, None] < rank[:, None, :]) & present[:, :, None] & present[:, None, :]
-    group, winner, loser = better.nonzero(as_tuple=True)
-    if group.numel() == 0:
-        raise ValueError("no group holds two candidates of different rank: there is nothing to learn from")
-    pair = -functional.logsigmoid(score[group, winner] - score[group, loser])
-    pairs_of_group = better.sum((1, 2))
-    return (pair / pairs_of_group[group]).sum() / (pairs_of_group > 0).sum()
 
 
 def token_rewards(score: Tensor, logp: Tensor, ref_logp: Tensor, mask: Tensor, kl_weight: float) -> Tensor:

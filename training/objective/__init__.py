@@ -1,0 +1,44 @@
+"""The equations of preference modelling and PPO, pure and in the papers' symbols.
+
+Shapes: B replies, T token columns, K candidates; `mask` is True on the tokens of a reply (its end token included).
+Values under a False mask never reach a result: losses select the true entries before any arithmetic, so that even a
+NaN in the padding leaves value and gradient unchanged.
+Sources: [Bai] Bai et al. 2022 (2204.05862); [Ouyang] Ouyang et al. 2022 (2203.02155); [PPO] Schulman et al. 2017
+(1707.06347); [GAE] Schulman et al. 2016 (1506.02438); [Zheng] Zheng et al. 2023 (2307.04964); [Ziegler] Ziegler et al.
+2019 (1909.08593); [KL] Schulman's note on approximating KL divergence (2020).
+"""
+
+from training.objective.ppo import (
+    LOG_RATIO_BOUND,
+    adapted_kl_weight,
+    advantages,
+    clip_fraction,
+    clipped_surrogate,
+    entropy,
+    explained_variance,
+    kl_estimators,
+    log_ratio,
+    returns,
+    token_rewards,
+    value_error,
+    whiten,
+)
+from training.objective.preference import kwise_loss, preference_loss
+
+__all__ = [
+    "LOG_RATIO_BOUND",
+    "adapted_kl_weight",
+    "advantages",
+    "clip_fraction",
+    "clipped_surrogate",
+    "entropy",
+    "explained_variance",
+    "kl_estimators",
+    "kwise_loss",
+    "log_ratio",
+    "preference_loss",
+    "returns",
+    "token_rewards",
+    "value_error",
+    "whiten",
+]
