@@ -1,0 +1,69 @@
+"""Every experiment runs in its shortened form, and what it writes is whole."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import pkgutil
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from training import experiments
+from training.experiments.writing import BEGIN, END, Claim, Findings, Options, interval, table
+
+NAMES = [
+    module.name
+    for module in pkgutil.iter_modules(experiments.__path__)
+    if "def main(" in (Path(experiments.__path__[0]) / f"{module.name}.py").read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_runs_in_its_short_form(name: str, tmp_path: Path) -> None:
+    importlib.import_module(f"training.experiments.{name}").main(["--quick", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / f"{name}.json").read_text())
+    assert found["quick"] and found["rows"] and found["claims"]
+    assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_is_written_up(name: str) -> None:
+    """Its page has prose around the block of its last whole run."""
+    folder = Path(__file__).resolve().parents[2] / "docs" / "experiments"
+    page = (folder / f"{name}.md").read_text(encoding="utf-8")
+    assert "QUICK FORM" not in page
+    assert len(page.split(BEGIN)[0]) > 300
+    assert json.loads((folder / f"{name}.json").read_text())["quick"] is False
+    assert f"({name}.md)" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_interval_is_students() -> None:
+    assert interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.303 / math.sqrt(3)))
+    mean, half = interval([5.0])
+    assert mean == 5.0 and math.isnan(half)
+
+
+def test_a_run_writes_its_block_and_keeps_the_prose(tmp_path: Path) -> None:
+    page = tmp_path / "mine.md"
+    page.write_text(f"# Mine\n\nbefore\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
+
+    def draw(figure: Figure) -> None:
+        figure.subplots().plot([1, 2], [3, 4])
+
+    findings = Findings("mine", Options(quick=False, seeds=3, out=tmp_path))
+    findings.write(rows=[{"arm": "a", "score": 1}], claims=[Claim("it rises", False, "1 < 2")], numbers=[1], draw=draw)
+    text = page.read_text(encoding="utf-8")
+    assert "old" not in text and text.startswith("# Mine\n\nbefore\n") and text.endswith("after\n")
+    assert "| a | 1 |" in text and "**failed**: it rises (1 < 2)" in text
+    assert json.loads((tmp_path / "mine.json").read_text())["claims"][0]["held"] is False
+    page.write_text("no marks", encoding="utf-8")
+    with pytest.raises(SystemExit, match="lost its marks"):
+        findings.write(rows=[{"arm": "a"}], claims=[], numbers=[], draw=draw)
+
+
+def test_a_table_has_a_row_each() -> None:
+    assert table([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]) == "| a | b |\n|---|---|\n| 1 | x |\n| 2 | y |"

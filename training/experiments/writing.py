@@ -1,0 +1,130 @@
+"""What every experiment does with its findings: a table on the screen, numbers as JSON, a plot, and its page in docs/experiments/.
+
+A page is written by hand around one block, between the two marks below, which each run writes anew.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+mpl.use("Agg")
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "experiments"
+BEGIN, END = "<!-- what the last run found -->", "<!-- end of what the last run found -->"
+# Student's t at 97.5% for 1, 2, … degrees of freedom; the normal's 1.96 beyond.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The command line of every experiment."""
+
+    quick: bool
+    seeds: int
+    out: Path | None  # None: nothing is written
+
+    @classmethod
+    def read(cls, name: str, about: str | None, *, seeds: int, arguments: Sequence[str] | None = None) -> Self:
+        """Parse `arguments` (None: the command line); `seeds` is the default number of repetitions."""
+        parser = argparse.ArgumentParser(
+            prog=f"python -m training.experiments.{name}", description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        parser.add_argument("--quick", action="store_true", help="a shortened form: shows that it runs, nothing else")
+        parser.add_argument("--seeds", type=int, default=seeds, help=f"repetitions (default {seeds})")
+        parser.add_argument(
+            "--out", type=Path, help="folder for NAME.md, NAME.json and NAME.png (default docs/experiments)"
+        )
+        parser.add_argument("--threads", type=int, default=1, help="torch threads; tiny models gain nothing by more")
+        given = parser.parse_args(arguments)
+        if given.seeds < 1:
+            parser.error("--seeds must be at least 1")
+        torch.set_num_threads(given.threads)
+        return cls(
+            quick=given.quick,
+            seeds=2 if given.quick else given.seeds,
+            out=given.out or (None if given.quick else PAGES),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What was expected, and whether these runs show it."""
+
+    text: str
+    held: bool
+    found: str  # the numbers that decide
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return (mean, half width of its 95% interval by Student's t over seeds); one value has no interval: nan."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, math.nan
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    factor = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else 1.96
+    return mean, factor * deviation / math.sqrt(len(values))
+
+
+def shown(values: Sequence[float], digits: int = 3) -> str:
+    """Return "mean ± half width" over seeds."""
+    mean, half = interval(values)
+    return f"{mean:.{digits}f}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows of equal keys as a Markdown table."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return "\n".join([*lines, *("| " + " | ".join(str(row[name]) for name in names) + " |" for row in rows)])
+
+
+class Findings:
+    """Collects what one experiment found and writes it all at the end."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name, self.options = name, options
+        self.began = time.monotonic()
+
+    def write(
+        self, *, rows: Sequence[dict[str, Any]], claims: Sequence[Claim], numbers: Any, draw: Callable[[Figure], None]
+    ) -> None:
+        """Print the table and the claims; write NAME.json, NAME.png and the block of NAME.md into the folder.
+
+        `rows` is the table, `numbers` everything measured (per seed), `draw` paints the plot.
+        """
+        seconds = time.monotonic() - self.began
+        told = "\n".join(
+            f"- **{'held' if claim.held else 'failed'}**: {claim.text} ({claim.found})" for claim in claims
+        )
+        where = f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+        ran = f"{self.options.seeds} seed(s), {seconds:.0f} s, {where}" + (
+            " — QUICK FORM" if self.options.quick else ""
+        )
+        print(f"{table(rows)}\n\n{told}\n\n{ran}")
+        out = self.options.out
+        if out is None:
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        kept = {"experiment": self.name, "quick": self.options.quick, "seeds": self.options.seeds, "seconds": seconds,
+                "claims": [dataclasses.asdict(claim) for claim in claims], "rows": list(rows), "numbers": numbers}  # fmt: skip
+        (out / f"{self.name}.json").write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        draw(figure)
+        figure.savefig(out / f"{self.name}.png", dpi=100, metadata={"Software": None})
+        block = f"{BEGIN}\n{table(rows)}\n\n{told}\n\n![{self.name}]({self.name}.png)\n\n*{ran}*\n{END}"
+        page = out / f"{self.name}.md"
+        text = page.read_text(encoding="utf-8") if page.exists() else f"# {self.name}\n\n{BEGIN}\n{END}\n"
+        if BEGIN not in text or END not in text:
+            raise SystemExit(f"{page} has lost its marks {BEGIN!r} and {END!r}; put them back where the figures belong")
+        before, after = text.split(BEGIN, 1)[0], text.split(END, 1)[1]
+        page.write_text(before + block + after, encoding="utf-8")
