@@ -1,6 +1,7 @@
 """The run folder, the whole contract of training: config and data in; metrics, checkpoint, model and result out.
 
-    config.json   data/   metrics.jsonl   checkpoint/{state.json, tensors.safetensors}   model/   result.json | failure.json
+    config.json   data/   metrics.jsonl   events/   checkpoint/{state.json, tensors.safetensors}   model/
+    result.json | failure.json
 
 Everything is written atomically, so a process may be killed at any moment. This module imports no torch until a checkpoint
 is written or read: whoever starts jobs reads and writes run folders without paying for it.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from training import files
 from training.config import load_config
+from training.events import Events
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.result_file = self.path / "result.json"
         self.failure_file = self.path / "failure.json"
+        self.events = Events(self.path / "events")
 
     # -- one process at a time ------------------------------------------------------------------------------------
     @contextmanager
@@ -114,12 +117,13 @@ class RunFolder:
 
     # -- metrics --------------------------------------------------------------------------------------------------
     def log(self, *, step: int, **numbers: Any) -> None:
-        """Append one line to metrics.jsonl; a value that is not a JSON number (NaN) is a ValueError that names it."""
+        """Append one line to metrics.jsonl and its numbers to the event file; NaN, which is no JSON number, is a ValueError."""
         for name, value in numbers.items():
             if isinstance(value, float) and value - value != 0:  # NaN and the infinities alone fail this
                 raise ValueError(f"{name} is {value} at step {step}")
         with self.metrics_file.open("ab") as file:
             file.write(json.dumps({"step": step, **numbers}, allow_nan=False).encode() + b"\n")
+        self.events.write(step, numbers)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return every whole line of metrics.jsonl; a last line that a kill cut short is left out."""
@@ -129,9 +133,10 @@ class RunFolder:
         return [json.loads(line) for line in lines[:-1] if line]
 
     def cut_metrics(self, step: int) -> None:
-        """Drop the lines after `step` and a half-written last one."""
+        """Drop the lines after `step` and a half-written last one; readers of the event files are told to do so too."""
         kept = [line for line in self.metrics() if line["step"] <= step]
         files.write_bytes(self.metrics_file, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
+        self.events.resume(step)
 
     # -- checkpoint -----------------------------------------------------------------------------------------------
     def save_checkpoint(self, step: int, tensors: "Mapping[str, torch.Tensor]", state: Mapping[str, Any]) -> None:
