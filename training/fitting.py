@@ -8,6 +8,7 @@ mean, so that those of several processes add up to it.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,6 +39,24 @@ def rate_share(step: int, updates: int, config: FitConfig) -> float:
     return config.final_share + (1 - config.final_share) * left
 
 
+class Watch:
+    """What a job looks at between updates, and what a checkpoint keeps of it; this one looks at nothing."""
+
+    def look(self, step: int, numbers: Mapping[str, float]) -> Mapping[str, float]:  # noqa: ARG002 (a job needs them)
+        """Return what is logged beside the `numbers` of update `step`, which is done."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resume needs, as JSON."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`; {} at a fresh start."""
+
+    def settle(self) -> None:
+        """The present state is in the checkpoint: what only an earlier one needed may go."""
+
+
 class Fit:
     """The updates of one run; `step` counts those that are done."""
 
@@ -52,10 +71,12 @@ class Fit:
         title: str,
         rate: float,
         began: float,
+        watch: Watch | None = None,
     ) -> None:
         """`title` names the bar, `rate` is the full learning rate, `began` is time.monotonic() at the process's start."""
         self.folder, self.config, self.model, self.batches, self.learn = folder, config, model, batches, learn
         self.title, self.learning_rate, self.began = title, rate, began
+        self.watch = watch or Watch()
         self.step = 0
         self.earlier_seconds = 0.0  # of processes before this one
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -69,6 +90,7 @@ class Fit:
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Go back to where the checkpoint was written; None is a fresh start."""
+        self.watch.restore({} if checkpoint is None else checkpoint.state.get("watch", {}))
         if checkpoint is None:
             return
         restore_module(self.model, "model", checkpoint.tensors)
@@ -87,6 +109,7 @@ class Fit:
             while self.step < len(self.batches):
                 numbers = self.update(self.batches[self.step])
                 self.step += 1
+                numbers |= self.watch.look(self.step, numbers)
                 self.folder.log(step=self.step, of=len(self.batches), **numbers, seconds=round(self.seconds(), 3))
                 bar.at(self.step, f"loss {numbers['loss']:.3f}")
                 every = self.config.checkpoint_steps
@@ -98,7 +121,8 @@ class Fit:
     def save(self) -> None:
         """Write the checkpoint of this step."""
         tensors = module_tensors(self.model, "model") | optimizer_tensors(self.optimizer, "adam")
-        self.folder.save_checkpoint(self.step, tensors, {"seconds": self.seconds()})
+        self.folder.save_checkpoint(self.step, tensors, {"seconds": self.seconds(), "watch": self.watch.state()})
+        self.watch.settle()
 
     def update(self, batch: list[int]) -> dict[str, float]:
         """Do one update on the examples of these numbers and return what is worth logging."""
