@@ -1,4 +1,14 @@
 # One image for web, workers and beat; the command decides. Built from the same lock as `make run`.
+
+# The native kernels, compiled for each level of processor: the image itself holds no compiler, and may run on another
+# machine than the one that builds it.
+FROM python:3.11-slim-bookworm AS kernels
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+WORKDIR /app
+COPY training/__init__.py ./training/
+COPY training/native ./training/native
+RUN python -m training.native --portable /native
+
 FROM python:3.11-slim-bookworm
 
 # libgomp: torch's threads; procps and curl are not needed: health checks use Python and Celery.
@@ -23,6 +33,8 @@ COPY training ./training
 COPY simulation ./simulation
 COPY migrations ./migrations
 COPY web ./web
+COPY --from=kernels /native ./native
+ENV WHETSTONE_NATIVE_LIBRARIES=/app/native
 
 # Nothing runs as root; /data holds snapshots, runs and exports and is the only place written to.
 RUN useradd --system --uid 10001 --home-dir /data whetstone && mkdir /data && chown whetstone /data

@@ -63,6 +63,7 @@ def _checks() -> Iterator[Check]:
     yield Check("Python", sys.version_info >= (3, 11), platform.python_version(), mend="Install Python 3.11 or newer.")
     yield check_packages()
     yield _torch()
+    yield _native()
     yield check_starter()
     try:
         settings = load_settings(os.environ)
@@ -89,6 +90,22 @@ def _torch() -> Check:
     if done.returncode != 0:
         return Check("torch", ok=False, detail=f"{installed}: {done.stderr.strip().splitlines()[-1]}", mend=mend)
     return Check("torch", ok=True, detail=f"{installed}, {done.stdout.strip()}")
+
+
+@cache  # the first look may compile
+def _native() -> Check:
+    """Whether the kernels in C run; asked of a process of its own, since this side never imports training."""
+    mend = (
+        "Nothing needs it: torch does the same work, more slowly. Install a C compiler to have it (docs/operator.md)."
+    )
+    ask = [sys.executable, "-m", "training.native"]
+    done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        return Check("Native kernels", ok=False, detail=f"cannot be asked: {said}", needed=False, mend=mend)
+    told = json.loads(done.stdout)
+    detail = f"compiled, {told['threads']} threads" if told["native"] else told["why_not"]
+    return Check("Native kernels", told["native"], detail, needed=False, mend=mend)
 
 
 def _disk(home: Path) -> Check:
