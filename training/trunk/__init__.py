@@ -1,0 +1,31 @@
+"""The trunk of a model over packed sequences: hidden states of exactly the Hugging Face module, the fastest way there is.
+
+`trunk_for` gives the fused trunk where it knows the architecture exactly, and the module's own forward pass elsewhere.
+"""
+
+import os
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from training.packing import Packed
+from training.trunk.fused import FusedTrunk, fusible
+from training.trunk.general import SHARE_PROMPTS, GeneralTrunk
+
+__all__ = ["SHARE_PROMPTS", "FusedTrunk", "GeneralTrunk", "Trunk", "fusible", "trunk_for"]
+
+
+class Trunk(Protocol):
+    """A backbone that reads packed sequences."""
+
+    def hidden(self, packing: Packed, columns: Tensor | None = None) -> Tensor:
+        """The last hidden states at `columns` [M], or at all columns; differentiable in the backbone's parameters.  -> [M, d]"""
+
+
+def trunk_for(backbone: Any, *, half: bool = False) -> Trunk:
+    """The fused trunk where it computes exactly what `backbone` does, else the general one; `half`: products in bfloat16.
+
+    WHETSTONE_FUSED=0 in the environment gives the general one always.
+    """
+    plain = os.environ.get("WHETSTONE_FUSED") == "0"
+    return (GeneralTrunk if plain or not fusible(backbone) else FusedTrunk)(backbone, half=half)

@@ -1,0 +1,321 @@
+"""Llama-family trunks in one autograd function: packed rows, products joined, a backward pass written by hand.
+
+The module's own parameters go in and get their gradients, so optimizers, checkpoints and save_pretrained know nothing of
+this. Query, key and value are one product, gate and up another; only what the backward pass needs is kept; in the last
+block queries, feed-forward part and final norm are computed for the states that somebody reads.
+Products run in bfloat16 where `half` says so; weights, norms, attention and sums stay float32.
+N tokens, M states that are read, d wide, H query and KV key heads of width D.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.packing import Packed
+from training.trunk.attention import Attended
+from training.trunk.layout import Layout, layout_of
+from training.trunk.pointwise import gate, gate_backward, norm, norm_backward, turn
+
+KNOWN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+
+def fusible(backbone: Any) -> bool:
+    """Whether FusedTrunk computes exactly what this backbone does, with plain weights of its own in float32 on a CPU."""
+    config = backbone.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    if (
+        config.model_type not in KNOWN
+        or config.hidden_act != "silu"
+        or rope.get("rope_type", "default") not in {"default", "linear", "llama3"}
+        or rope.get("partial_rotary_factor", 1.0) != 1.0
+        or any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or [])
+        or (config.model_type == "mistral" and config.sliding_window is not None)
+        or (getattr(config, "attention_dropout", 0.0) and backbone.training)
+        or not all(hasattr(backbone, part) for part in ("embed_tokens", "layers", "norm", "rotary_emb"))
+    ):
+        return False
+    if any(type(part) is not nn.Linear for layer in backbone.layers for part in _linears(layer)):
+        return False  # LoRA and quantised layers do more than a product
+    return all(
+        type(weight) is nn.Parameter and weight.dtype == torch.float32 and weight.device.type == "cpu"
+        for weight in backbone.parameters()
+    )
+
+
+def _linears(layer: Any) -> list[Any]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return [
+        attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj,
+        mlp.gate_proj, mlp.up_proj, mlp.down_proj,
+    ]  # fmt: skip
+
+
+class _Block(NamedTuple):
+    """The weights of one block, None where the architecture has none."""
+
+    norm1: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    query_bias: Tensor | None
+    key_bias: Tensor | None
+    value_bias: Tensor | None
+    query_norm: Tensor | None  # Qwen3 alone
+    key_norm: Tensor | None
+    out: Tensor
+    out_bias: Tensor | None
+    norm2: Tensor
+    gate: Tensor
+    up: Tensor
+    gate_bias: Tensor | None
+    up_bias: Tensor | None
+    down: Tensor
+    down_bias: Tensor | None
+
+
+def _block_of(layer: Any) -> _Block:
+    query, key, value, out, gate_proj, up, down = _linears(layer)
+    query_norm, key_norm = getattr(layer.self_attn, "q_norm", None), getattr(layer.self_attn, "k_norm", None)
+    return _Block(
+        layer.input_layernorm.weight, query.weight, key.weight, value.weight, query.bias, key.bias, value.bias,
+        query_norm and query_norm.weight, key_norm and key_norm.weight, out.weight, out.bias,
+        layer.post_attention_layernorm.weight, gate_proj.weight, up.weight, gate_proj.bias, up.bias, down.weight,
+        down.bias,
+    )  # fmt: skip
+
+
+class FusedTrunk:
+    """A Llama, Mistral, Qwen2 or Qwen3 backbone over packed rows."""
+
+    def __init__(self, backbone: Any, *, half: bool) -> None:
+        self.backbone, self.half = backbone, half
+
+    def hidden(self, packing: Packed, columns: Tensor | None = None) -> Tensor:
+        """The last hidden states at `columns` [M], or at all columns; differentiable in the backbone's parameters.  -> [M, d]"""
+        backbone, config = self.backbone, self.backbone.config
+        chosen = places = None
+        if columns is not None:
+            chosen, places = torch.unique(columns, return_inverse=True)
+        with torch.no_grad():
+            cos, sin = backbone.rotary_emb(backbone.embed_tokens.weight[:1], packing.positions[None])
+        head = backbone.layers[0].self_attn.head_dim
+        layout = layout_of(packing)
+        work = _Work(
+            packing.tokens, cos[0, :, : head // 2].contiguous(), sin[0, :, : head // 2].contiguous(),
+            layout, layout if chosen is None else layout_of(packing, chosen), chosen,
+            config.num_attention_heads, config.num_key_value_heads, head, config.rms_norm_eps,
+            backbone.embed_tokens.padding_idx, self.half,
+        )  # fmt: skip
+        weights = [backbone.embed_tokens.weight, *(w for layer in backbone.layers for w in _block_of(layer))]
+        weights.append(backbone.norm.weight)
+        learn = torch.is_grad_enabled() and any(w is not None and w.requires_grad for w in weights)
+        found: Tensor = _Trunk.apply(work, learn, *weights)
+        # a column that was asked for twice, as the end of a shared prompt is, takes the sum of its gradients
+        return found if places is None else found[places]
+
+
+@dataclass
+class _Work:
+    """What a pass needs beside the weights; `chosen` is None where all states are read."""
+
+    tokens: Tensor
+    cos: Tensor  # [N, D/2]
+    sin: Tensor
+    layout: Layout
+    last_layout: Layout  # of the last block
+    chosen: Tensor | None  # [M] ascending
+    heads: int
+    kv_heads: int
+    size: int
+    eps: float
+    silent: int | None  # the pad token, whose embedding torch does not train
+    half: bool
+
+
+class _Products:
+    """Matrix products in the precision of the pass, results in float32."""
+
+    def __init__(self, half: bool) -> None:
+        self.half = half
+
+    def __call__(self, x: Tensor, y: Tensor, plus: Tensor | None = None) -> Tensor:
+        """The product x y, plus `plus` [columns] or [rows, columns]."""
+        if not self.half:
+            return torch.mm(x, y) if plus is None else torch.addmm(plus, x, y)
+        found = torch.mm(x.bfloat16(), y.bfloat16()).float()
+        return found if plus is None else found.add_(plus)
+
+
+class _Kept(NamedTuple):
+    """What the backward pass of a block needs."""
+
+    x: Tensor
+    scale1: Tensor
+    normed1: Tensor
+    qkv: Tensor  # the joined weight
+    raw: tuple[Tensor, Tensor, Tensor, Tensor] | None  # queries and keys before their norms, and the inverse roots
+    attended: Attended
+    x2: Tensor
+    scale2: Tensor
+    normed2: Tensor
+    gate_up: Tensor  # the joined weight
+    opened: Tensor  # gate and up
+
+
+def _joined(*parts: Tensor | None) -> Tensor | None:
+    """Biases end to end, or none."""
+    return None if parts[0] is None else torch.cat([part for part in parts if part is not None])
+
+
+def _forward(block: _Block, x: Tensor, work: _Work, chosen: Tensor | None, learn: bool) -> tuple[Tensor, _Kept]:
+    """One block; with `chosen` the states of those columns alone come out.  [N, d] -> [N or M, d]"""
+    product, heads, kv, size = _Products(work.half), work.heads, work.kv_heads, work.size
+    normed1, scale1 = norm(x, block.norm1, work.eps)
+    weight = torch.cat([block.query, block.key, block.value])
+    bias = _joined(block.query_bias, block.key_bias, block.value_bias)
+    asking = heads * size  # columns of the queries in the joined product
+    if chosen is None:
+        mixed = product(normed1, weight.t(), bias).view(len(x), -1, size)
+        query, key_value = mixed.split([heads, 2 * kv], 1)
+        turned = [(mixed[:, : heads + kv], work.cos, work.sin)]
+    else:
+        query = product(normed1[chosen], weight[:asking].t(), None if bias is None else bias[:asking]).view(
+            -1, heads, size
+        )
+        key_value = product(normed1, weight[asking:].t(), None if bias is None else bias[asking:]).view(
+            -1, 2 * kv, size
+        )
+        turned = [(query, work.cos[chosen], work.sin[chosen]), (key_value[:, :kv], work.cos, work.sin)]
+    raw = None
+    if block.query_norm is not None and block.key_norm is not None:
+        kept = query.clone(), key_value[:, :kv].clone()
+        normed_query, query_scale = norm(kept[0], block.query_norm, work.eps)
+        normed_key, key_scale = norm(kept[1], block.key_norm, work.eps)
+        query.copy_(normed_query)
+        key_value[:, :kv].copy_(normed_key)
+        raw = (*kept, query_scale, key_scale)
+    for part, cos, sin in turned:
+        turn(part, cos, sin)
+    key, value = key_value.split(kv, 1)
+    attended = Attended(query, key, value, work.layout if chosen is None else work.last_layout, learn=learn)
+    x2 = product(attended.found, block.out.t(), x if chosen is None else x[chosen])
+    if block.out_bias is not None:
+        x2 += block.out_bias
+    normed2, scale2 = norm(x2, block.norm2, work.eps)
+    gate_up = torch.cat([block.gate, block.up])
+    opened = product(normed2, gate_up.t(), _joined(block.gate_bias, block.up_bias))
+    found = product(gate(opened), block.down.t(), x2)
+    if block.down_bias is not None:
+        found += block.down_bias
+    return found, _Kept(x, scale1, normed1, weight, raw, attended, x2, scale2, normed2, gate_up, opened)
+
+
+def _backward(
+    block: _Block, gradient: Tensor, kept: _Kept, work: _Work, chosen: Tensor | None, wanted: Mapping[str, bool]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The gradients of a block's input and of its weights, in the order of their names; None where none is wanted."""
+    product, heads, kv, size = _Products(work.half), work.heads, work.kv_heads, work.size
+    asking = heads * size
+    into: dict[str, Tensor | None] = dict.fromkeys(_Block._fields)
+
+    # feed-forward part
+    hidden = product(gradient, block.down)
+    gated = gate_backward(kept.opened, hidden)
+    opened = kept.opened  # now its gradient
+    if wanted["down"]:
+        into["down"] = product(gradient.t(), gated)
+    if wanted["down_bias"]:
+        into["down_bias"] = gradient.sum(0)
+    if wanted["gate"] or wanted["up"]:
+        into["gate"], into["up"] = product(opened.t(), kept.normed2).chunk(2)
+    if wanted["gate_bias"]:
+        into["gate_bias"], into["up_bias"] = opened.sum(0).chunk(2)
+    through, into["norm2"] = norm_backward(product(opened, kept.gate_up), kept.x2, block.norm2, kept.scale2)
+    gradient = gradient + through
+
+    # attention
+    if wanted["out"]:
+        into["out"] = product(gradient.t(), kept.attended.found)
+    if wanted["out_bias"]:
+        into["out_bias"] = gradient.sum(0)
+    query, key, value = kept.attended.backward(product(gradient, block.out))
+    cos, sin = (work.cos, work.sin) if chosen is None else (work.cos[chosen], work.sin[chosen])
+    query, key = query.contiguous(), key.contiguous()
+    turn(query, cos, -sin)
+    turn(key, work.cos, -work.sin)
+    if kept.raw is not None and block.query_norm is not None and block.key_norm is not None:
+        raw_query, raw_key, query_scale, key_scale = kept.raw
+        query, into["query_norm"] = norm_backward(query, raw_query, block.query_norm, query_scale)
+        key, into["key_norm"] = norm_backward(key, raw_key, block.key_norm, key_scale)
+    sizes = [asking, kv * size, kv * size]
+    names = ("query", "key", "value")
+    if chosen is None:
+        mixed = torch.cat([query, key, value], dim=1).flatten(1)
+        normed = product(mixed, kept.qkv)
+        parts = product(mixed.t(), kept.normed1).split(sizes)
+        biases = mixed.sum(0).split(sizes) if block.query_bias is not None else None
+    else:
+        asked, told = query.flatten(1), torch.cat([key, value], dim=1).flatten(1)
+        normed = product(told, kept.qkv[asking:])
+        normed.index_add_(0, chosen, product(asked, kept.qkv[:asking]))
+        parts = (product(asked.t(), kept.normed1[chosen]), *product(told.t(), kept.normed1).split(sizes[1:]))
+        biases = (asked.sum(0), *told.sum(0).split(sizes[1:])) if block.query_bias is not None else None
+    into |= dict(zip(names, parts, strict=True))
+    if biases is not None:
+        into |= dict(zip((f"{name}_bias" for name in names), biases, strict=True))
+    through, into["norm1"] = norm_backward(normed, kept.x, block.norm1, kept.scale1)
+    if chosen is None:
+        through += gradient
+    else:
+        through.index_add_(0, chosen, gradient)
+    return through, [part if wanted[name] else None for name, part in into.items()]
+
+
+class _Trunk(torch.autograd.Function):
+    """Embedding, blocks, final norm."""
+
+    @staticmethod
+    def forward(ctx: Any, work: _Work, learn: bool, *weights: Any) -> Tensor:
+        width = len(_Block._fields)
+        blocks = [_Block(*weights[at : at + width]) for at in range(1, len(weights) - 1, width)]
+        x = functional.embedding(work.tokens, weights[0])
+        kept = []
+        for number, block in enumerate(blocks):
+            chosen = work.chosen if number == len(blocks) - 1 else None
+            x, block_kept = _forward(block, x, work, chosen, learn)
+            if learn:
+                kept.append(block_kept)
+        found, scale = norm(x, weights[-1], work.eps)
+        if learn:
+            ctx.save_for_backward(*weights)
+            ctx.work, ctx.kept, ctx.blocks, ctx.last = work, kept, len(blocks), (x, scale)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        if ctx.kept is None:
+            raise RuntimeError("the gradient of a fused trunk can be taken once; run its forward pass again")
+        width, work = len(_Block._fields), ctx.work
+        weights, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        gradient, final = norm_backward(gradient, ctx.last[0], weights[-1], ctx.last[1])
+        found: list[Tensor | None] = [final if wanted[-1] else None]
+        for number in reversed(range(ctx.blocks)):
+            at = 1 + number * width
+            block, wants = (
+                _Block(*weights[at : at + width]),
+                dict(zip(_Block._fields, wanted[at : at + width], strict=True)),
+            )
+            chosen = work.chosen if number == ctx.blocks - 1 else None
+            gradient, into = _backward(block, gradient, ctx.kept.pop(), work, chosen, wants)
+            found = [*into, *found]
+        ctx.kept = None  # gate_backward wrote over it
+        words = None
+        if wanted[0]:
+            words = torch.zeros_like(weights[0]).index_add_(0, work.tokens, gradient)
+            if work.silent is not None:
+                words[work.silent] = 0.0
+        return None, None, words, *found

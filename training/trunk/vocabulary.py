@@ -1,0 +1,105 @@
+"""Log-probabilities of given tokens from hidden states, through a vocabulary head, in one autograd function.
+
+The logits of M states take M·V numbers several times over when autograd keeps them; here the probabilities alone are kept,
+in the place of the logits, piece by piece. M states, d wide, V words.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+PIECE = 4 * 2**20  # logits at once: 16 MiB stay near the cores, and the allocator gives the same memory again
+
+
+class Told(NamedTuple):
+    """What a vocabulary head says of M tokens."""
+
+    logp: Tensor  # [M] log π of each; differentiable
+    entropy: Tensor  # [M] of each distribution, in nats; no gradient
+
+
+def tell(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, temperature: float = 1.0, *, half: bool = False
+) -> Told:
+    """Log-probability and entropy of softmax((h Wᵀ + b) / temperature).  [M, d], [V, d], [V], [M] -> [M], [M]"""
+    learn = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    return Told(*_Tell.apply(hidden, weight, bias, tokens, temperature, half, learn))
+
+
+def normalise(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn logits into probabilities in place; log-probability of the tokens and entropy.  [m, V], [m] -> [m], [m]"""
+    total = logits.logsumexp(-1, keepdim=True)
+    logp = (logits.gather(1, tokens[:, None]) - total)[:, 0]
+    probability = (logits - total).exp_()
+    # a logit of -inf has probability 0 and adds nothing: 0 · -inf would be NaN
+    mean = torch.where(probability > 0, probability * logits, 0.0).sum(-1)
+    logits.copy_(probability)
+    return logp, total[:, 0] - mean
+
+
+def denormalise(probability: Tensor, tokens: Tensor, gradient: Tensor) -> None:
+    """Turn probabilities into the gradient of the logits in place: (1[token] - p) g.  [m, V], [m], [m]"""
+    probability.mul_(-gradient[:, None])
+    probability.scatter_add_(1, tokens[:, None], gradient[:, None])
+
+
+class _Tell(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, temperature: float, half: bool,
+        learn: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        rows = max(1, PIECE // len(weight))
+        transposed = (weight.bfloat16() if half else weight).t()
+        scratch = None if learn else hidden.new_empty(min(rows, len(hidden)), len(weight))
+        kept, logps, entropies = [], [], []
+        for states, wanted in zip(hidden.split(rows), tokens.split(rows), strict=True):
+            if half:
+                logits = torch.mm(states.bfloat16(), transposed).float()
+            else:
+                place = None if scratch is None else scratch[: len(states)]
+                logits = torch.mm(states, transposed, out=place)
+            if bias is not None:
+                logits += bias
+            if temperature != 1.0:
+                logits /= temperature
+            logp, entropy = normalise(logits, wanted)
+            logps.append(logp)
+            entropies.append(entropy)
+            if learn:
+                kept.append(logits)
+        if learn:
+            ctx.save_for_backward(hidden, weight, bias, tokens)
+            ctx.kept, ctx.rows, ctx.temperature, ctx.half = kept, rows, temperature, half
+        found = torch.cat(logps), torch.cat(entropies)
+        ctx.mark_non_differentiable(found[1])
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Any, ...]:
+        if ctx.kept is None:
+            raise RuntimeError("the gradient of these log-probabilities can be taken once; run the forward pass again")
+        hidden, weight, bias, tokens = ctx.saved_tensors
+        into = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        head: Tensor | None = None
+        shift = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        rows = ctx.rows
+        for number, probability in enumerate(ctx.kept):
+            at = slice(number * rows, number * rows + len(probability))
+            denormalise(probability, tokens[at], gradient[at] / ctx.temperature)
+            pushed, states, by = probability, hidden[at], weight
+            if ctx.half:
+                pushed, states, by = pushed.bfloat16(), states.bfloat16(), by.bfloat16()
+            if into is not None:
+                into[at] = torch.mm(pushed, by)
+            if ctx.needs_input_grad[1]:
+                if head is None or ctx.half:
+                    part = torch.mm(pushed.t(), states).float()
+                    head = part if head is None else head.add_(part)
+                else:
+                    head.addmm_(pushed.t(), states)
+            if shift is not None:
+                shift += probability.sum(0)
+        ctx.kept = None  # denormalise wrote over it
+        return into, head, shift, None, None, None, None
