@@ -8,7 +8,7 @@ CUDA ?= 0
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo check test bench lock style install install-test clean
+.PHONY: help run demo check test peers bench lock style install install-test install-peers clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ run: install ## Install what is missing and start everything, with demo campaign
 demo: install ## Three rounds with a simulated crowd on a throw-away home; a table and a plot
 	@$(VENV)/whetstone demo --rounds 3 --people 12 --comparisons 300
 
-style: install-test
+style: install-test install-peers
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
@@ -34,8 +34,11 @@ test: style ## All that `check` checks, and all tests but those for a GPU (T='-m
 	@sh scripts/compiler.sh
 	@$(VENV)/python -m pytest -n 2 --dist loadfile $(if $(T),$(T),-m "not gpu")
 
-bench: install-test ## What is measured beside peers
-	@for subject in bench/*.py; do echo "$$subject"; $(VENV)/python "$$subject" || exit 1; done
+peers: install-test install-peers ## Install TRL in .venv-peers and compare our numbers with its
+	@$(VENV)/python -m pytest -q -m peers
+
+bench: install-peers ## Ours beside the peers' on one small size, in some minutes (docs/speed.md)
+	@for subject in limits generate preference policy; do $(VENV)/python -m bench.$$subject --quick || exit 1; done
 
 lock: ## Write requirements/ anew from what is installed in .venv
 	@$(VENV)/python scripts/lock.py
@@ -48,6 +51,9 @@ install-test:
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed and none was found; install it, or say PYTHON=/path/to/python3.11" >&2; exit 1; fi
 	@$(PYTHON) scripts/install.py --test
 
-clean: ## Remove .venv and caches; the data in .whetstone stay
-	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+install-peers: install
+	@$(PYTHON) scripts/install.py --peers
+
+clean: ## Remove .venv, .venv-peers and caches; the data in .whetstone stay
+	@rm -rf .venv .venv-peers .bench .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
     python3 scripts/install.py            what `make run` needs
     python3 scripts/install.py --test     and what `make test` needs
+    python3 scripts/install.py --peers    and TRL, which ours is compared with, in .venv-peers
     CUDA=1 python3 scripts/install.py     torch with CUDA instead of the CPU build
 
 Does nothing when it has been done for these same files.
@@ -25,10 +26,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+# The peers' environment sees the packages of .venv and adds its own, so that .venv never holds any of them.
+PEERS = ROOT / ".venv-peers"
+PEERS_PYTHON = PEERS / "bin" / "python"
+PEERS_PPO = PEERS / "ppo"  # the last TRL with PPO: its name is that of the current one, so a folder keeps them apart
 LOCKS = ROOT / "requirements"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_SECONDS = 8  # a mirror that does not answer by then would keep pip for minutes
-PIP = [str(PYTHON), "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--no-input"]
+PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def main() -> None:
@@ -39,14 +44,17 @@ def main() -> None:
     install("run", cuda, lambda: install_run(cuda))
     if "--test" in sys.argv[1:]:
         install("test", cuda, lambda: pip("the test tools", ["-r", str(LOCKS / "test.txt")], locked("test")))
+    if "--peers" in sys.argv[1:]:
+        install("peers", cuda, install_peers, home=PEERS)
 
 
-def install(what: str, cuda: bool, work: Callable[[], object]) -> None:
-    """Do `work` unless it was done for the same lock files, Python and kind of torch."""
-    files = b"".join((LOCKS / f"{name}.txt").read_bytes() for name in ("torch", "run", what))
+def install(what: str, cuda: bool, work: Callable[[], object], home: Path = VENV) -> None:
+    """Do `work` unless it was done in `home` for the same lock files, Python and kind of torch."""
+    locks = sorted({LOCKS / "torch.txt", LOCKS / "run.txt", *LOCKS.glob(f"{what}*.txt")})
+    files = b"".join(lock.read_bytes() for lock in locks)
     mark = hashlib.sha256(files + f"{cuda} {sys.version_info[:2]} {ROOT}".encode()).hexdigest()
-    stamp = VENV / f"installed-{what}"
-    if PYTHON.exists() and stamp.is_file() and stamp.read_text() == mark:
+    stamp = home / f"installed-{what}"
+    if (home / "bin" / "python").exists() and stamp.is_file() and stamp.read_text() == mark:
         return
     work()
     stamp.write_text(mark)
@@ -66,6 +74,19 @@ def install_run(cuda: bool) -> None:
     put_on_path()
     with step("Checking torch"):
         check(cuda)
+
+
+def install_peers() -> None:
+    """TRL in an environment that borrows everything else from .venv."""
+    with step("Making .venv-peers"):
+        venv.create(PEERS, symlinks=True, clear=True)
+        packages = next(PEERS.glob("lib/python3*/site-packages"))
+        borrowed = next(VENV.glob("lib/python3*/site-packages"))
+        # addsitedir and not the bare path: the .pth files of .venv count too
+        (packages / "whetstone-venv.pth").write_text(f"import site; site.addsitedir({str(borrowed)!r})\n")
+    pip("TRL", ["-r", str(LOCKS / "peers.txt")], locked("peers"), into=PEERS_PYTHON)
+    ppo = ["--target", str(PEERS_PPO), "-r", str(LOCKS / "peers-ppo.txt")]
+    pip("the last TRL with PPO", ppo, locked("peers-ppo"))
 
 
 def make_environment() -> None:
@@ -123,10 +144,16 @@ def check(cuda: bool) -> None:
 
 
 def pip(
-    what: str, arguments: list[str], names: list[str] | None, *, deps: bool = False, may_fail: bool = False
+    what: str,
+    arguments: list[str],
+    names: list[str] | None,
+    *,
+    into: Path = PYTHON,
+    deps: bool = False,
+    may_fail: bool = False,
 ) -> bool:
-    """Run pip with a line of progress; false if it failed and may."""
-    command = [part for part in PIP if not (deps and part == "--no-deps")] + arguments
+    """Run pip with a line of progress, for the environment of the interpreter `into`; false if it failed and may."""
+    command = [*PIP, "--python", str(into), "install", *([] if deps else ["--no-deps"]), *arguments]
     if may_fail:
         command += ["--timeout", str(PROBE_SECONDS), "--retries", "1"]
     with step(f"Installing {what}") as progress:

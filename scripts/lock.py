@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
+PEERS = ROOT / ".venv-peers"  # made by scripts/install.py --peers
 # Chosen by machine in scripts/install.py, which reads its version from torch.txt.
 TORCH = "torch"
 # Never wanted unless asked for.
@@ -37,8 +38,8 @@ ENVIRONMENTS = [
 HEAD = "# Written by scripts/lock.py. Install with --no-deps: this is already everything.\n"
 
 
-def closure(wanted: list[str]) -> dict[str, str]:
-    """Name to version of every package that `wanted` need anywhere; exits when one is not installed here."""
+def closure(wanted: list[str], *folders: Path) -> dict[str, str]:
+    """Name to version of every package that `wanted` need anywhere; exits when one is installed neither in `folders` nor here."""
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
     waiting = [(Requirement(text), "") for text in wanted]
@@ -47,9 +48,8 @@ def closure(wanted: list[str]) -> dict[str, str]:
         name = canonicalize_name(requirement.name)
         if name.startswith(LEFT_OUT):
             continue
-        try:
-            package = distribution(name)
-        except PackageNotFoundError:
+        package = next(iter(distributions(name=name, path=[*map(str, folders), *sys.path])), None)
+        if package is None:
             sys.exit(
                 f"{name} (needed by {because or 'pyproject.toml'}) is not installed; install it and run this again."
             )
@@ -77,14 +77,19 @@ def render(packages: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Write the three files, or compare them."""
+    """Write the files, or compare them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     run = closure(project["project"]["dependencies"])
     test = closure(project["dependency-groups"]["test"])
+    peers_packages = next(PEERS.glob("lib/python3*/site-packages"), PEERS)
+    peers = closure(project["dependency-groups"]["peers"], peers_packages)
+    ppo = closure(project["dependency-groups"]["peers-ppo"], PEERS / "ppo", peers_packages)
     torch = run.pop(TORCH).partition("+")[0]
     texts = {
         "run.txt": render(run),
         "test.txt": render({name: version for name, version in test.items() if name not in run}),
+        "peers.txt": render({name: version for name, version in peers.items() if name not in {*run, TORCH}}),
+        "peers-ppo.txt": render({name: version for name, version in ppo.items() if peers.get(name) != version}),
         "torch.txt": f"# The build (CPU, CUDA, macOS) is chosen by scripts/install.py.\ntorch=={torch}\n",
     }
     changed = [
@@ -95,7 +100,9 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in changed:
         (FOLDER / name).write_text(texts[name])
-    print(f"{len(run)} packages to run, {len(test)} to test; changed: {', '.join(changed) or 'nothing'}")
+    print(
+        f"{len(run)} packages to run, {len(test)} to test, {len(peers)} for the peers; changed: {', '.join(changed) or 'nothing'}"
+    )
 
 
 if __name__ == "__main__":
