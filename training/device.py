@@ -7,13 +7,15 @@ from typing import Literal
 
 import torch
 
+from training import ranks
+
 Precision = Literal["auto", "float32", "bfloat16"]
 LEAST_HALF_WIDTH = 320  # below it a CPU spends more on converting than bfloat16 products save (measured with AMX)
 
 
 def device_of_choice() -> torch.device:
-    """The accelerator if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator if there is one; of several, the one that is this process's own."""
+    return torch.device("cuda", ranks.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def in_half(precision: Precision, device: torch.device, width: int) -> bool:

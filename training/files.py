@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from training import ranks
+
 
 def sync_directory(path: Path) -> None:
     """Make renames inside `path` survive a power cut."""
@@ -19,7 +21,7 @@ def sync_directory(path: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` at once: written beside it, synced, renamed over it."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.part{ranks.rank() or ''}")  # several processes may fail at once
     with part.open("wb") as file:
         file.write(content)
         file.flush()

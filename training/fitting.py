@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from training import distributed, ranks
 from training.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from training.config.fitting import FitConfig
 from training.job import JobFailed
@@ -105,6 +106,7 @@ class Fit:
     def run(self) -> None:
         """Do the updates that are left, with a checkpoint now and then and one at the end."""
         saved_at, saved_step = time.monotonic(), self.step
+        self._agree()
         with Bar(self.title, len(self.batches)) as bar:
             while self.step < len(self.batches):
                 numbers = self.update(self.batches[self.step])
@@ -117,6 +119,16 @@ class Fit:
                 if (self.step - saved_step >= every if every else waited) or self.step == len(self.batches):
                     self.save()
                     saved_at, saved_step = time.monotonic(), self.step
+        distributed.barrier()  # metrics and checkpoint are whole before another process reads them
+
+    def _agree(self) -> None:
+        """Stop when the processes of this run did not begin with the same."""
+        if ranks.size() == 1:
+            return
+        begin = {"steps done": self.step, "updates": len(self.batches), "weights": distributed.exact_sum(self.model)}
+        other = distributed.differing(begin)
+        if other:
+            raise JobFailed(f"the processes of this run disagree on their {other}; give all the same folder and model")
 
     def save(self) -> None:
         """Write the checkpoint of this step."""
@@ -130,7 +142,9 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        numbers = dict(self.learn(batch, batch))
+        mine = distributed.share(batch)
+        numbers = distributed.summed(self.learn(batch, mine) if mine else {})
+        distributed.add_gradients(self.model.parameters())
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
         wrong = [f"{name} is {value}" for name, value in (numbers | {"the gradient norm": norm}).items()
                  if not math.isfinite(value)]  # fmt: skip

@@ -1,13 +1,15 @@
-"""The frame of every training job: one folder, one process, a reason on disk when it fails.
+"""The frame of every training job: one folder, one run (of one process or several), a reason on disk when it fails.
 
 Exit codes: 0 finished (or finished before), 2 the input or the settings cannot be used (failure.json says why),
 1 a fault of the program (failure.json has it, the traceback follows).
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from training import distributed, ranks
 from training.config import BadConfig
 from training.records import BadRecord
 from training.run_folder import RunFolder, RunFolderError
@@ -25,31 +27,61 @@ def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]]) -> int:
     """Lock the folder, do `work` unless it is done already, write result.json or failure.json; return the exit code."""
     try:
         folder = RunFolder(path)
-        with folder.lock():
+        with distributed.joined(), _held(folder):
             if folder.finished:
-                print(f"{folder.path} is finished; its result.json stands", file=sys.stderr)
+                if ranks.leads():
+                    print(f"{folder.path} is finished; its result.json stands", file=sys.stderr)
                 return 0
-            folder.clear_failure()
             return _recorded(folder, work)
     except RunFolderError as busy:  # no folder, or another process has it: nothing of ours to write there
         print(busy, file=sys.stderr)
         return 2
 
 
+@contextmanager
+def _held(folder: RunFolder) -> Iterator[None]:
+    """Hold the folder for all processes of this run: the first one locks it, the others hear whether it could."""
+    if not ranks.leads():
+        refused = distributed.said_first(None)
+        if refused:
+            raise RunFolderError(refused)
+        yield
+        return
+    with ExitStack() as held:
+        try:
+            held.enter_context(folder.lock())
+        except RunFolderError as busy:
+            distributed.said_first(str(busy))
+            raise
+        if not folder.finished:
+            folder.clear_failure()  # this start is another try
+        distributed.said_first(None)
+        yield
+
+
 def _recorded(folder: RunFolder, work: Callable[[RunFolder], Mapping[str, Any]]) -> int:
     try:
         folder.write_result(work(folder))
+        distributed.barrier()  # nobody leaves, which would read as a failure, before all is written
     except REFUSALS as refusal:
         folder.write_failure(str(refusal))
         print(refusal, file=sys.stderr)
         return 2
+    except distributed.PeerLost as lost:
+        folder.write_failure(str(lost))
+        print(lost, file=sys.stderr)
+        return 1
     except OSError as fault:
-        _write_failure(folder, f"the disk or a file failed: {fault}")
+        _write_failure(folder, f"{_who()}the disk or a file failed: {fault}")
         raise
     except Exception as fault:
-        folder.write_failure(f"{type(fault).__name__}: {fault}")
+        folder.write_failure(f"{_who()}{type(fault).__name__}: {fault}")
         raise
     return 0
+
+
+def _who() -> str:
+    return f"process {ranks.rank()} of {ranks.size()}: " if ranks.size() > 1 else ""
 
 
 def _write_failure(folder: RunFolder, reason: str) -> None:

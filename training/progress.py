@@ -7,6 +7,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training import ranks
+
 
 class Bar:
     """A bar of `total` steps: `with Bar("preference model", 100) as bar: bar.at(3, "loss 0.61")`."""
@@ -20,7 +22,7 @@ class Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not sys.stderr.isatty(),
+            disable=not (ranks.leads() and sys.stderr.isatty()),
         )
         self._task = self._progress.add_task(title, total=total, note="")
 

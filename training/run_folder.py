@@ -3,7 +3,8 @@
     config.json   data/   metrics.jsonl   events/   checkpoint/{state.json, tensors.safetensors}   model/
     result.json | failure.json
 
-Everything is written atomically, so a process may be killed at any moment. This module imports no torch until a checkpoint
+Everything is written atomically, so a process may be killed at any moment. Of several processes that do one run, the first
+alone writes; what the others say here is not heard, so that no job need ask which one it is. This module imports no torch until a checkpoint
 is written or read: whoever starts jobs reads and writes run folders without paying for it.
 """
 
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from training import files
+from training import files, ranks
 from training.config import load_config
 from training.events import Events
 
@@ -111,7 +112,7 @@ class RunFolder:
             "job": job,
             "code_version": started.get("code_version", code_version()),
         }
-        if complete != settings | started:
+        if complete != settings | started and ranks.leads():
             files.write_json(self.config_file, complete)
         return config
 
@@ -121,6 +122,8 @@ class RunFolder:
         for name, value in numbers.items():
             if isinstance(value, float) and value - value != 0:  # NaN and the infinities alone fail this
                 raise ValueError(f"{name} is {value} at step {step}")
+        if not ranks.leads():
+            return
         with self.metrics_file.open("ab") as file:
             file.write(json.dumps({"step": step, **numbers}, allow_nan=False).encode() + b"\n")
         self.events.write(step, numbers)
@@ -134,6 +137,8 @@ class RunFolder:
 
     def cut_metrics(self, step: int) -> None:
         """Drop the lines after `step` and a half-written last one; readers of the event files are told to do so too."""
+        if not ranks.leads():
+            return
         kept = [line for line in self.metrics() if line["step"] <= step]
         files.write_bytes(self.metrics_file, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
         self.events.resume(step)
@@ -143,6 +148,8 @@ class RunFolder:
         """Replace the checkpoint: tensors as safetensors, `state` as JSON; metrics up to here are on disk first."""
         from safetensors.torch import save_file  # here, so that launching a job imports no torch
 
+        if not ranks.leads():
+            return
         if self.metrics_file.exists():
             with self.metrics_file.open("rb") as file:
                 os.fsync(file.fileno())
@@ -174,15 +181,20 @@ class RunFolder:
     # -- what came out --------------------------------------------------------------------------------------------
     def write_model(self, fill: Callable[[Path], object]) -> None:
         """Let `fill` write a directory that then becomes model/ at once."""
-        files.replace_directory(self.model, fill)
+        if ranks.leads():
+            files.replace_directory(self.model, fill)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which finishes the run."""
+        if not ranks.leads():
+            return
         self.failure_file.unlink(missing_ok=True)
         files.write_json(self.result_file, dict(result))
 
     def write_failure(self, reason: str) -> None:
-        """Write failure.json with the reason; the next start removes it."""
+        """Write failure.json with the reason; the next start removes it. Of several processes the first reason stands."""
+        if ranks.size() > 1 and self.failure_file.exists():
+            return  # the others fail because one did
         files.write_json(self.failure_file, {"reason": reason})
 
     def clear_failure(self) -> None:

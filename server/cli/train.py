@@ -22,9 +22,12 @@ def command(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     JOB is one of those below; `whetstone train JOB --help` lists its options. A job that was interrupted goes on from its
     checkpoint when it is started again with the same folder.
 
+    With `--processes N` the job runs as N processes of this machine, one a GPU where there are GPUs.
+
     \b
-    Example:
+    Examples:
       whetstone train preference runs/mine --model path/to/model
+      whetstone train preference runs/mine --processes 8
     """
     jobs = [job for job in JOBS if (Path(__file__).parents[2] / "training" / f"{job}.py").is_file()]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -32,4 +35,23 @@ def command(ctx: click.Context, arguments: tuple[str, ...]) -> None:
         ctx.exit(0 if arguments else 2)
     if arguments[0] not in jobs:
         raise click.UsageError(f"There is no job {arguments[0]!r}; choose from {', '.join(jobs)}.")
-    ctx.exit(subprocess.run([sys.executable, "-m", f"training.{arguments[0]}", *arguments[1:]], check=False).returncode)
+    processes, rest = _processes(arguments[1:])
+    module = ["-m", f"training.{arguments[0]}", *rest]
+    if processes > 1:
+        module = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *module]
+    ctx.exit(subprocess.run([sys.executable, *module], check=False).returncode)
+
+
+def _processes(arguments: tuple[str, ...]) -> tuple[int, list[str]]:
+    """Take `--processes N` out of a job's arguments; 1 without it."""
+    rest, count = list(arguments), "1"
+    for place, word in enumerate(arguments):
+        if word == "--processes":
+            count = arguments[place + 1] if place + 1 < len(arguments) else ""
+            del rest[place : place + 2]
+        elif word.startswith("--processes="):
+            count = word.partition("=")[2]
+            del rest[place]
+    if not count.isdecimal() or int(count) < 1:
+        raise click.UsageError(f"--processes needs a number from 1, not {count!r}.")
+    return int(count), rest

@@ -1,0 +1,149 @@
+"""Several processes do one run: their sums are the whole, and a run of two is the run of one."""
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.processes import started, together
+from tests.training.test_preference import comparisons, make_folder, timeless
+from training import distributed, preference, ranks
+from training.run_folder import RunFolder
+
+# Two processes add the same numbers in another order; Adam turns the rounding of a gradient near zero into a step.
+TOLERANCE = 1e-4
+
+
+def told(count: int, path: Path, say: Callable[[], object]) -> list:
+    """What `say` gives on each of `count` processes."""
+
+    def work() -> int:
+        with distributed.joined():
+            (path / f"{ranks.rank()}.json").write_text(json.dumps(say()))
+            distributed.barrier()
+        return 0
+
+    assert together(count, work) == [0] * count
+    return [json.loads((path / f"{rank}.json").read_text()) for rank in range(count)]
+
+
+def test_one_process_is_alone():
+    assert (ranks.size(), ranks.rank(), ranks.leads()) == (1, 0, True)
+    assert distributed.share([3, 1, 2]) == [3, 1, 2]
+    assert distributed.summed({"a": 2.0}) == {"a": 2.0}
+
+
+def test_processes_add_numbers_and_gradients_even_where_one_has_none(tmp_path: Path):
+    def say() -> object:
+        weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+        if ranks.rank() != 2:
+            weights[0].grad = torch.tensor([1.0, 10.0]) * (ranks.rank() + 1)
+        if ranks.rank() == 1:
+            weights[1].grad = torch.tensor([0.5, 0.25])
+        distributed.add_gradients(weights)
+        numbers = {"all": float(ranks.rank())} | ({"one": 7.5} if ranks.rank() == 1 else {})
+        return {
+            "numbers": distributed.summed(numbers),
+            "gradients": [None if weight.grad is None else weight.grad.tolist() for weight in weights],
+            "share": distributed.share([5, 6, 7, 8]),
+            "first": distributed.said_first(f"from {ranks.rank()}"),
+            "nan": math.isnan(distributed.summed({"x": math.nan if ranks.rank() == 2 else 1.0})["x"]),
+            "differing": [distributed.differing({"a": 1, "b": ranks.rank()}), distributed.differing({"a": 1})],
+        }
+
+    said = told(3, tmp_path, say)
+    shares = [each.pop("share") for each in said]
+    assert shares == [[5, 8], [6], [7]]
+    assert said[0] == said[1] == said[2]
+    assert said[0]["numbers"] == {"all": 3.0, "one": 7.5}
+    assert said[0]["gradients"] == [[3.0, 30.0], [0.5, 0.25], None]
+    assert said[0]["first"] == "from 0" and said[0]["nan"] and said[0]["differing"] == ["b", None]
+
+
+def alike(one: RunFolder, two: RunFolder) -> None:
+    """Metrics and result agree within the tolerance, and in all that is counted exactly."""
+    for a, b in zip([*one.metrics(), one.result()], [*two.metrics(), two.result()], strict=True):
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            if isinstance(value, float) and name not in ("seconds", "peak_bytes"):
+                assert b[name] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), name
+            elif isinstance(value, int | str):
+                assert b[name] == value, name
+
+
+SETTINGS = {"batch_pairs": 7, "checkpoint_steps": 3, "threads": 1}
+
+
+def run_of(path: Path, policy: Path, **settings: object) -> Path:
+    """A folder whose batches do not divide evenly, the last one of a single pair's share for two processes."""
+    return make_folder(path, comparisons(60), comparisons(9, seed=1), model=str(policy), **SETTINGS | settings)
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path: Path, tiny_policy: Path):
+    one, two = run_of(tmp_path / "one", tiny_policy), run_of(tmp_path / "two", tiny_policy)
+    assert preference.main([str(one)]) == 0
+    assert together(2, lambda: preference.main([str(two)])) == [0, 0]
+    alike(RunFolder(one), RunFolder(two))
+    assert len(list((two / "events").glob("*") if (two / "events").exists() else two.glob("events*"))) == 1
+
+
+def test_a_run_of_two_that_was_killed_goes_on_whoever_takes_it_up(tmp_path: Path, tiny_policy: Path):
+    """Begun by two, killed, gone on with by one, killed, ended by two: the numbers of an uninterrupted run of one."""
+    one, other = run_of(tmp_path / "one", tiny_policy), run_of(tmp_path / "other", tiny_policy)
+    assert preference.main([str(one)]) == 0
+    for count, lines in ((2, 4), (1, 7)):
+        processes = started(count, lambda: preference.main([str(other)]))
+        while len(RunFolder(other).metrics()) < lines and all(process.is_alive() for process in processes):
+            time.sleep(0.002)
+        for process in processes:
+            os.kill(process.pid, signal.SIGKILL)
+        for process in processes:
+            process.join(30)
+            assert process.exitcode == -signal.SIGKILL
+        assert not (other / "result.json").exists()
+    assert together(2, lambda: preference.main([str(other)])) == [0, 0]
+    alike(RunFolder(one), RunFolder(other))
+    assert timeless(RunFolder(other).metrics())[0]["step"] == 1
+
+
+def test_what_one_process_cannot_use_all_refuse_with_its_reason(tmp_path: Path, tiny_policy: Path):
+    nothing = make_folder(tmp_path / "nothing", [], model=str(tiny_policy))
+    assert together(2, lambda: preference.main([str(nothing)])) == [2, 2]
+    assert "holds no comparison" in json.loads((nothing / "failure.json").read_text())["reason"]
+    busy = run_of(tmp_path / "busy", tiny_policy)
+    with RunFolder(busy).lock():
+        assert together(2, lambda: preference.main([str(busy)])) == [2, 2]
+    assert not (busy / "failure.json").exists()
+
+
+def test_a_failure_of_one_process_ends_all_with_its_reason(
+    tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = run_of(tmp_path / "run", tiny_policy)
+    lesson = preference.Lesson.__call__
+
+    def broken(self: preference.Lesson, batch: list[int], mine: list[int]) -> object:
+        if ranks.rank() == 1 and len(RunFolder(folder).metrics()) >= 2:
+            raise ValueError("out of luck")
+        return lesson(self, batch, mine)
+
+    monkeypatch.setattr(preference.Lesson, "__call__", broken)
+    codes = together(2, lambda: preference.main([str(folder)]))
+    assert codes == [1, 1]
+    assert json.loads((folder / "failure.json").read_text())["reason"] == "process 1 of 2: ValueError: out of luck"
+
+
+def test_processes_that_begin_with_other_weights_are_refused(
+    tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = run_of(tmp_path / "run", tiny_policy)
+    whole = distributed.exact_sum
+    monkeypatch.setattr(distributed, "exact_sum", lambda module: whole(module) + ranks.rank())
+    assert together(2, lambda: preference.main([str(folder)])) == [2, 2]
+    assert "disagree on their weights" in json.loads((folder / "failure.json").read_text())["reason"]
