@@ -176,7 +176,7 @@ class Learner:
         done.clip_fraction += float(objective.clip_fraction(judged.logp, old_logp, mask, self.config.clip)) * tokens
         if done.minibatches == 0:  # of the policy that sampled; the whole vocabulary is dear, one minibatch is enough
             done.sampler_gap = max(done.sampler_gap, float((judged.logp - old_logp)[mask].abs().max()))
-            done.entropy += float(objective.entropy(judged.states.logits).sum())
+            done.entropy += float(judged.states.entropy.detach().sum())
             done.entropy_tokens += tokens
 
     def tensors(self) -> dict[str, Tensor]:

@@ -117,6 +117,10 @@ class PreferenceModel(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             return nn.functional.linear(hidden.float(), weight, bias).squeeze(-1)
 
+    def normalised(self, hidden: Tensor) -> Tensor:
+        """Return the score of hidden states on the scale of the replies of training.  [..., d] -> [...]"""
+        return (self.read(hidden) - self.shift) / self.scale
+
     def raw_scores(self, input_ids: Tensor, ends: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the score at column `ends` of each row, the end token after the reply.  [B, T], [B] -> [B]
 
@@ -131,7 +135,7 @@ class PreferenceModel(nn.Module):
 
     def values(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the normalised score at every position, as PPO's critic reads it.  [B, T] -> [B, T]"""
-        return (self.read(self.hidden(input_ids, mask)) - self.shift) / self.scale
+        return self.normalised(self.hidden(input_ids, mask))
 
     def language_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the summed -log p of the target tokens.  [N, d], [N] -> []"""

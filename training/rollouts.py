@@ -13,7 +13,9 @@ from torch import Tensor
 
 from training.engine import Engine, Generated, generate
 from training.models import PreferenceModel
+from training.packing import packed_rows
 from training.sampling import log_probs, reply_states, state_columns
+from training.trunk import trunk_for
 
 # Padded tokens of one forward pass: enough for large matrix products, little enough for activations to stay in memory.
 PART_TOKENS = 8192
@@ -127,13 +129,14 @@ def _scores(model: PreferenceModel, part: Rollout, end_id: int) -> Tensor:
     room = torch.zeros(len(rows), 1, dtype=torch.long, device=part.tokens.device)
     tokens = torch.cat([part.tokens, room], dim=1)
     tokens[rows, ends] = end_id
-    return model.scores(tokens[:, : int(ends.max()) + 1], ends)
+    packing = packed_rows(tokens, part.prompt_length, ends + 1)
+    return model.normalised(trunk_for(model.backbone).hidden(packing, packing.reply_ends()))
 
 
 def values(model: PreferenceModel, rollout: Rollout) -> Tensor:
     """V(s_t) of a critic at the state before each reply token, 0 in the padding.  -> [B, R]"""
-    row, column = state_columns(rollout.prompt_length, rollout.mask)
-    found = model.values(rollout.tokens)[row, column].float()
+    packing = packed_rows(rollout.tokens, rollout.prompt_length, rollout.length)
+    found = model.normalised(trunk_for(model.backbone).hidden(packing, packing.state_columns()))
     return torch.zeros(rollout.mask.shape, device=found.device).masked_scatter(rollout.mask, found)
 
 

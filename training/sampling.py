@@ -8,12 +8,18 @@ inert by construction (tested), and no mask is derived from token ids anywhere.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from training.objective import entropy
+from training.packing import packed_rows
+from training.trunk import FusedTrunk, has_plain_head, trunk_for
+from training.trunk.vocabulary import Told, tell
 
 
 def uniforms(seed: int, count: int) -> Tensor:
@@ -49,12 +55,48 @@ def choose(
     return token[:, 0], probability.gather(1, token)[:, 0].log()
 
 
-class ReplyStates(NamedTuple):
-    """Logits at the states of all reply tokens of a batch, laid out flat: N = mask.sum(), row after row."""
+class ReplyStates:
+    """The states of all reply tokens of a batch, laid out flat: N = mask.sum(), row after row; V words.
 
-    logits: Tensor  # [N, V], fp32, divided by the temperature
-    tokens: Tensor  # [N]
-    hidden: Tensor  # [N, d], what the vocabulary head read
+    `logp` and `entropy` are at the temperature and differentiable. Each is found when first asked for.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        hidden: Tensor,
+        head: nn.Linear | None,
+        temperature: float,
+        logits: Tensor | None = None,
+    ) -> None:
+        """`hidden` [N, d] is what the vocabulary head read; without a plain linear head its logits [N, V] are given."""
+        self.tokens, self.hidden = tokens, hidden
+        self._head, self._temperature, self._logits = head, temperature, logits
+
+    @cached_property
+    def _told(self) -> Told:
+        assert self._head is not None
+        return tell(self.hidden, self._head.weight, self._head.bias, self.tokens, self._temperature)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """In float32, divided by the temperature.  [N, V]"""
+        found = self._logits if self._head is None else self._head(self.hidden)
+        assert found is not None
+        found = found.float()
+        return found if self._temperature == 1.0 else found / self._temperature
+
+    @property
+    def logp(self) -> Tensor:
+        """Log π(a_t | s_t).  [N]"""
+        if self._head is not None:
+            return self._told.logp
+        return -functional.cross_entropy(self.logits, self.tokens, reduction="none")
+
+    @property
+    def entropy(self) -> Tensor:
+        """-Σ π log π in nats.  [N]"""
+        return self._told.entropy if self._head is not None else entropy(self.logits)
 
 
 def reply_mask(reply_length: Tensor) -> Tensor:
@@ -87,15 +129,22 @@ def _head_reads_only(model: Any, row: Tensor, column: Tensor, seen: list[Tensor]
 def reply_states(
     model: Any, tokens: Tensor, prompt_length: Tensor, mask: Tensor, temperature: float = 1.0
 ) -> ReplyStates:
-    """Run right-padded sequences [B, T] once; logits only where a reply token was chosen.  See the module docstring."""
+    """Run right-padded sequences [B, T] once; logits only where a reply token was chosen.  See the module docstring.
+
+    Packed through the fused trunk where there is one, else through the model's own forward pass.
+    """
+    if has_plain_head(model) and isinstance(trunk := trunk_for(model.base_model), FusedTrunk):
+        packing = packed_rows(tokens, prompt_length, prompt_length + mask.sum(1))
+        hidden = trunk.hidden(packing, packing.state_columns())
+        return ReplyStates(packing.tokens[packing.reply_columns()], hidden, model.get_output_embeddings(), temperature)
     row, column = state_columns(prompt_length, mask)
     seen: list[Tensor] = []
     with _head_reads_only(model, row, column, seen):
-        logits = model(input_ids=tokens, use_cache=False).logits[0].float()
-    return ReplyStates(logits if temperature == 1.0 else logits / temperature, tokens[row, column + 1], seen[0])
+        logits = model(input_ids=tokens, use_cache=False).logits[0]
+    return ReplyStates(tokens[row, column + 1], seen[0], None, temperature, logits)
 
 
 def log_probs(states: ReplyStates, mask: Tensor) -> Tensor:
     """Log π(a_t | s_t) of every reply token, 0 in the padding.  -> [B, R]"""
-    found = -functional.cross_entropy(states.logits, states.tokens, reduction="none")
+    found = states.logp
     return torch.zeros(mask.shape, device=found.device).masked_scatter(mask, found)

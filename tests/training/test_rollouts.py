@@ -1,5 +1,6 @@
 """Rollouts: replies joined to prompts, batches without much padding, scores on the right column."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from training.engine import Generated
 from training.models import PreferenceModel
 from training.rollouts import PART_EVENNESS, even_parts, policy_logp, preference_scores, reply_seeds, rollout_of, values
+from training.sampling import log_probs, reply_states
 from training.snapshots import load_policy, render, render_reply
 
 END = 7
@@ -73,6 +75,29 @@ def test_values_stand_at_the_state_before_each_token(tiny_policy: Path) -> None:
         found, whole = values(pm, rollout), pm.values(rollout.tokens)
     assert torch.allclose(found[0], whole[0, 1:4])
     assert torch.allclose(found[1], torch.stack([whole[1, 3], torch.tensor(0.0), torch.tensor(0.0)]))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_fused_passes_equal_plain_ones(
+    family: str, built_policies: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, _ = load_policy(built_policies(family))
+    pm, tokenizer = PreferenceModel.from_policy(built_policies(family), seed=3)
+    rollout = made([[5, 6, END] * 8, [6], [9, 8]], [[1, 2], [3, 4, 5, 6], [7]])
+    found = []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("WHETSTONE_FUSED", switch)
+        states = reply_states(policy, rollout.tokens, rollout.prompt_length, rollout.mask, 0.7)
+        (log_probs(states, rollout.mask).sum() + states.entropy.sum() + values(pm, rollout).sum()).backward()
+        found.append([
+            policy_logp(policy, rollout, 0.7), preference_scores(pm, rollout, tokenizer.eos_token_id),
+            values(pm, rollout).detach(), states.entropy.detach(), states.logits.detach(), states.hidden.detach(),
+            *(weight.grad for module in (policy, pm) for weight in module.parameters()),
+        ])  # fmt: skip
+        policy.zero_grad()
+        pm.zero_grad()
+    for fused, plain in zip(*found, strict=True):
+        assert (fused - plain).abs().max() <= 1e-5 * (1 + plain.abs().max())
 
 
 def test_log_probs_by_parts_equal_one_pass(tiny_policy: Path) -> None:

@@ -151,6 +151,7 @@ def test_what_is_not_exactly_known_takes_the_general_trunk(monkeypatch: pytest.M
         lambda other: setattr(other.config, "rope_parameters", {"rope_type": "dynamic"}),
         lambda other: setattr(other.layers[0].mlp, "up_proj", torch.nn.Sequential(other.layers[0].mlp.up_proj)),
         lambda other: setattr(other.config, "attention_dropout", 0.1) or other.train(),
+        lambda other: other.layers[0].register_forward_hook(lambda *_: None),
     ):
         other = copy.deepcopy(backbone)
         change(other)

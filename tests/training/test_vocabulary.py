@@ -23,12 +23,15 @@ def test_numbers_and_gradients_are_those_of_log_softmax(
     inputs = [part for part in (hidden, weight, bias) if part is not None]
     logp = functional.log_softmax(functional.linear(hidden, weight, bias) / 0.7, -1)
     expected = logp.gather(1, tokens[:, None])[:, 0]
-    wanted = torch.autograd.grad((expected * weights).sum(), inputs)
-    found = tell(hidden, weight, bias, tokens, 0.7)
-    assert torch.allclose(found.logp, expected, atol=1e-6)
-    assert torch.allclose(found.entropy, -(logp.exp() * logp).sum(-1), atol=1e-5)
-    for mine, other in zip(torch.autograd.grad((found.logp * weights).sum(), inputs), wanted, strict=True):
-        assert torch.allclose(mine, other, atol=1e-5)
+    entropy = -(logp.exp() * logp).sum(-1)
+    for bonus in (0.0, 0.3):
+        wanted = torch.autograd.grad((expected * weights + bonus * entropy).sum(), inputs, retain_graph=True)
+        found = tell(hidden, weight, bias, tokens, 0.7)
+        assert torch.allclose(found.logp, expected, atol=1e-6)
+        assert torch.allclose(found.entropy, entropy, atol=1e-5)
+        told = (found.logp * weights).sum() + (bonus * found.entropy.sum() if bonus else 0)
+        for mine, other in zip(torch.autograd.grad(told, inputs), wanted, strict=True):
+            assert torch.allclose(mine, other, atol=1e-5)
     with torch.no_grad():
         assert torch.allclose(tell(hidden, weight, bias, tokens, 0.7).logp, expected, atol=1e-6)
 

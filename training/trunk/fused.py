@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from training.packing import Packed
 from training.trunk.attention import Attended
@@ -40,10 +41,28 @@ def fusible(backbone: Any) -> bool:
         return False
     if any(type(part) is not nn.Linear for layer in backbone.layers for part in _linears(layer)):
         return False  # LoRA and quantised layers do more than a product
+    if any(_hooked(module) for module in backbone.modules()):
+        return False
     return all(
         type(weight) is nn.Parameter and weight.dtype == torch.float32 and weight.device.type == "cpu"
         for weight in backbone.parameters()
     )
+
+
+def has_plain_head(model: Any) -> bool:
+    """Whether a causal model is a backbone that a fused trunk may know, and one linear vocabulary head on it, no more."""
+    return (
+        isinstance(model, PreTrainedModel)
+        and model.config.model_type in KNOWN
+        and type(model).__name__.endswith("ForCausalLM")
+        and not _hooked(model)
+        and type(model.get_output_embeddings()) is nn.Linear
+    )
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether somebody wants to see or change what a module's forward pass does."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001  # torch has no public question
 
 
 def _linears(layer: Any) -> list[Any]:

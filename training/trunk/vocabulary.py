@@ -16,7 +16,7 @@ class Told(NamedTuple):
     """What a vocabulary head says of M tokens."""
 
     logp: Tensor  # [M] log π of each; differentiable
-    entropy: Tensor  # [M] of each distribution, in nats; no gradient
+    entropy: Tensor  # [M] of each distribution, in nats; differentiable
 
 
 def tell(
@@ -38,9 +38,21 @@ def normalise(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     return logp, total[:, 0] - mean
 
 
-def denormalise(probability: Tensor, tokens: Tensor, gradient: Tensor) -> None:
-    """Turn probabilities into the gradient of the logits in place: (1[token] - p) g.  [m, V], [m], [m]"""
-    probability.mul_(-gradient[:, None])
+def denormalise(
+    probability: Tensor, tokens: Tensor, gradient: Tensor, spread: tuple[Tensor, Tensor] | None = None
+) -> None:
+    """Turn probabilities into the gradient of the logits in place: (1[token] - p) g.  [m, V], [m], [m]
+
+    `spread`: the entropies H and their gradients h [m] each, which add -p (log p + H) h.
+    """
+    share = -gradient[:, None].expand_as(probability)
+    if spread is not None:
+        entropy, pull = spread
+        # where p is 0 the product is 0 whatever its logarithm
+        share = (
+            share - (probability.clamp_min(torch.finfo(torch.float32).tiny).log() + entropy[:, None]) * pull[:, None]
+        )
+    probability.mul_(share)
     probability.scatter_add_(1, tokens[:, None], gradient[:, None])
 
 
@@ -69,25 +81,28 @@ class _Tell(torch.autograd.Function):
             entropies.append(entropy)
             if learn:
                 kept.append(logits)
-        if learn:
-            ctx.save_for_backward(hidden, weight, bias, tokens)
-            ctx.kept, ctx.rows, ctx.temperature, ctx.half = kept, rows, temperature, half
         found = torch.cat(logps), torch.cat(entropies)
-        ctx.mark_non_differentiable(found[1])
+        if learn:
+            ctx.save_for_backward(hidden, weight, bias, tokens, found[1])
+            ctx.kept, ctx.rows, ctx.temperature, ctx.half = kept, rows, temperature, half
+        ctx.set_materialize_grads(False)
         return found
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, gradient: Tensor | None, pull: Tensor | None) -> tuple[Any, ...]:
         if ctx.kept is None:
             raise RuntimeError("the gradient of these log-probabilities can be taken once; run the forward pass again")
-        hidden, weight, bias, tokens = ctx.saved_tensors
+        hidden, weight, bias, tokens, entropy = ctx.saved_tensors
+        if gradient is None:  # of the log-probabilities; `pull` is that of the entropies
+            gradient = torch.zeros_like(entropy)
         into = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         head: Tensor | None = None
         shift = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         rows = ctx.rows
         for number, probability in enumerate(ctx.kept):
             at = slice(number * rows, number * rows + len(probability))
-            denormalise(probability, tokens[at], gradient[at] / ctx.temperature)
+            spread = None if pull is None else (entropy[at], pull[at] / ctx.temperature)
+            denormalise(probability, tokens[at], gradient[at] / ctx.temperature, spread)
             pushed, states, by = probability, hidden[at], weight
             if ctx.half:
                 pushed, states, by = pushed.bfloat16(), states.bfloat16(), by.bfloat16()
