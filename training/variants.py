@@ -20,7 +20,7 @@ from training.job import JobFailed
 from training.models import PreferenceModel
 from training.prompts import Prompt
 from training.rollouts import Rollout, policy_logp, preference_scores, rollout_of
-from training.snapshots import Fitted, PromptTooLong, load_policy, render
+from training.snapshots import Fitted, PromptTooLong, load_policy, render, save_policy
 
 EachStep = Callable[[int], None] | None
 
@@ -136,8 +136,9 @@ class Policy:
     ) -> Replies:
         """Write one reply to each conversation; a conversation too long for the context is a PromptTooLong."""
         prompts = [self.prompt(conversation, sampling.max_new_tokens).ids for conversation in conversations]
-        if self._engine is None:
-            self._engine = Engine(self.model, self.tokenizer, self.slots, self.context)
+        room = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        if self._engine is None or self._engine.max_length < room:  # no wider than asked for: each slot keeps its keys
+            self._engine = Engine(self.model, self.tokenizer, self.slots, room)
         generated = generate(
             self._engine, prompts, seeds, sampling.max_new_tokens, sampling.temperature, sampling.top_p, each_step
         )
@@ -155,6 +156,10 @@ class Policy:
     def log_probs(self, conversations: Sequence[Prompt], replies: Replies, temperature: float = 1.0) -> Tensor:
         """Return log π of every reply token, each policy behind its own prompt; 0 in the padding.  -> [B, R]"""
         return policy_logp(self.model, self.rollout(conversations, replies), temperature)
+
+    def save(self, path: Path, **provenance: Any) -> None:
+        """Write the policy's directory; the prompt, which is no part of the weights, is not in it."""
+        save_policy(path, self.model, self.tokenizer, **provenance)
 
     def refresh(self) -> None:
         """Sample from the present weights from now on: they are being trained."""

@@ -10,5 +10,15 @@ from training.config.fitting import FitConfig
 from training.config.loading import BadConfig, load_config
 from training.config.policy import PolicyConfig
 from training.config.preference import PreferenceConfig
+from training.config.sft import SFT_PRESETS, SftConfig
 
-__all__ = ["BadConfig", "EvaluateConfig", "FitConfig", "PolicyConfig", "PreferenceConfig", "load_config"]
+__all__ = [
+    "SFT_PRESETS",
+    "BadConfig",
+    "EvaluateConfig",
+    "FitConfig",
+    "PolicyConfig",
+    "PreferenceConfig",
+    "SftConfig",
+    "load_config",
+]

@@ -1,0 +1,263 @@
+"""Finetune a policy on demonstrations: `python -m training.sft FOLDER [--model DIR]`.
+
+-log p of each token of the demonstrated replies, the end token included, and of nothing else (Ouyang et al. 2022 §3.5).
+Now and then held-out prompts are answered and a preference model says which of the run's models to keep.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training import demonstrations, ranks
+from training.batches import order
+from training.config import SFT_PRESETS, BadConfig, SftConfig
+from training.fitting import Fit, chosen_learning_rate
+from training.job import JobFailed, run_job
+from training.lines import data_file, read_texts
+from training.models import PreferenceModel
+from training.prompts import Prompt, evenly, taken
+from training.run_folder import RunFolder
+from training.selection import Selection
+from training.self_checks import check_tokenizers
+from training.snapshots import PromptTooLong, load_policy, write_manifest
+from training.variants import Policy, Prefix, Sampling
+from training.words import Example, WordReader
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and run the job; the exit code is run_job's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.sft",
+        description="Finetune a policy on demonstrations, or on the chosen replies of comparisons.",
+        epilog="Example: whetstone train sft my-sft --model training/starter/model --preference-model my-pm/model",
+    )
+    parser.add_argument("folder", help="run folder with config.json and data/train.jsonl")
+    parser.add_argument("--model", help="directory of the policy to finetune")
+    parser.add_argument("--preference-model", help="directory of the preference model that selects what is kept")
+    parser.add_argument("--preset", choices=list(SFT_PRESETS), help="settings of a paper by name")
+    parser.add_argument("--seed", type=int, help="in place of the one in config.json")
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: train(folder, settings_of(folder, given)))
+
+
+def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> SftConfig:
+    """config.json and the command line over the preset over the defaults; written back complete."""
+    begun = folder.settings()
+    stated = {name: value for name, value in given.items() if value is not None}
+    named = set(stated) | set(begun)
+    preset = given.get("preset") or begun.get("preset", "starter")
+    if preset not in SFT_PRESETS:
+        raise BadConfig(f"preset must be one of {', '.join(SFT_PRESETS)}, not {preset!r}")
+    if "job" in begun and preset != begun.get(
+        "preset"
+    ):  # config.json is complete: each setting in it outranks a preset
+        raise BadConfig(
+            f"this folder was begun with the preset {begun.get('preset')!r}; start a new one for {preset!r}"
+        )
+    beneath = {name: value for name, value in SFT_PRESETS[preset].items() if name not in named}
+    config = folder.configure(SftConfig, "sft", **(beneath | stated))
+    if not config.model:
+        raise BadConfig('no model is named: set "model" in config.json or give --model DIR')
+    return config
+
+
+def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
+    """Do the run and return its result; model/ is written before."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    began = time.monotonic()
+    shown, held_out = read_data(folder, config.held_out)
+    model, tokenizer = load_policy(config.model)
+    reader = WordReader(model, precision=config.precision, dropout=config.dropout)
+    limit = min(config.max_tokens or reader.context, reader.context)
+    found = demonstrations.tokenised(shown, tokenizer, max_tokens=limit, turns=config.turns)
+    tested = demonstrations.tokenised(held_out, tokenizer, max_tokens=limit, turns=config.turns)
+    if not found.examples:
+        told = demonstrations.reasons(found.dropped)
+        raise JobFailed(f"none of the {len(shown)} demonstrations can be learnt from: {told}")
+    texts = pretraining(folder, tokenizer, limit) if config.pretraining_share else []
+    by_size = sorted(found.examples[:64], key=lambda example: len(example.tokens))
+    reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths
+    batches = mixed(len(found.examples), len(texts), config)
+    lesson = Lesson(reader, found.examples, texts, config.seed)
+    policy = Policy(model, tokenizer, slots=config.slots)
+    selection = selected(folder, config, policy, reader, tested, batches)
+    fit = Fit(
+        folder, config, model, batches, lesson,
+        title="finetuning", rate=chosen_learning_rate(config, int(model.config.hidden_size)), began=began, watch=selection,
+    )  # fmt: skip
+    lesson.fit = fit
+    fit.resume(folder.load_checkpoint())
+    fit.run()
+    result = {
+        "selected_by": selection.by,
+        "selected_step": selection.best["step"] if selection.best else fit.step,
+        "looks": selection.found,
+        "held_out_loss": selection.best.get("held_out_loss") if selection.best else None,
+        "score": selection.best.get("score") if selection.best else None,
+        "demonstrations": len(found.examples),
+        "test_demonstrations": len(tested.examples),
+        "selection_prompts": len(selection.prompts),
+        "pretraining_texts": len(texts),
+        "dropped": {"train": dict(found.dropped), "test": dict(tested.dropped)},
+        "shortened": {"train": found.shortened, "test": tested.shortened},
+        "turns_missed": {"train": found.turns_missed, "test": tested.turns_missed},
+        "learning_rate": fit.learning_rate,
+        "updates": len(batches),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": round(fit.seconds(), 2),
+    }  # fmt: skip
+    keys = ("selected_by", "selected_step", "held_out_loss", "score", "demonstrations")
+    provenance = {key: result[key] for key in keys} | {
+        "seed": config.seed,
+        "started_from": Path(config.model).name,
+        "code_version": folder.settings()["code_version"],
+    }
+    keep(folder, selection, provenance)
+    return result
+
+
+def read_data(
+    folder: RunFolder, share: float
+) -> tuple[list[demonstrations.Demonstration], list[demonstrations.Demonstration]]:
+    """Return (train, held out); without a test file a share of the conversations is held out."""
+    train, test = data_file(folder.data, "train"), data_file(folder.data, "test")
+    if train is None:
+        raise JobFailed(f"{folder.data / 'train.jsonl'} is missing; write one demonstration a line into it")
+    shown = demonstrations.read_demonstrations(train)
+    if not shown:
+        raise JobFailed(f"{train} holds no demonstration; write one a line into it")
+    if test is not None:
+        return shown, demonstrations.read_demonstrations(test)
+    return demonstrations.split(shown, share)
+
+
+def pretraining(folder: RunFolder, tokenizer: Any, limit: int) -> list[Example]:
+    """Return the pretraining texts in pieces of at most `limit` tokens, learnt whole but for their first token."""
+    file = data_file(folder.data, "pretraining")
+    if file is None:
+        raise JobFailed(
+            f"{folder.data / 'pretraining.jsonl'} is missing and pretraining_share asks for it; "
+            "write one {'text': …} a line into it, or set pretraining_share to 0"
+        )
+    pieces = []
+    begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    for text in read_texts(file):
+        ids = [
+            *begin,
+            *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"],
+            int(tokenizer.eos_token_id),
+        ]
+        pieces += [ids[start : start + limit] for start in range(0, len(ids), limit)]
+    return [Example(piece, list(range(1, len(piece)))) for piece in pieces if len(piece) > 1]
+
+
+def mixed(demonstrated: int, texts: int, config: SftConfig) -> list[list[int]]:
+    """Return the updates as example numbers: shuffled demonstrations, and texts, counted on from them, in their share."""
+    batches = [
+        batch
+        for epoch in range(config.epochs)
+        for batch in order(demonstrated, config.batch_sequences, config.seed, epoch)
+    ]
+    if not texts:
+        return batches
+    share, used, found = config.pretraining_share, 0, []
+    for batch in batches:
+        number = max(1, round(len(batch) * share / (1 - share)))
+        found.append(batch + [demonstrated + text for text in taken(texts, config.seed, used, number)])
+        used += number
+    return found
+
+
+def selected(
+    folder: RunFolder, config: SftConfig, policy: Policy, reader: WordReader,
+    tested: demonstrations.Tokenised, batches: Sequence[list[int]],
+) -> Selection:  # fmt: skip
+    """Say how and when the model to keep is chosen, on paper and on standard error."""
+    pm, prompts = None, list[Prompt]()
+    if config.preference_model:
+        pm, pm_tokenizer = PreferenceModel.load(config.preference_model)
+        check_tokenizers(policy.tokenizer, pm_tokenizer, "preference model")
+        pm.to(reader.device)
+        context = int(getattr(pm.backbone.config, "max_position_embeddings", None) or 2**31)
+        room = min(policy.context - config.max_new_tokens, context - config.max_new_tokens - 1)
+        prompts = evenly(answerable(policy, tested.prompts, room), config.selection_prompts)
+        if not prompts:
+            raise JobFailed(
+                "no held-out prompt is left for the preference model to judge by; give data/test.jsonl, raise held_out, "
+                "or lower max_new_tokens"
+            )
+    else:
+        how = "the least held-out loss" if tested.examples else "being the last: nothing is held out"
+        print(f"no preference_model is named: the model is kept for {how}", file=sys.stderr)
+    every = config.select_updates or max(1, len(batches) // config.epochs)
+    looks = [*range(every, len(batches), every), len(batches)]
+    examples = tested.examples
+    return Selection(
+        folder.path / "kept", policy, looks, (lambda: reader.mean_loss(examples)) if examples else None, pm, prompts,
+        seed=config.seed, sampling=Sampling(config.max_new_tokens, config.temperature),
+    )  # fmt: skip
+
+
+def answerable(policy: Policy, prompts: Sequence[Prompt], room: int) -> list[Prompt]:
+    """Return the prompts whose last message fits into `room` tokens."""
+    found = []
+    for prompt in prompts:
+        try:
+            Prefix().within(policy.tokenizer, prompt, room)
+        except PromptTooLong:
+            continue
+        found.append(prompt)
+    return found
+
+
+def keep(folder: RunFolder, selection: Selection, provenance: Mapping[str, Any]) -> None:
+    """Make the selected model model/."""
+    if selection.by == "last":
+        folder.write_model(lambda part: selection.policy.save(part, **provenance))
+    elif ranks.leads() and selection.kept.exists():  # else a start that was killed right here has done it
+
+        def fill(part: Path) -> None:
+            shutil.copytree(selection.kept, part, dirs_exist_ok=True)
+            write_manifest(part, kind="policy", **provenance)
+
+        folder.write_model(fill)
+        shutil.rmtree(selection.folder)
+
+
+class Lesson:
+    """What one update learns from its examples; Fit's `learn`. Texts are numbered on from the demonstrations."""
+
+    fit: Fit
+
+    def __init__(self, reader: WordReader, shown: Sequence[Example], texts: Sequence[Example], seed: int) -> None:
+        self.reader, self.shown, self.examples, self.seed = reader, len(shown), [*shown, *texts], seed
+        self.mixes = bool(texts)
+
+    def __call__(self, batch: list[int], mine: list[int]) -> dict[str, float]:
+        """Backward over the examples `mine`; every learnt token of `batch` weighs the same."""
+        words = {
+            kind: sum(len(self.examples[n].learnt) for n in batch if (n < self.shown) == kind) for kind in (True, False)
+        }
+        summed = {True: 0.0, False: 0.0}
+        examples = [self.examples[number] for number in mine]
+        for part in self.reader.parts(examples):
+            with self.reader.dropping(f"dropout {self.seed} {self.fit.step} {mine[part[0]]}"):
+                losses = self.reader.losses([examples[place] for place in part])
+            (losses.sum() / sum(words.values())).backward()
+            lengths = [len(examples[place].learnt) for place in part]
+            for place, loss in zip(part, losses.detach().split(lengths), strict=True):
+                summed[mine[place] < self.shown] += float(loss.double().sum())
+        learnt = sum(len(example.learnt) for example in examples)
+        numbers = {"loss": summed[True] / words[True], "tokens": float(learnt)}
+        return numbers | ({"pretraining_loss": summed[False] / words[False]} if self.mixes else {})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
