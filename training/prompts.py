@@ -1,12 +1,15 @@
 """Prompts to answer: reading them, holding some out, and the endless order in which training meets them."""
 
+import functools
 import hashlib
 import json
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from training.job import JobFailed
@@ -23,6 +26,11 @@ class _Reason(ValueError):
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Read {"messages": [...]} or {"prompt": "..."} lines; BadRecord names the first that is neither."""
+    return [prompt for prompt, _ in read_prompts_with_modes(path)]
+
+
+def read_prompts_with_modes(path: Path) -> list[tuple[Prompt, str | None]]:
+    """The same with what each line says its "mode" is, None where it says nothing."""
     prompts = []
     try:
         lines = path.read_text("utf-8").split("\n")
@@ -33,7 +41,8 @@ def read_prompts(path: Path) -> list[Prompt]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                prompts.append(_prompt(json.loads(line)))
+                record = json.loads(line)
+                prompts.append((_prompt(record), _mode(record)))
             except ValueError as bad:
                 raise BadRecord(number, f"{path.name}: {bad}") from bad
     if not prompts:
@@ -61,20 +70,33 @@ def _prompt(record: Any) -> Prompt:
     return found
 
 
+def _mode(record: dict[str, Any]) -> str | None:
+    mode = record.get("mode")
+    if mode is not None and not isinstance(mode, str):
+        raise _Reason("'mode' must be a text, such as \"helpful\"")
+    return mode
+
+
 def hold_out(prompts: list[Prompt], share: float) -> tuple[list[Prompt], list[Prompt]]:
     """Return (train, held out) by a hash of the first message, so that one conversation stays on one side.
 
     At least one prompt falls on each side where there are two different first messages.
     """
-    places: dict[float, list[Prompt]] = {}
-    for prompt in prompts:
+    train, out = held_places(prompts, share)
+    return [prompts[place] for place in train], [prompts[place] for place in out]
+
+
+def held_places(prompts: Sequence[Prompt], share: float) -> tuple[list[int], list[int]]:
+    """The same as `hold_out`, as places among `prompts`."""
+    places: dict[float, list[int]] = {}
+    for number, prompt in enumerate(prompts):
         digest = hashlib.sha256(prompt[0]["content"].encode("utf-8", "surrogatepass")).digest()
-        places.setdefault(int.from_bytes(digest[:8]) / 2**64, []).append(prompt)
+        places.setdefault(int.from_bytes(digest[:8]) / 2**64, []).append(number)
     ranked = sorted(places)
     last = max(sum(place < share for place in ranked), 1)
     out = set(ranked[: min(last, len(ranked) - 1)])
-    train = [prompt for place in ranked if place not in out for prompt in places[place]]
-    return train, [prompt for place in ranked if place in out for prompt in places[place]]
+    train = [number for place in ranked if place not in out for number in places[place]]
+    return train, [number for place in ranked if place in out for number in places[place]]
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
@@ -99,7 +121,7 @@ def rendered(
     return found, told
 
 
-def taken(count: int, seed: int, begin: int, number: int) -> list[int]:
+def taken(count: int, seed: int | str, begin: int, number: int) -> list[int]:
     """Which of `count` prompts stand at places begin .. begin+number-1 of an endless row of shuffled passes.
 
     A function of its arguments alone, so a resumed run needs no cursor but the place.
@@ -107,7 +129,34 @@ def taken(count: int, seed: int, begin: int, number: int) -> list[int]:
     found: list[int] = []
     while len(found) < number:
         turn, place = divmod(begin + len(found), count)
-        order = list(range(count))
-        random.Random(f"prompts {seed} {turn}").shuffle(order)
-        found += order[place : place + number - len(found)]
+        found += _pass(count, seed, turn)[place : place + number - len(found)]
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _pass(count: int, seed: int | str, turn: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"prompts {seed} {turn}").shuffle(order)
+    return order
+
+
+def mixed(
+    sizes: Mapping[str, int], weights: Mapping[str, float], seed: int, begin: int, number: int
+) -> list[tuple[str, int]]:
+    """Which prompt of which mode stands at places begin .. begin+number-1 where each mode has a share of its own.
+
+    `sizes`: prompts of each mode; `weights`: their shares, in any unit. The modes follow the golden ratio's sequence, so
+    that every stretch holds them in proportion; the prompts of a mode come in shuffled passes, as in `taken`.
+    """
+    names = sorted(weights)
+    bounds = np.cumsum([weights[name] for name in names]) / sum(weights.values())
+    golden = (math.sqrt(5) - 1) / 2
+    mode = np.searchsorted(bounds[:-1], np.arange(1, begin + number + 1) * golden % 1.0, side="right")
+    found: list[tuple[str, int]] = [("", 0)] * number
+    for at, name in enumerate(names):
+        here = np.flatnonzero(mode[begin:] == at)
+        earlier = int((mode[:begin] == at).sum())
+        if len(here):
+            for place, prompt in zip(here, taken(sizes[name], f"{seed} {name}", earlier, len(here)), strict=True):
+                found[int(place)] = (name, prompt)
     return found

@@ -135,25 +135,27 @@ def _scores(model: PreferenceModel, part: Rollout, end_id: int) -> Tensor:
 
 def values(model: PreferenceModel, rollout: Rollout) -> Tensor:
     """V(s_t) of a critic at the state before each reply token, 0 in the padding.  -> [B, R]"""
+    return values_and_states(model, rollout)[0]
+
+
+def values_and_states(model: PreferenceModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
+    """The same with the states they were read from, flat in the order of the mask.  -> [B, R], [N, d]"""
     packing = packed_rows(rollout.tokens, rollout.prompt_length, rollout.length)
-    found = model.normalised(trunk_for(model.backbone).hidden(packing, packing.state_columns()))
-    return torch.zeros(rollout.mask.shape, device=found.device).masked_scatter(rollout.mask, found)
-
-
-@torch.inference_mode()
-def old_values(measure: Callable[[Rollout], Tensor], rollout: Rollout) -> Tensor:
-    """`measure` over the whole rollout by parts of even length.  -> [B, R]"""
-    return _by_parts(rollout, measure)
+    states = trunk_for(model.backbone).hidden(packing, packing.state_columns())
+    found = model.normalised(states)
+    return torch.zeros(rollout.mask.shape, device=found.device).masked_scatter(rollout.mask, found), states
 
 
 @dataclass(frozen=True)
 class Experience:
-    """A rollout with what is learnt from it, all [B, R]."""
+    """A rollout with what is learnt from it, [B, R] but for the last."""
 
     rollout: Rollout
     advantage: Tensor
     target: Tensor  # returns, for the critic
     old_value: Tensor
+    anchor: Tensor  # log-probabilities that the ratio is to
+    earned: Tensor  # [B] the whole reply's reward, from which groups are inferred
 
     def rows(self, index: Tensor) -> "Experience":
         """The replies `index`, columns cut to the longest of them."""
@@ -161,5 +163,5 @@ class Experience:
         width = rollout.mask.shape[1]
         return replace(
             self, rollout=rollout, advantage=self.advantage[index, :width], target=self.target[index, :width],
-            old_value=self.old_value[index, :width],
+            old_value=self.old_value[index, :width], anchor=self.anchor[index, :width], earned=self.earned[index],
         )  # fmt: skip

@@ -215,16 +215,18 @@ def test_policy_and_critic_after_a_whole_update_are_trls(name: str, case: Callab
     here = case(name)
     config = PolicyConfig(
         inner_epochs=EPOCHS, minibatch_replies=64, learning_rate=RATE, critic_learning_rate=RATE, clip=CLIP, value_clip=CLIP,
-        adam_beta2=0.999, adam_eps=1e-3, max_grad_norm=1e9, approx_kl_stop=0.0, temperature=here.temperature,
+        adam_beta2=0.999, adam_eps=1e-3, critic_adam_eps=1e-3, max_grad_norm=1e9, approx_kl_stop=0.0, temperature=here.temperature,
     )  # fmt: skip
     policy = AutoModelForCausalLM.from_pretrained(here.policy)
     critic, _ = PreferenceModel.from_policy(here.policy, seed=2)
     critic.head.bias.requires_grad_(False)  # TRL's critic has none
     learner = Learner(policy, critic, config)
     rollout = replace(here.rollout, old_logp=policy_logp(policy, here.rollout, here.temperature))
-    old_value = learner.values(rollout)
+    old_value = learner.read(rollout)[0]
     target = objective.returns(here.theirs("advantages"), old_value, rollout.mask)
-    experience = Experience(rollout, here.theirs("whitened"), target, old_value)
+    experience = Experience(
+        rollout, here.theirs("whitened"), target, old_value, rollout.old_logp, torch.zeros(len(target))
+    )
     done = learner.update(experience, torch.Generator().manual_seed(0), False, "here").means()
 
     for ours, theirs in (("policy_loss", "loss/policy_avg"), ("value_loss", "loss/value_avg")):

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from training.policy import PolicyRun, settings_of
+from training.policy import settings_of
+from training.policy_run import PolicyRun
 from training.run_folder import RunFolder
 
 SMALL = {

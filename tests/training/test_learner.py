@@ -14,7 +14,7 @@ def weights(module: torch.nn.Module) -> torch.Tensor:
 
 
 def test_critic_pretraining_leaves_the_policy_alone(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
-    for critic in ("separate", "shared"):
+    for critic in ("pm", "shared"):
         run = run_of(folder_of(tmp_path / critic, tiny_policy, pm_path, critic=critic))
         before = [weight.clone() for weight in run.policy.parameters()]
         critic_before = [weight.clone() for weight in run.learner.critic.parameters()]
@@ -45,7 +45,7 @@ def test_a_sampler_left_behind_shows_in_its_gap(
     assert run.iterate(1)["sampler_gap"] > 1e-2
 
 
-@pytest.mark.parametrize("critic", ["separate", "shared"])
+@pytest.mark.parametrize("critic", ["pm", "shared"])
 def test_forward_passes_of_any_size_give_the_same_update(
     critic: str, tmp_path: Path, tiny_policy: Path, pm_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

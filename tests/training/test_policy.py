@@ -21,6 +21,7 @@ from training.job import JobFailed
 from training.models import PreferenceModel
 from training.policy import settings_of
 from training.presets import PRESETS
+from training.rates import rate_share
 from training.run_folder import RunFolder
 from training.snapshots import check_snapshot, load_policy
 
@@ -197,14 +198,25 @@ def test_presets_are_valid_and_give_way_to_what_is_named(preset: str, tmp_path: 
         settings_of(RunFolder(folder), {"preset": other})
 
 
-def test_the_rate_warms_up_from_a_tenth_and_falls_towards_one(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
-    def shares(name: str, **settings: object) -> list[float]:
-        run = run_of(folder_of(tmp_path / name, tiny_policy, pm_path, episodes=96, **settings))  # 6 iterations
-        return [run._rate_share(1 + turn) for turn in range(6)]
+def test_the_rate_warms_up_from_a_tenth_and_falls_as_the_schedule_says() -> None:
+    def shares(**settings: object) -> list[float]:
+        return [rate_share(PolicyConfig(rollout_replies=16, **settings), turn, 6) for turn in range(6)]
 
-    flat = shares("constant", schedule="constant", warmup_iterations=2)
+    flat = shares(schedule="constant", warmup_iterations=2)
     assert flat == pytest.approx([0.4, 0.7, 1.0, 1.0, 1.0, 1.0])
-    assert shares("linear", schedule="linear", warmup_iterations=0) == pytest.approx([1.0, 0.85, 0.7, 0.55, 0.4, 0.25])
+    assert shares(schedule="linear", warmup_iterations=0) == pytest.approx([1.0, 0.85, 0.7, 0.55, 0.4, 0.25])
+    cosine = shares(schedule="cosine", warmup_iterations=0)
+    assert cosine[0] == 1.0 and cosine[3] == pytest.approx(0.55) and cosine == sorted(cosine, reverse=True)
+    # MOSS: up from a tenth, then sqrt(w / t): 2/3 and 2/4 and so on under the root
+    root = shares(schedule="inverse_sqrt", warmup_iterations=2)
+    assert root == pytest.approx([0.4, 0.7, (2 / 3) ** 0.5, 0.5**0.5, (2 / 5) ** 0.5, (2 / 6) ** 0.5])
+    assert shares(schedule="halving", halving_episodes=32, warmup_iterations=0) == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    assert shares(schedule="constant", warmup_share=0.5, warmup_iterations=1, warmup_floor=0.0)[:4] == [
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    ]
 
 
 def test_bad_input_is_refused_with_a_reason(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
@@ -220,7 +232,7 @@ def test_bad_input_is_refused_with_a_reason(tmp_path: Path, tiny_policy: Path, p
     assert "role" in reason("role", '{"messages": [{"role": "robot", "content": "x"}]}\n')
     assert "no prompt" in reason("empty", "\n")
     assert "at least one of each" in reason("one", '{"prompt": "only one"}\n')
-    assert "clip" in reason("clip", clip=0.0)
+    assert "clip" in reason("clip", clip=-0.1)
     assert "learning_rat" in reason("unknown", learning_rat=1.0)
     assert "policy, not a preference model" in reason("pm", preference_model=str(tiny_policy))
     assert "is missing" in reason("model", model="")

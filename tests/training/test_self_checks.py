@@ -7,7 +7,7 @@ import torch
 
 from tests.training.policy_runs import folder_of, run_of
 from training.job import JobFailed
-from training.policy import PolicyRun
+from training.policy_run import PolicyRun
 from training.rollouts import Rollout, reply_seeds, sample
 from training.self_checks import check_start, check_tokenizers
 
@@ -18,7 +18,7 @@ def run(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> PolicyRun:
 
 
 def rollout_of(run: PolicyRun) -> Rollout:
-    return sample(run.engine, run.prompts[:6], reply_seeds(0, 0, 6), 12, 1.0)
+    return sample(run.engine, run.prompts.train[:6], reply_seeds(0, 0, 6), 12, 1.0)
 
 
 def shifted_when_alone(_module: torch.nn.Module, _inputs: tuple, outputs):

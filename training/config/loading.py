@@ -47,7 +47,7 @@ def load_config(cls: type[Config], settings: Mapping[str, Any]) -> Config:
 
 
 def _fitting(name: str, value: Any, kind: Any) -> Any:
-    """Return `value` as `kind` (bool, int, float, str, Literal, tuple, union of these) or raise BadConfig."""
+    """Return `value` as `kind` (bool, int, float, str, Literal, tuple, dict, union of these) or raise BadConfig."""
     origin = typing.get_origin(kind)
     if origin is Literal:
         if value in typing.get_args(kind) and not isinstance(value, bool):
@@ -65,6 +65,8 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
         raise BadConfig(f"{name} must be {kind}, not {value!r}")
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_fitting(name, item, typing.get_args(kind)[0]) for item in value)
+    if origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _fitting(f"{name}.{key}", item, typing.get_args(kind)[1]) for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     # bool is an int to Python; a `true` where a number belongs is a mistake of whoever wrote the file

@@ -8,6 +8,14 @@ Sources: [Bai] Bai et al. 2022 (2204.05862); [Ouyang] Ouyang et al. 2022 (2203.0
 2019 (1909.08593); [KL] Schulman's note on approximating KL divergence (2020).
 """
 
+from training.objective.groups import (
+    bounded_weight,
+    group_balance,
+    group_returns,
+    group_variance,
+    group_weights,
+    label_gradient,
+)
 from training.objective.ppo import (
     LOG_RATIO_BOUND,
     adapted_kl_weight,
@@ -15,11 +23,14 @@ from training.objective.ppo import (
     clip_fraction,
     clipped_surrogate,
     entropy,
+    entropy_loss,
     explained_variance,
     kl_estimators,
     log_ratio,
+    pretraining_loss,
     returns,
     token_rewards,
+    value_clip_fraction,
     value_error,
     whiten,
 )
@@ -29,16 +40,25 @@ __all__ = [
     "LOG_RATIO_BOUND",
     "adapted_kl_weight",
     "advantages",
+    "bounded_weight",
     "clip_fraction",
     "clipped_surrogate",
     "entropy",
+    "entropy_loss",
     "explained_variance",
+    "group_balance",
+    "group_returns",
+    "group_variance",
+    "group_weights",
     "kl_estimators",
     "kwise_loss",
+    "label_gradient",
     "log_ratio",
     "preference_loss",
+    "pretraining_loss",
     "returns",
     "token_rewards",
+    "value_clip_fraction",
     "value_error",
     "whiten",
 ]

@@ -1,4 +1,4 @@
-"""PPO: token rewards, advantages, the clipped surrogate, value error, KL estimators.  Shapes and sources: __init__.py."""
+"""PPO: token rewards, advantages, the clipped surrogate, value error, PPO-ptx, KL estimators.  Shapes and sources: __init__.py."""
 
 import torch
 from torch import Tensor
@@ -8,17 +8,28 @@ from torch.nn import functional
 LOG_RATIO_BOUND = 20.0
 
 
-def token_rewards(score: Tensor, logp: Tensor, ref_logp: Tensor, mask: Tensor, kl_weight: float) -> Tensor:
-    """r_t = -β log(π/π₀) at every token, plus the score at the last one   ([Bai] §4.1, per token).  [B], [B, T] -> [B, T]
+def token_rewards(
+    score: Tensor, logp: Tensor, ref_logp: Tensor, mask: Tensor, kl_weight: float, *,
+    estimator: str = "k1", unit: str = "token", share: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """r_t = -β k(π‖π₀) at every token, plus the score at the last one   ([Ouyang] eq. 2, [Zheng] eq. 19).  -> [B, T]
 
+    `estimator` k1 = log(π/π₀) is the one whose optimum is the stated one; k2 and k3 pull elsewhere. `unit` "reply" takes
+    the penalty of the whole reply off its last token, where [Bai] §4.1 has one timestep. `share` [B] multiplies β for each
+    reply (group-invariant learning, groups.py). score [B]; logp, ref_logp, mask [B, T].
     Every reply holds at least one token, or its score would land on another column: ValueError otherwise.
     """
     length = mask.sum(1)
     if bool((length == 0).any()):
         raise ValueError("a reply without a token cannot be rewarded; leave it out of the batch")
-    reward = torch.where(mask, -kl_weight * (logp - ref_logp), 0.0)
+    names = ("k1", "k2", "k3")
+    penalty = kl_weight * kl_estimators(logp, ref_logp, mask)[names.index(estimator)]
+    if share is not None:
+        penalty = share[:, None] * penalty
+    if unit == "reply":
+        score, penalty = score - penalty.sum(1), torch.zeros_like(penalty)
     last = mask.shape[1] - 1 - mask.flip(1).to(torch.int8).argmax(1)
-    return reward.scatter_add(1, last[:, None], score[:, None].to(reward.dtype))
+    return (-penalty).scatter_add(1, last[:, None], score[:, None].to(penalty.dtype))
 
 
 def advantages(reward: Tensor, value: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
@@ -59,15 +70,22 @@ def log_ratio(logp: Tensor, old_logp: Tensor) -> Tensor:
 
 
 def clipped_surrogate(
-    logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, clip: float, tokens: int | None = None
-) -> Tensor:
+    logp: Tensor, old_logp: Tensor, advantage: Tensor, mask: Tensor, clip: float | None, tokens: int | None = None,
+    dual_clip: float | None = None,
+) -> Tensor:  # fmt: skip
     """-E[min(ρA, clip(ρ, 1-ε, 1+ε) A)]   ([PPO] eq. 7), a mean over tokens.  [B, T] -> []
 
+    `clip` None is the plain ratio, -E[ρA] (eq. 6). `dual_clip` c > 1 also holds the gain above cA where A < 0, so that one
+    token whose ratio ran away cannot rule the mean (Ye et al. 2020, 1912.09729, eq. 5).
     `tokens`: the token count of the whole minibatch when this is one of its parts; the parts then add up to its mean.
     """
     rho = log_ratio(logp[mask], old_logp[mask]).exp()
-    gain = advantage[mask]
-    return -torch.minimum(rho * gain, rho.clamp(1 - clip, 1 + clip) * gain).sum() / (tokens or rho.numel())
+    gain = rho * advantage[mask]
+    if clip is not None:
+        gain = torch.minimum(gain, rho.clamp(1 - clip, 1 + clip) * advantage[mask])
+    if dual_clip is not None:
+        gain = torch.where(advantage[mask] < 0, torch.maximum(gain, dual_clip * advantage[mask]), gain)
+    return -gain.sum() / (tokens or rho.numel())
 
 
 def clip_fraction(logp: Tensor, old_logp: Tensor, mask: Tensor, clip: float) -> Tensor:
@@ -88,6 +106,28 @@ def value_error(
     if clip is not None:
         error = torch.maximum(error, (old + (new - old).clamp(-clip, clip) - goal).square())
     return 0.5 * error.sum() / (tokens or new.numel())
+
+
+def value_clip_fraction(value: Tensor, old_value: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Share of tokens whose value moved by more than ε.  [B, T] -> []"""
+    return ((value[mask] - old_value[mask]).abs() > clip).float().mean()
+
+
+def pretraining_loss(logp: Tensor, mask: Tensor, weight: float, tokens: int | None = None) -> Tensor:
+    """-γ E_x[log π(x)], what PPO-ptx adds ([Ouyang] eq. 2), a mean over tokens of pretraining text.  [B, T] -> []
+
+    `tokens` as in `clipped_surrogate`, counted over the update's pretraining text alone.
+    """
+    return -weight * logp[mask].sum() / (tokens or int(mask.sum()))
+
+
+def entropy_loss(entropy: Tensor, weight: float, tokens: int | None = None, sign: float = -1.0) -> Tensor:
+    """-w E[H], or w |E[H] - H₀| where `sign` is that of E[H] - H₀ over the minibatch ([Zheng] App. B.3).  [N] -> []
+
+    A part of a minibatch cannot know on which side of the threshold H₀ the whole stands: the caller says, and the constant
+    w·H₀ is left out, so that parts add up. `tokens` as in `clipped_surrogate`.
+    """
+    return sign * weight * entropy.sum() / (tokens or entropy.numel())
 
 
 def kl_estimators(logp: Tensor, ref_logp: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
