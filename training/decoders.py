@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Cache
 
+from training.lora import effective
+
 
 class Decoder(Protocol):
     """What the engine asks of a model."""
@@ -108,7 +110,7 @@ class FusedDecoder:
             return turned
 
         def fused(parts: list[nn.Linear], turned: int) -> tuple[Tensor, Tensor | None]:
-            weights = [interleave(p.weight) if i < turned else p.weight for i, p in enumerate(parts)]
+            weights = [interleave(effective(p)) if i < turned else effective(p) for i, p in enumerate(parts)]
             if parts[0].bias is None:
                 return torch.cat(weights), None
             return torch.cat(weights), torch.cat(
@@ -144,12 +146,12 @@ class FusedDecoder:
                     qkv=qkv,
                     qkv_bias=qkv_bias,
                     qk_norm=qk_norm(attention),
-                    out=own(attention.o_proj.weight),
+                    out=own(effective(attention.o_proj)),
                     out_bias=own_bias(attention.o_proj),
                     norm2=own(layer.post_attention_layernorm.weight),
                     gate_up=gate_up,
                     gate_up_bias=gate_up_bias,
-                    down=own(mlp.down_proj.weight),
+                    down=own(effective(mlp.down_proj)),
                     down_bias=own_bias(mlp.down_proj),
                 )
             )

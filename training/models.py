@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from training import files
+from training import files, lora
 from training.snapshots import (
     BadSnapshot,
     check_snapshot,
@@ -87,7 +87,7 @@ class PreferenceModel(nn.Module):
         """Write the directory and return its manifest."""
         root = Path(path)
         transformers_logging.disable_progress_bar()
-        self.backbone.save_pretrained(str(root))
+        lora.save_merged(self.backbone, root)
         tokenizer.save_pretrained(str(root))
         save_file(
             {name: part.detach().cpu() for name, part in self.head.state_dict().items()}, root / "head.safetensors"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training import lora
 from training.batches import Pair, by_length, order, tokenised
 from training.calibration import accuracy
 from training.config import PreferenceConfig
@@ -60,6 +61,9 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     began = time.monotonic()
     comparisons, held_out = read_data(folder, config)
     model, tokenizer = PreferenceModel.from_policy(config.model, seed=config.seed, words=config.lm_weight > 0)
+    if config.lora_rank:
+        lora.adapt(model, model.backbone, config, config.seed)
+        model.head.requires_grad_(True)
     reader = Reader(model, pad=int(tokenizer.pad_token_id), precision=config.precision)
     limit = config.max_tokens or reader.context
     usable = {"max_tokens": min(limit, reader.context), "weakest_strength": config.weakest_strength}
@@ -89,7 +93,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
         "scale": model.scale,
         "learning_rate": fit.learning_rate,
         "updates": len(batches),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **lora.sizes(model),
         "prompt_shared": reader.shared,
         "seconds": round(fit.seconds(), 2),
     }
