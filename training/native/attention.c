@@ -101,7 +101,11 @@ static void copy_rows(float *to, const float *from, long stride, long count, lon
 
 /* The same, transposed: to [width, ld]. */
 static void copy_columns(float *to, const float *from, long stride, long count, long width, long ld) {
-    for (long i = 0; i < count; i++)
+    long i = 0;
+    for (; i + LANES <= count; i += LANES) /* writes side by side, reads from rows that stay near */
+        for (long j = 0; j < width; j++)
+            for (long k = 0; k < LANES; k++) to[j * ld + i + k] = from[(i + k) * stride + j];
+    for (; i < count; i++)
         for (long j = 0; j < width; j++) to[j * ld + i] = from[i * stride + j];
     for (long j = 0; j < width; j++) memset(to + j * ld + count, 0, (size_t)(ld - count) * 4);
 }
@@ -181,9 +185,9 @@ static void forward_piece(Attention *a, long group, long key_head) {
                 scores_of(&b, queries, wide, keys, room.ld, scores, room.most, width);
                 float shares[QUERIES];
                 for (long i = 0; i < b.queries; i++) {
-                    float *prefix = scores + i * room.most, *own = prefix + b.prefix, most = own[0], sum = 0;
-                    for (long j = 0; j < b.prefix_real; j++) most = prefix[j] > most ? prefix[j] : most;
-                    for (long j = 0; j < b.reach[i]; j++) most = own[j] > most ? own[j] : most;
+                    float *prefix = scores + i * room.most, *own = prefix + b.prefix, sum = 0;
+                    float most = largest(own, b.reach[i]), before = b.prefix_real ? largest(prefix, b.prefix_real) : most;
+                    most = before > most ? before : most;
                     for (long j = 0; j < b.prefix_real; j++) sum += prefix[j] = exp_of(prefix[j] - most);
                     for (long j = 0; j < b.reach[i]; j++) sum += own[j] = exp_of(own[j] - most);
                     clear(&b, prefix, b.reach[i]);

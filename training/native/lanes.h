@@ -10,6 +10,25 @@ typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias
 
 static inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
 
+/* The largest of x [n], n > 0; a NaN may be passed over. Written out, since compilers keep the order of such comparisons. */
+static inline float largest(const float *x, long n) {
+    typedef int32_t Masks __attribute__((vector_size(4 * LANES)));
+    float most = x[0];
+    long j = 0;
+    if (n >= LANES) {
+        Lanes best = *(const Lanes *)x;
+        for (j = LANES; j + LANES <= n; j += LANES) {
+            Lanes other = *(const Lanes *)(x + j);
+            Masks more = other > best;
+            best = (Lanes)(((Masks)other & more) | ((Masks)best & ~more));
+        }
+        most = best[0];
+        for (int lane = 1; lane < LANES; lane++) most = best[lane] > most ? best[lane] : most;
+    }
+    for (; j < n; j++) most = x[j] > most ? x[j] : most;
+    return most;
+}
+
 /* e^x to about one unit in the last place, in a form that compilers turn into vector code; 0 below -87, NaN stays NaN. */
 static inline float exp_of(float x) {
     float y = x < -87.0f ? -87.0f : x;

@@ -137,14 +137,13 @@ static void normalise_share(void *what, Team *team, int me) {
     long first, last, width = call->width;
     team_share(team, me, call->n, 1, &first, &last);
     for (long i = first; i < last; i++) {
-        float *logits = call->a + i * width, most = logits[0], sum = 0, mean = 0;
-        float wanted = logits[call->index[i]] * call->eps;
-        for (long j = 0; j < width; j++) most = logits[j] > most ? logits[j] : most;
-        most *= call->eps;
+        float *restrict logits = call->a + i * width, factor = call->eps, sum = 0, mean = 0;
+        float wanted = logits[call->index[i]] * factor, most = largest(logits, width) * factor;
         for (long j = 0; j < width; j++) {
-            float z = logits[j] * call->eps - most, p = exp_of(z);
+            float z = logits[j] * factor - most, p = exp_of(z);
+            z = z < -100.0f ? -100.0f : z; /* there p is 0 and adds nothing, be z infinite */
             sum += p;
-            mean += p > 0 ? p * z : 0; /* a probability of 0 adds nothing, whatever its logarithm */
+            mean += p * z;
             logits[j] = p;
         }
         float share = 1.0f / sum, total = __builtin_logf(sum);
