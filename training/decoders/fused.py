@@ -1,64 +1,19 @@
-"""One forward step of a causal language model over a table of key-value rows, for the sampling engine.
+"""Llama-shaped weights in a loop of our own in torch: on GPUs, in bfloat16, and where there are no native kernels.
 
-Two decoders with one face: `FusedDecoder` runs Llama, Mistral, Qwen2 and Qwen3 weights in a loop of our own (query, key
-and value in one matrix product, gate and up in another, rotation as a complex product); `GeneralDecoder` runs any other
-causal model through its own forward. Row r of the table belongs to one reply being written; the engine keeps its active
-replies in rows 0..n-1. Shapes: n rows, T prompt columns, L key columns in reach, M columns a row can hold, V words.
+Query, key and value are one matrix product, gate and up another, rotation is a complex product.
+Shapes: n rows, T prompt columns, L key columns in reach, M columns a row can hold, V words.
 """
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Cache
 
+from training.decoders.decoder import causal_bias, rotations
+from training.decoders.stepwise import StepwiseDecoder
 from training.lora import effective
-
-
-class Decoder(Protocol):
-    """What the engine asks of a model."""
-
-    def prefill(self, tokens: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
-        """Read right-padded prompts [n, T] into `rows` [n]; the logits after each one's last token.  -> [n, V]"""
-
-    def decode(self, tokens: Tensor, positions: Tensor, reach: int, level: bool) -> Tensor:
-        """Read one token [n] at `positions` [n] of rows 0..n-1; reach = max(positions)+1, level: all equal.  -> [n, V]"""
-
-    def copy_row(self, source: int, targets: list[int], length: int) -> None:
-        """Give rows `targets` the first `length` columns of row `source`."""
-
-    def refresh(self, model: nn.Module) -> None:
-        """Take over the present weights of `model`."""
-
-
-def decoder_for(model: Any, slots: int, max_length: int) -> Decoder:
-    """The fused decoder where it knows the architecture exactly, the general one elsewhere."""
-    return (FusedDecoder if fusible(model) else GeneralDecoder)(model, slots, max_length)
-
-
-def fusible(model: Any) -> bool:
-    """Whether FusedDecoder computes exactly what this model does: gated SiLU, RMS norms, one static rotation, full attention."""
-    config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        config.model_type in {"llama", "mistral", "qwen2", "qwen3"}
-        and config.hidden_act == "silu"
-        and rope.get("rope_type", "default") in {"default", "linear", "llama3"}
-        and rope.get("partial_rotary_factor", 1.0) == 1.0
-        and all(layer.self_attn.head_dim % 2 == 0 for layer in model.model.layers)
-        and not any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or [])
-        and (config.model_type != "mistral" or config.sliding_window is None)
-    )
-
-
-def causal_bias(positions: Tensor, reach: int, dtype: torch.dtype, window: int | None = None) -> Tensor:
-    """0 where a token at `positions` [n, T] may look, the lowest number elsewhere.  -> [n, 1, T, reach]"""
-    column = torch.arange(reach, device=positions.device)
-    hidden = column > positions[:, None, :, None]
-    if window is not None:
-        hidden |= column <= positions[:, None, :, None] - window
-    return torch.zeros(hidden.shape, dtype=dtype, device=positions.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 
 class _Layer(NamedTuple):
@@ -77,7 +32,7 @@ class _Layer(NamedTuple):
     down_bias: Tensor | None
 
 
-class FusedDecoder:
+class FusedDecoder(StepwiseDecoder):
     """Llama-family weights in a loop of our own; holds copies, so the model object may change or go."""
 
     def __init__(self, model: Any, slots: int, max_length: int) -> None:
@@ -88,11 +43,7 @@ class FusedDecoder:
         self.eps: float = config.rms_norm_eps
         weight = model.model.embed_tokens.weight
         self.dtype, self.device = weight.dtype, weight.device
-        with torch.no_grad():
-            positions = torch.arange(max_length, device=self.device)[None]
-            cos, sin = model.model.rotary_emb(torch.zeros(1, dtype=torch.float32, device=self.device), positions)
-        half = self.head_dim // 2
-        self.turn = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())  # [M, head_dim/2]
+        self.turn = torch.complex(*rotations(model, max_length))  # [M, head_dim/2]
         # One tensor per layer, keys then values: a single stacked one is copied by functional backends.
         self.rows = [
             torch.zeros(slots, 2 * self.kv_heads, max_length, self.head_dim, dtype=self.dtype, device=self.device)
@@ -156,7 +107,7 @@ class FusedDecoder:
                 )
             )
 
-    def copy_row(self, source: int, targets: list[int], length: int) -> None:
+    def copy_row(self, source: int, targets: Sequence[int], length: int) -> None:
         for rows in self.rows:
             for target in targets:
                 rows[target, :, :length] = rows[source, :, :length]
@@ -233,98 +184,3 @@ def _add_product(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | Non
     """Residual + x Wᵀ + b in one operation where there is no bias."""
     found = torch.addmm(residual, x, weight.t())
     return found if bias is None else found + bias
-
-
-class _RowCache(Cache):  # type: ignore[misc]  # transformers ships no types
-    """The key-value table as transformers' models see it: written at given places, read up to `reach`."""
-
-    def __init__(self, slots: int, max_length: int) -> None:
-        super().__init__(layers=[])
-        self.slots, self.max_length = slots, max_length
-        self.tables: dict[int, tuple[Tensor, Tensor]] = {}
-        self.rows: Tensor | None = None
-        self.positions: Tensor = torch.empty(0)
-        self.reach = 0
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        if layer_idx not in self.tables:
-
-            def table(like: Tensor) -> Tensor:
-                shape = (self.slots, like.shape[1], self.max_length, like.shape[3])
-                return torch.zeros(shape, dtype=like.dtype, device=like.device)
-
-            self.tables[layer_idx] = (table(key_states), table(value_states))
-        keys, values = self.tables[layer_idx]
-        n, columns = key_states.shape[0], key_states.shape[2]
-        if self.rows is not None:
-            keys[self.rows, :, :columns], values[self.rows, :, :columns] = key_states, value_states
-            return key_states, value_states
-        numbers = torch.arange(n, device=keys.device)
-        keys[numbers, :, self.positions], values[numbers, :, self.positions] = (
-            key_states[:, :, 0],
-            value_states[:, :, 0],
-        )
-        return keys[:n, :, : self.reach], values[:n, :, : self.reach]
-
-    def get_seq_length(self, _layer_idx: int = 0) -> int:
-        return 0 if self.rows is not None else self.reach - 1
-
-
-class GeneralDecoder:
-    """Any causal model whose memory is keys and values, through its own forward with explicit positions and masks."""
-
-    def __init__(self, model: Any, slots: int, max_length: int) -> None:
-        config = model.config
-        limit = getattr(config, "max_position_embeddings", None)
-        if limit is not None and max_length > limit:
-            raise ValueError(
-                f"max_length {max_length} is more than the {limit} positions of this {config.model_type} model"
-            )
-        self.cache = _RowCache(slots, max_length)
-        self.kinds = set(getattr(config, "layer_types", None) or [])
-        self.window: int | None = getattr(config, "sliding_window", None)
-        if not self.kinds <= {"full_attention", "sliding_attention"}:
-            raise ValueError(
-                f"a {config.model_type} model keeps more than keys and values; this engine cannot sample it"
-            )
-        self.refresh(model)
-
-    def refresh(self, model: Any) -> None:
-        self.model = model
-
-    def copy_row(self, source: int, targets: list[int], length: int) -> None:
-        for tables in self.cache.tables.values():
-            for table in tables:
-                for target in targets:
-                    table[target, :, :length] = table[source, :, :length]
-
-    def prefill(self, tokens: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
-        n, columns = tokens.shape
-        self.cache.rows = rows
-        positions = torch.arange(columns, device=tokens.device).expand(n, -1)
-        last, where = torch.unique(lengths - 1, return_inverse=True)
-        logits: Tensor = self._logits(tokens, positions, columns, last)
-        return logits[torch.arange(n, device=tokens.device), where]
-
-    def decode(self, tokens: Tensor, positions: Tensor, reach: int, level: bool) -> Tensor:  # noqa: ARG002  # explicit masks serve both
-        self.cache.rows, self.cache.positions, self.cache.reach = None, positions, reach
-        return self._logits(tokens[:, None], positions[:, None], reach, 1)[:, 0]
-
-    def _logits(self, tokens: Tensor, positions: Tensor, reach: int, keep: Tensor | int) -> Tensor:
-        full = causal_bias(positions, reach, self.model.dtype)
-        mask: Tensor | dict[str, Tensor] = full
-        if self.window is not None and self.kinds != {"full_attention"}:
-            sliding = causal_bias(positions, reach, self.model.dtype, self.window)
-            both = self.kinds == {"full_attention", "sliding_attention"}
-            mask = {"full_attention": full, "sliding_attention": sliding} if both else sliding
-        logits: Tensor = self.model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
-        return logits
