@@ -137,12 +137,12 @@ class PreferenceModel(nn.Module):
         """Return the normalised score at every position, as PPO's critic reads it.  [B, T] -> [B, T]"""
         return self.normalised(self.hidden(input_ids, mask))
 
-    def language_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed -log p of the target tokens.  [N, d], [N] -> []"""
+    def word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return -log p of each target token.  [N, d], [N] -> [N]"""
         if self.words is None:
             raise ValueError("the vocabulary head was not kept; build the model with words=True")
         logits = self.words(hidden).float()
         cap = getattr(self.backbone.config, "final_logit_softcapping", None)  # Gemma 2 bends its logits
         if cap:
             logits = cap * torch.tanh(logits / cap)
-        return nn.functional.cross_entropy(logits, targets, reduction="sum")
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
