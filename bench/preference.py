@@ -55,7 +55,7 @@ def prepare(folder: Path, shape: Shape, passes: int) -> list[tuple[list[int], ..
     write_lines(folder / "data" / "train.jsonl", lines)
     write_lines(folder / "data" / "test.jsonl", lines[:2])
     settings = {
-        "batch_pairs": BATCH, "learning_rate": RATE, "epochs": passes, "seed": SEED, "schedule": "linear", "weakest_strength": 0,
+        "batch_prompts": BATCH, "learning_rate": RATE, "epochs": passes, "seed": SEED, "schedule": "linear", "weakest_strength": 0,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(settings))
     in_order = [

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from training.feedback import Feedback
 from training.pmp import Answers
 from training.rankings import Marked
 from training.records import Comparison
-from training.feedback import Feedback
 from training.snapshots import PromptTooLong, render_reply, render_within
 
 
@@ -227,7 +227,8 @@ class Rows:
     def to(self, device: torch.device) -> "Rows":
         """Return the same rows on `device`."""
         fields: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Rows(**{name: None if part is None else part.to(device) for name, part in fields.items()})
+        moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in fields.items()}
+        return Rows(**moved)
 
 
 def plain_rows(elements: Sequence[Ranked], pad: int) -> Rows:

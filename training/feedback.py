@@ -1,10 +1,11 @@
 """What a preference run learns from: the files of data/, whatever shapes their lines have, and how they are split."""
 
-from pathlib import Path
 from typing import Any
 
 from training.config import PreferenceConfig
+from training.demonstrations import read_demonstrations
 from training.job import JobFailed
+from training.lines import data_file
 from training.pmp import Answers, answers_of, binarised, pairs_of_answers
 from training.rankings import Marked, Ranking, marked_of, ranking_of
 from training.records import Comparison, comparison_of, parsed, read_records
@@ -30,17 +31,9 @@ def parse_feedback(line: str | bytes, number: int) -> Feedback:
     return parsed(line, number, feedback_of)
 
 
-def data_file(folder: RunFolder, name: str) -> Path | None:
-    """Return data/NAME.jsonl or data/NAME.jsonl.gz, None where neither is; both are one too many."""
-    kept = [file for file in (folder.data / f"{name}.jsonl", folder.data / f"{name}.jsonl.gz") if file.exists()]
-    if len(kept) > 1:
-        raise JobFailed(f"both {name}.jsonl and {name}.jsonl.gz are in {folder.data}; remove one")
-    return kept[0] if kept else None
-
-
 def read_data(folder: RunFolder, config: PreferenceConfig) -> Parts[Feedback]:
     """Return what is learnt and what measures; without a test file some conversations or people are held out."""
-    train, test = data_file(folder, "train"), data_file(folder, "test")
+    train, test = data_file(folder.data, "train"), data_file(folder.data, "test")
     if train is None:
         raise JobFailed(f"{folder.data / 'train.jsonl'} is missing; write one comparison a line into it")
     everything = list(read_records(train, feedback_of))
@@ -59,8 +52,23 @@ def read_data(folder: RunFolder, config: PreferenceConfig) -> Parts[Feedback]:
     if config.stage == "pmp":
         return Parts(*(pretraining_pairs(part, tags=config.pmp_pairs == "binarised") for part in parts))
     if any(isinstance(record, Answers) for part in parts for record in part):
-        raise JobFailed("there are lines with 'answers' in the data; they are for preference-model pretraining: stage pmp")
+        raise JobFailed(
+            "there are lines with 'answers' in the data; they are for preference-model pretraining: stage pmp"
+        )
     return parts
+
+
+def read_demonstrated(folder: RunFolder) -> list[Marked]:
+    """Return the replies of data/demonstrations.jsonl, in any shape of demonstrations.py, as good ones."""
+    path = data_file(folder.data, "demonstrations")
+    if path is None:
+        raise JobFailed(
+            f"shift_on is 'demonstrations' and {folder.data / 'demonstrations.jsonl'} is missing; "
+            "write it, or shift on 'train' or 'held_out'"
+        )
+    return [
+        Marked(tuple(shown.prompt), shown.messages[-1]["content"], good=True) for shown in read_demonstrations(path)
+    ]
 
 
 def pretraining_pairs(records: list[Feedback], *, tags: bool) -> list[Feedback]:

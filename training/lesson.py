@@ -1,6 +1,7 @@
 """What one update of a preference run learns from its elements: the objective, its language term, and what is logged."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +29,13 @@ class Lesson:
         loss = words_loss = right = margin = 0.0
         for part in by_length([self.elements[number] for number in mine], self.reader.budget):
             read = self.reader.read(part, words="best" if spoken else "none")
-            total = 0.0 * read.scores.sum() if imitation else self.loss(read.scores, part) * (len(part) / count)
-            if not imitation:
-                loss += float(total.detach())
+            terms = [] if imitation else [self.loss(read.scores, part) * (len(part) / count)]
+            loss += sum(float(term.detach()) for term in terms)
             if read.words is not None and words:
                 said = (read.words * self._weights_of_words(part)).sum() / words
-                total = total + (1.0 if imitation else self.lm_weight) * said
+                terms.append(said if imitation else self.lm_weight * said)
                 words_loss += float(said.detach())
+            total = torch.stack(terms).sum()
             total.backward()
             for element, scores in zip(part, by_element(part, read.scores.tolist()), strict=True):
                 leads = leads_of(element, scores)
@@ -47,7 +48,7 @@ class Lesson:
 
     def loss(self, scores: Tensor, part: Sequence[Ranked]) -> Tensor:
         """Return the mean loss of the elements of a part from their flat scores.  [M] -> []"""
-        given = {"device": scores.device, "dtype": scores.dtype}
+        given: dict[str, Any] = {"device": scores.device, "dtype": scores.dtype}
         weight = torch.tensor([element.weight for element in part], **given)
         if self.objective == "binary":
             return binary_loss(scores, torch.tensor([bool(e.good) for e in part], device=scores.device), weight)

@@ -60,9 +60,7 @@ def ranking_of(record: dict[str, Any], _line: str = "") -> Ranking:
     twice = next((place for place, text in enumerate(texts) if text in texts[:place]), None)
     if twice is not None:
         raise Reason(f"reply {twice + 1} is the same as one before it")
-    return Ranking(
-        prompt_messages(record.get("prompt")), texts, tuple(ranks), **provenance(record, "replies", "ranks")
-    )
+    return Ranking(prompt_messages(record.get("prompt")), texts, tuple(ranks), **provenance(record, "replies", "ranks"))
 
 
 def marked_of(record: dict[str, Any], _line: str = "") -> Marked:
@@ -70,7 +68,7 @@ def marked_of(record: dict[str, Any], _line: str = "") -> Marked:
     good = record.get("good")
     if not isinstance(good, bool):
         raise Reason(f"'good' must be true or false, not {good!r}")
-    if "reply" not in record:
+    if record.get("reply") is None:
         raise Reason("has no 'reply'")
     reply = reply_text("reply", record["reply"])
     return Marked(prompt_messages(record.get("prompt")), reply, good, **provenance(record, "reply", "good"))

@@ -154,7 +154,9 @@ def comparison_of(record: dict[str, Any], line: str) -> Comparison:
     if found.strength is not None and found.strength not in STRENGTHS:
         raise Reason(f"'strength' must be 1, 2, 3 or 4, not {found.strength}")
     margin = record.get("margin")
-    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin)):
+    if margin is not None and (
+        isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin)
+    ):
         raise Reason(f"'margin' must be a number, not {margin!r}")
     if isinstance(chosen, str) and prompt is None and _is_transcript(chosen) and to_hh_line(found) != line:
         found = dataclasses.replace(found, source_line=line)
@@ -362,9 +364,9 @@ class Spoken(Protocol):
     """Any record of a conversation."""
 
     @property
-    def prompt(self) -> tuple[Message, ...]: ...  # noqa: D102
+    def prompt(self) -> tuple[Message, ...]: ...
     @property
-    def conversation(self) -> str | None: ...  # noqa: D102
+    def conversation(self) -> str | None: ...
 
 
 def conversation_key(record: Spoken) -> str:

@@ -1,6 +1,7 @@
 """What a preference model's scores of held-out replies say about it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from training.batches import Ranked
@@ -116,5 +117,5 @@ def _bands(pairs: Sequence[HeldOut], bands: int) -> list[dict[str, Any]]:
     cuts = [number * len(ranked) // bands for number in range(bands + 1)] if bands else [0]
     return [
         {"low": abs(ranked[begin].margin), "high": abs(ranked[end - 1].margin)} | _share(ranked[begin:end])
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True)
+        for begin, end in pairwise(cuts)
     ]

@@ -18,7 +18,7 @@ class Told(Spoken, Protocol):
     """A record of somebody's feedback."""
 
     @property
-    def person(self) -> str | None: ...  # noqa: D102
+    def person(self) -> str | None: ...
 
 
 Record = TypeVar("Record", bound=Told)

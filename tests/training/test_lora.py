@@ -86,7 +86,13 @@ def test_the_engine_samples_the_adapted_model(any_policy: Path):
 
 
 def run_of(path: Path, policy: Path, **settings: object) -> Path:
-    settings = {"lora_rank": 4, "batch_pairs": 7, "checkpoint_steps": 3, "threads": 1, "learning_rate": 1e-2} | settings
+    settings = {
+        "lora_rank": 4,
+        "batch_prompts": 7,
+        "checkpoint_steps": 3,
+        "threads": 1,
+        "learning_rate": 1e-2,
+    } | settings
     return make_folder(path, comparisons(120), comparisons(30, seed=1), model=str(policy), **settings)
 
 

@@ -20,13 +20,26 @@ class PreferenceConfig(FitConfig):
 
     # what is minimised
     objective: Literal["ranked", "binary", "imitation"] = "ranked"  # the other two are the baselines of LA 3
-    grouping: Literal["grouped", "pooled"] = "grouped"  # all pairs of a prompt in one element, or each for itself (IG 3.5)
-    batch_prompts: int = 16  # prompts an update, with all their pairs; starter: 300 comparisons still give some 18 updates
+    grouping: Literal["grouped", "pooled"] = (
+        "grouped"  # all pairs of a prompt in one element, or each for itself (IG 3.5)
+    )
+    batch_prompts: int = (
+        16  # prompts an update, with all their pairs; starter: 300 comparisons still give some 18 updates
+    )
     lm_weight: float = 0.0  # weight of the language loss on the good reply; HH trains without it, 1 in LA and PM 3.1
-    mode_weights: dict[str, float] = dataclasses.field(default_factory=dict)  # λ of a mode's loss (HH 5.1.2); 1 if unnamed
-    strength_as: Literal["filter", "margin"] = "filter"  # HH 2.2 drops the weakest and forgets the rest; L2 3.2.2 asks more
+    mode_weights: dict[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # λ of a mode's loss (HH 5.1.2); 1 if unnamed
+    strength_as: Literal["filter", "margin"] = (
+        "filter"  # HH 2.2 drops the weakest and forgets the rest; L2 3.2.2 asks more
+    )
     weakest_strength: int = 1  # as filter: comparisons at or below it are left out (HH 2.2); 0 keeps all
-    strength_margins: tuple[float, ...] = (0.0, 1 / 3, 2 / 3, 1.0)  # as margin: of strengths 1 to 4 (L2 A.3.3, the small)
+    strength_margins: tuple[float, ...] = (
+        0.0,
+        1 / 3,
+        2 / 3,
+        1.0,
+    )  # as margin: of strengths 1 to 4 (L2 A.3.3, the small)
 
     # stages
     stage: Literal["finetune", "pmp"] = "finetune"  # pmp: public answers first, to need fewer comparisons (LA 4)
@@ -52,12 +65,16 @@ class PreferenceConfig(FitConfig):
         at_least(self, 1, "batch_prompts", "calibration_bins", "margin_bands")
         shares(self, "held_out")
         if len(self.strength_margins) != 4:
-            raise BadConfig(f"strength_margins needs a number for each of 4 strengths, not {len(self.strength_margins)}")
+            raise BadConfig(
+                f"strength_margins needs a number for each of 4 strengths, not {len(self.strength_margins)}"
+            )
         for mode, weight in self.mode_weights.items():
             if weight < 0:
                 raise BadConfig(f"mode_weights[{mode!r}] must be at least 0, not {weight}")
         if self.folds == 1 or (self.folds and self.fold >= self.folds):
-            raise BadConfig(f"fold must lie between 0 and folds - 1, and folds be 0 or at least 2, not {self.fold} of {self.folds}")
+            raise BadConfig(
+                f"fold must lie between 0 and folds - 1, and folds be 0 or at least 2, not {self.fold} of {self.folds}"
+            )
         if self.objective == "imitation" and self.shift_on != "train":
             raise BadConfig("imitation trains a policy, which has no scores to shift; leave shift_on out")
 
