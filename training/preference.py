@@ -83,7 +83,6 @@ def started(config: PreferenceConfig) -> Start:
             raise JobFailed(f"imitation trains a policy and {config.model} holds a {kind}; name a policy")
         causal, tokenizer = load_policy(config.model, verify=False)
         model = PreferenceModel.on(causal, seed=config.seed, words=True)
-        model.head.requires_grad_(requires_grad=False)
         return Start(model, tokenizer, causal)
     if kind == "policy":
         return Start(
@@ -108,7 +107,9 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     start = started(config)
     if config.lora_rank:
         lora.adapt(start.model, start.causal or start.model.backbone, config, config.seed)
-        start.model.head.requires_grad_(start.causal is None)
+    start.model.head.weight.requires_grad_(start.causal is None)
+    # in a difference of scores the bias drops out; what is left of its gradient is rounding, which Adam makes steps of
+    start.model.head.bias.requires_grad_(config.objective == "binary")
     reader = Reader(start.model, pad=int(start.tokenizer.pad_token_id), precision=config.precision)
     told = [in_tokens(part, start.tokenizer, reader, config) for part in parts]
     trained, test, in_group = told
