@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training import objective
 from training.calibration import wilson_interval
-from training.config import BadConfig, EvaluateConfig
+from training.config import EvaluateConfig
 from training.device import device_of_choice
 from training.engine import Engine
 from training.job import JobFailed, run_job
@@ -108,9 +108,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     config = folder.configure(EvaluateConfig, "evaluate", **given)
-    for name in ("model", "opponent", "preference_model"):
-        if not getattr(config, name):
-            raise BadConfig(f"{name} is missing: name a directory in config.json or on the command line")
+    config.need("model", "opponent", "preference_model")
     if config.threads:
         torch.set_num_threads(config.threads)
     begin, device = time.monotonic(), device_of_choice()
@@ -123,7 +121,7 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         model.to(device)
     room = room_for_prompts([policy.config, opponent.config, pm.backbone.config], config.max_new_tokens)
     prompts, left_out = rendered(tokenizer, read_prompts(folder.data / "prompts.jsonl"), room)
-    prompts = evenly(prompts, config.evaluation_prompts)
+    prompts = evenly(prompts, config.evaluation_prompts or len(prompts))
     if not prompts:
         raise JobFailed(f"no prompt fits into the {room} tokens beside a reply; give shorter ones")
     engines = [Engine(model, tokenizer, config.slots, room + config.max_new_tokens) for model in (policy, opponent)]

@@ -5,10 +5,17 @@ Values under a False mask never reach a result: losses select the true entries b
 NaN in the padding leaves value and gradient unchanged.
 Sources: [Bai] Bai et al. 2022 (2204.05862); [Ouyang] Ouyang et al. 2022 (2203.02155); [PPO] Schulman et al. 2017
 (1707.06347); [GAE] Schulman et al. 2016 (1506.02438); [Zheng] Zheng et al. 2023 (2307.04964); [Ziegler] Ziegler et al.
-2019 (1909.08593); [Askell] Askell et al. 2021 (2112.00861); [Touvron] Touvron et al. 2023 (2307.09288); [KL] Schulman's
-note on approximating KL divergence (2020).
+2019 (1909.08593); [KL] Schulman's note on approximating KL divergence (2020).
 """
 
+from training.objective.elo import (
+    POINTS_A_NAT,
+    Strengths,
+    clustered_covariance,
+    fitted_strengths,
+    win_fraction,
+    wins_log_likelihood,
+)
 from training.objective.groups import (
     bounded_weight,
     group_balance,
@@ -16,6 +23,14 @@ from training.objective.groups import (
     group_variance,
     group_weights,
     label_gradient,
+)
+from training.objective.ood import Gaussian, auroc, fitted_gaussian, mahalanobis, simplified_relative_mahalanobis
+from training.objective.order_statistics import (
+    best_of_kl,
+    best_of_kl_heuristic,
+    best_of_means,
+    median_means,
+    order_statistic_shares,
 )
 from training.objective.ppo import (
     LOG_RATIO_BOUND,
@@ -35,19 +50,28 @@ from training.objective.ppo import (
     value_error,
     whiten,
 )
-from training.objective.preference import binary_loss, kwise_loss, preference_loss
+from training.objective.preference import kwise_loss, preference_loss
 
 __all__ = [
     "LOG_RATIO_BOUND",
+    "POINTS_A_NAT",
+    "Gaussian",
+    "Strengths",
     "adapted_kl_weight",
     "advantages",
-    "binary_loss",
+    "auroc",
+    "best_of_kl",
+    "best_of_kl_heuristic",
+    "best_of_means",
     "bounded_weight",
     "clip_fraction",
     "clipped_surrogate",
+    "clustered_covariance",
     "entropy",
     "entropy_loss",
     "explained_variance",
+    "fitted_gaussian",
+    "fitted_strengths",
     "group_balance",
     "group_returns",
     "group_variance",
@@ -56,11 +80,17 @@ __all__ = [
     "kwise_loss",
     "label_gradient",
     "log_ratio",
+    "mahalanobis",
+    "median_means",
+    "order_statistic_shares",
     "preference_loss",
     "pretraining_loss",
     "returns",
+    "simplified_relative_mahalanobis",
     "token_rewards",
     "value_clip_fraction",
     "value_error",
     "whiten",
+    "win_fraction",
+    "wins_log_likelihood",
 ]

@@ -1,0 +1,289 @@
+"""`python -m training.best_of FOLDER`: sample k replies to each prompt and keep the one that a preference model scores highest.
+
+Rejection sampling (Bai et al. 2022 §4.3, App. B.6). Each prompt is answered max(k) times, once; from these replies every
+smaller k is estimated too, without bias (objective/order_statistics.py). Reads data/prompts.jsonl; writes replies.jsonl
+(what was chosen, as demonstrations), best_of.png and .json, and result.json with scores, win rates and KL at each k.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training import files, objective, ranks
+from training.calibration import wilson_interval
+from training.config import BestOfConfig
+from training.device import device_of_choice
+from training.evaluate import mean_ci95
+from training.job import JobFailed, run_job
+from training.models import PreferenceModel
+from training.parts import Parts
+from training.plots import Series, plot
+from training.progress import Bar
+from training.prompts import Prompt, evenly, read_prompts
+from training.run_folder import RunFolder
+from training.self_checks import check_tokenizers
+from training.snapshots import PromptTooLong, check_snapshot
+from training.variants import Answers, EachStep, Policy, Prefix, Replies, Sampling, scores
+
+# Seeds of replies to choose from are drawn far from those of training iterations and of evaluations.
+CHOOSING = 2**31 + 2**30
+
+
+def sample_seeds(seed: int, prompt: int, count: int) -> list[int]:
+    """One seed a reply: those of prompt number `prompt` depend on it and the run's seed alone, fewer replies on the first ones."""
+    state = np.random.SeedSequence([seed % 2**64, CHOOSING, prompt]).generate_state(count, np.uint64)
+    return [int(found) for found in state]
+
+
+class BestOf:
+    """Answers like `base`, with the one of `k` replies that `pm` scores highest: a policy as good as `pm` (`variants.Answers`)."""
+
+    def __init__(self, base: Answers, pm: PreferenceModel, k: int) -> None:
+        self.base, self.pm, self.k = base, pm, k
+        self.tokenizer = base.tokenizer
+
+    def reply(
+        self, conversations: Sequence[Prompt], seeds: Sequence[int], sampling: Sampling, each_step: EachStep = None
+    ) -> Replies:
+        """Write k replies to each conversation and return the best; `each_step` is told how many of all are finished."""
+        repeated = [talk for talk in conversations for _ in range(self.k)]
+        drawn = [other for seed in seeds for other in sample_seeds(seed, 0, self.k)]
+        replies = self.base.reply(repeated, drawn, sampling, each_step)
+        found = scores(self.pm, self.tokenizer, repeated, replies).view(-1, self.k)
+        return rows_of(replies, found.argmax(1) + torch.arange(len(found), device=found.device) * self.k)
+
+
+def rows_of(replies: Replies, index: Tensor) -> Replies:
+    """The replies `index`, columns cut to the longest of them.  [N]"""
+    said = replies.generated
+    longest = int(said.mask[index].sum(1).max())
+    kept = type(said)(
+        said.tokens[index, :longest], said.logp[index, :longest], said.mask[index, :longest], said.ended[index]
+    )
+    return Replies([replies.texts[place] for place in index.tolist()], kept, replies.room)
+
+
+class Judges(NamedTuple):
+    """The preference model that chooses first, and the one that only judges, where there is one; by their names in results."""
+
+    models: dict[str, PreferenceModel]
+
+    def scores(self, policy: Policy, conversations: Sequence[Prompt], replies: Replies) -> dict[str, Tensor]:
+        """Return the score of every reply under each.  -> [B] each"""
+        return {name: scores(pm, policy.tokenizer, conversations, replies) for name, pm in self.models.items()}
+
+
+def fitting(policy: Policy, judges: Judges, prompts: Sequence[Prompt], new: int) -> tuple[list[Prompt], dict[str, int]]:
+    """Prompts that every model can read beside a reply of `new` tokens; how many lose their oldest turns, or do not fit."""
+    found, told = [], {"shortened": 0, "over_long": 0}
+    for prompt in prompts:
+        try:
+            dropped = policy.prompt(prompt, new).dropped
+            for pm in judges.models.values():
+                room = int(getattr(pm.backbone.config, "max_position_embeddings", None) or 2048) - new - 1
+                dropped = max(dropped, Prefix().within(policy.tokenizer, prompt, room).dropped)
+        except PromptTooLong:
+            told["over_long"] += 1
+            continue
+        found.append(prompt)
+        told["shortened"] += dropped > 0
+    return found, told
+
+
+class BestOfRun:
+    """One run: its models, the prompts that fit, and what has been sampled."""
+
+    def __init__(self, folder: RunFolder, config: BestOfConfig) -> None:
+        self.folder, self.config, self.began = folder, config, time.monotonic()
+        prefix = Prefix.read(config.prefix) if config.prefix else None
+        self.policy = Policy.load(config.model, prefix, slots=config.slots)
+        self.rival = Policy.load(config.opponent, slots=config.slots) if config.opponent else self.policy
+        if config.opponent:
+            check_tokenizers(self.policy.tokenizer, self.rival.tokenizer, "opponent")
+        named = {"score": config.preference_model, "test_score": config.test_preference_model}
+        models = {}
+        for name, path in named.items():
+            if path:
+                models[name], tokenizer = PreferenceModel.load(path)
+                check_tokenizers(self.policy.tokenizer, tokenizer, "preference model")
+                models[name].to(device_of_choice())
+        self.judges = Judges(models)
+        self.sampling = Sampling(config.max_new_tokens, config.temperature)
+        prompts, self.left_out = fitting(
+            self.policy, self.judges, read_prompts(folder.data / "prompts.jsonl"), config.max_new_tokens
+        )
+        self.prompts = evenly(prompts, config.evaluation_prompts or len(prompts))
+        if not self.prompts:
+            raise JobFailed("no prompt fits into the context beside a reply; give shorter ones or lower max_new_tokens")
+        self.together = max(1, config.slots // config.samples)  # prompts that fill the engine
+
+    def run(self) -> dict[str, Any]:
+        """Sample what is missing, choose, and return result.json."""
+        parts = Parts(self.folder, self.config)
+        names = [f"prompts {begin}" for begin in range(0, len(self.prompts), self.together)]
+        self.folder.cut_metrics(-1)  # written anew from the parts
+        with Bar("best of k", len(names)) as bar:
+
+            def each(step: int, found: Mapping[str, Any]) -> None:
+                every = torch.tensor([sample["score"] for sample in found["samples"]], dtype=torch.float64)
+                best = float(every.max(1).values.mean())
+                numbers = {"score_mean": float(every.mean()), "score_best": best, "seconds": found["seconds"]}
+                self.folder.log(step=step, of=len(names), **numbers)
+                bar.at(step, f"score {numbers['score_mean']:.2f}, best {best:.2f}")
+
+            found = parts.measure(names, lambda name: self.answer(int(name.split()[1])), each)
+        samples = [sample for part in found for sample in part["samples"]]
+        self.write_replies(samples)
+        return self.result(samples) | {"seconds": sum(part["seconds"] for part in found)}
+
+    def answer(self, begin: int) -> dict[str, Any]:
+        """Sample all replies to the prompts from number `begin` on, and one of the opponent to each, and score them."""
+        started, count = time.monotonic(), self.config.samples
+        prompts = self.prompts[begin : begin + self.together]
+        seeds = [sample_seeds(self.config.seed, begin + place, count + 1) for place in range(len(prompts))]
+        repeated = [prompt for prompt in prompts for _ in range(count)]
+        replies = self.policy.reply(repeated, [seed for some in seeds for seed in some[:count]], self.sampling)
+        rival = self.rival.reply(prompts, [some[count] for some in seeds], self.sampling)
+        scored = self.judges.scores(self.policy, repeated, replies)
+        rivals = self.judges.scores(self.policy, prompts, rival)
+        length = replies.generated.mask.sum(1).view(-1, count).tolist()
+        ended = replies.generated.ended.view(-1, count).tolist()
+        found = []
+        for place in range(len(prompts)):
+            own = {name: score.view(-1, count)[place].tolist() for name, score in scored.items()}
+            other = {f"rival_{name}": float(score[place]) for name, score in rivals.items()}
+            texts = replies.texts[place * count : (place + 1) * count]
+            found.append({"replies": texts, "length": length[place], "ended": ended[place]} | own | other)
+        return {"samples": found, "seconds": time.monotonic() - started}
+
+    def write_replies(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Write replies.jsonl: each prompt with its chosen reply as `messages`, as the sft job reads demonstrations."""
+        config = self.config
+        lines = []
+        for prompt, sample in zip(self.prompts, samples, strict=True):
+            place = chosen(sample["score"], max(config.k), config.median_of)
+            record: dict[str, Any] = {
+                "messages": [*prompt, {"role": "assistant", "content": sample["replies"][place]}],
+                "chosen_of": config.median_of or max(config.k),
+                "chosen_as": "median" if config.median_of else "best",
+                "ended": sample["ended"][place],
+            }
+            record |= {name: sample[name][place] for name in self.judges.models}
+            lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        if ranks.leads():
+            files.write_bytes(self.folder.path / "replies.jsonl", b"".join(lines))
+
+    def result(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Estimate every k from the samples, and paint scores against KL."""
+        config = self.config
+        tables = {
+            name: torch.tensor([sample[name] for sample in samples], dtype=torch.float64)
+            for name in [*self.judges.models, "length"]
+        }
+        rivals = {
+            name: torch.tensor([sample[f"rival_{name}"] for sample in samples], dtype=torch.float64)
+            for name in self.judges.models
+        }
+        by_k = [{"k": k} | measured(tables, rivals, k, k) | kl_of(k) for k in config.k]
+        found: dict[str, Any] = {"by_k": by_k}
+        if config.median_of:
+            middle = (config.median_of + 1) // 2
+            found["median"] = {"k": config.median_of} | measured(tables, rivals, config.median_of, middle)
+        self.paint(by_k)
+        model, pm = check_snapshot(config.model), check_snapshot(config.preference_model)
+        return found | {
+            "prompts": len(samples),
+            "samples": config.samples,
+            "left_out": self.left_out,
+            "model_fingerprint": model.fingerprint,
+            "preference_model_fingerprint": pm.fingerprint,
+        }
+
+    def paint(self, by_k: Sequence[Mapping[str, Any]]) -> None:
+        """Draw scores against √KL, by the exact formula and by the paper's."""
+        series = []
+        for name in self.judges.models:
+            who = "preference model that chooses" if name == "score" else "test preference model"
+            for formula, words in (("kl", "log k − (k−1)/k"), ("kl_heuristic", "log k")):
+                series.append(
+                    Series(
+                        f"{who}, KL = {words}",
+                        [math.sqrt(row[formula]) for row in by_k],
+                        [row[f"{name}_mean"] for row in by_k],
+                        [row[f"{name}_mean_ci95"][0] for row in by_k],
+                        [row[f"{name}_mean_ci95"][1] for row in by_k],
+                    )
+                )
+        plot(self.folder.path / "best_of", "Best of k", "√KL from one sample (√nats)", "mean score", series)
+
+
+def chosen(score: Sequence[float], best_of: int, median_of: int) -> int:
+    """Which of a prompt's samples is kept: the median of the first `median_of`, or the best of the first `best_of`."""
+    if not median_of:
+        return max(range(best_of), key=lambda place: score[place])
+    return sorted(range(median_of), key=lambda place: score[place])[median_of // 2]
+
+
+def kl_of(k: int) -> dict[str, float]:
+    """Both formulas of the KL from one sample, in nats."""
+    return {"kl": objective.best_of_kl(k), "kl_heuristic": objective.best_of_kl_heuristic(k)}
+
+
+def measured(tables: Mapping[str, Tensor], rivals: Mapping[str, Tensor], m: int, j: int) -> dict[str, Any]:
+    """What the j-th smallest by score of m replies is like: scores, win rate against the opponent's one reply, length.
+
+    Means over all ways to draw m of a prompt's samples, then over prompts, with 95% intervals over prompts.
+    """
+    share = objective.order_statistic_shares(tables["score"], m, j)
+    found: dict[str, Any] = {}
+    for name, table in tables.items():
+        found[f"{name}_mean"], found[f"{name}_mean_ci95"] = mean_ci95((share * table).sum(1))
+    for name, rival in rivals.items():
+        beats = (torch.sign(tables[name] - rival[:, None]) + 1) / 2
+        rate = min(1.0, max(0.0, float((share * beats).sum(1).mean())))  # sums of shares may be 1 + 1e-16
+        key = name.replace("score", "win_rate")
+        found[key], found[f"{key}_ci95"] = rate, list(wilson_interval(rate, len(rival)))
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, run, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.best_of",
+        description="Sample k replies to each prompt and keep the one that a preference model scores highest.",
+        epilog="Example: whetstone train best_of my-samples --model my-policy/model --preference-model my-pm/model --k 1,4,16",
+    )
+    parser.add_argument("folder", help="run folder with config.json and data/prompts.jsonl")
+    parser.add_argument("--model", help="directory of the policy to sample")
+    parser.add_argument("--preference-model", help="directory of the preference model that chooses")
+    parser.add_argument("--test-preference-model", help="directory of another that only judges what was chosen")
+    parser.add_argument("--opponent", help="directory of the policy to beat (default: one reply of the same)")
+    parser.add_argument("--k", type=numbers, help="numbers of replies, such as 1,4,16,64")
+    parser.add_argument("--median-of", type=int, help="keep the median of so many (odd), not the best")
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: _best_of(folder, given))
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read "1,4,16" for argparse."""
+    return tuple(int(number) for number in text.split(","))
+
+
+def _best_of(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
+    config = folder.configure(BestOfConfig, "best_of", **given)
+    config.need("model", "preference_model")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return BestOfRun(folder, config).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""Settings that every job has which samples replies to measure them."""
+
+import dataclasses
+
+from training.config.loading import BadConfig, above_zero, at_least
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How replies are drawn; a job's own config adds whose."""
+
+    seed: int = 0
+    max_new_tokens: int = 112
+    temperature: float = 1.0  # scores are compared at the temperature that people are served at
+    slots: int = 64
+    evaluation_prompts: int = 400  # at most so many of data/prompts.jsonl; 0 = all
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot mean anything."""
+        at_least(self, 1, "max_new_tokens", "slots")
+        at_least(self, 0, "seed", "threads", "evaluation_prompts")
+        above_zero(self, "temperature")
+
+    def need(self, *names: str) -> None:
+        """Raise BadConfig for the first named setting that is empty; these have no default."""
+        for name in names:
+            if not getattr(self, name):
+                raise BadConfig(f"{name} is missing: name a directory in config.json or on the command line")
