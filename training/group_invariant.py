@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from training import objective
 from training.config import PolicyConfig
+from training.job import JobFailed
 
 
 class GroupHead(nn.Module):
@@ -56,6 +57,8 @@ def policy_weights(config: PolicyConfig, earned: Tensor, label: Tensor | None) -
 def group_numbers(earned: Tensor, label: Tensor, after: Tensor) -> dict[str, float]:
     """What is watched of the groups; `after` are the labels of the same replies when φ had learnt from them."""
     found = objective.group_returns(earned, label)
+    if not bool(found.isfinite().all()):
+        raise JobFailed("a group has lost all its replies; set group_balance above 0, or fewer groups")
     share, low, high = label.mean(0), int(found.argmin()), int(found.argmax())
     return {
         "group_share_high": float(share[high]),

@@ -130,6 +130,7 @@ class Learner:
         value_clip = None if critic_only else config.value_clip or None
         sign = -1.0 if critic_only else self._entropy_sign(batch.rollout)
         pull = self._group_pull(batch)
+        seen: list[tuple[Tensor, Tensor]] = []  # replies of each part and their features
         for index in even_parts(batch.rollout):
             part = batch.rows(index)
             mask = part.rollout.mask
@@ -142,10 +143,9 @@ class Learner:
                 policy_loss = float(surrogate.detach())
                 loss = loss + surrogate
                 self._watch(judged, part, done)
+            seen.append((index, judged.features.detach()))
             if self.groups is not None and pull is not None:
-                attached = config.group_features == "critic"
-                label = self.groups(judged.features if attached else judged.features.detach())
-                loss = loss + (pull[index] * label).sum()
+                loss = loss + (pull[index] * self.groups(judged.features)).sum()
             if not bool(loss.isfinite()):
                 raise self._not_a_number("the loss", judged, part, place, [replies[row] for row in index.tolist()])
             loss.backward()
@@ -158,6 +158,12 @@ class Learner:
                 self.average.observe()
         done.critic_grad_norm += self._descend(self.critic_adam, self.critic, place, replies)
         if self.groups is not None:
+            if pull is None:
+                order = torch.cat([index for index, _ in seen])
+                label = self.groups(torch.cat([features for _, features in seen]))
+                objective.group_loss(
+                    batch.earned[order], label, config.group_critic_weight, config.group_balance
+                ).backward()  # type: ignore[no-untyped-call]
             self._descend(self.group_adam, self.groups, place, replies)
         done.tokens += tokens
         done.minibatches += 1
@@ -195,8 +201,12 @@ class Learner:
         return 1.0 if total / int(rollout.mask.sum()) > config.entropy_threshold else -1.0
 
     def _group_pull(self, batch: Experience) -> Tensor | None:
-        """What the group loss of the whole minibatch pulls each label by, under the weights of now.  -> [B, M]"""
-        if self.groups is None:
+        """What the group loss of the whole minibatch pulls each label by, where it reaches into the critic.  -> [B, M]
+
+        The loss is no sum over replies, and the critic's graph lives for one part at a time: the pull is found first, in
+        passes of their own. Detached features can wait until all parts are through.
+        """
+        if self.groups is None or self.config.group_features == "detached":
             return None
         label = self.read(batch.rollout)[1]
         assert label is not None

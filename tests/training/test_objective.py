@@ -50,6 +50,27 @@ def test_token_rewards_put_the_score_on_the_last_real_token() -> None:
     assert torch.allclose(reward, torch.tensor([[-0.05, 0.1, 5.0], [-4.2, 0.0, 0.0]]))
 
 
+def test_the_penalty_by_estimator_unit_and_share() -> None:
+    mask = torch.tensor([[True, True], [True, False]])
+    logp, ref_logp = torch.tensor([[-1.0, -2.0], [-1.0, NAN]]), torch.tensor([[-2.0, -1.0], [-1.0 + math.log(2), NAN]])
+    score = torch.tensor([1.0, 0.0])
+
+    def rewards(**how: object) -> list[float]:
+        return objective.token_rewards(score, logp, ref_logp, mask, 0.5, **how).flatten().tolist()
+
+    # log-ratios 1, -1 and -ln 2: squares halved ½, ½, ½ ln² 2; π₀/π - 1 + k1: 1/e, e - 2, 1 - ln 2
+    assert rewards() == pytest.approx([-0.5, 1.5, 0.5 * math.log(2), 0.0])
+    assert rewards(estimator="k2") == pytest.approx([-0.25, 0.75, -0.25 * math.log(2) ** 2, 0.0])
+    assert rewards(estimator="k3") == pytest.approx(
+        [-0.5 / math.e, 1 - 0.5 * (math.e - 2), -0.5 * (1 - math.log(2)), 0.0]
+    )
+    assert rewards(unit="reply") == pytest.approx([0.0, 1.0, 0.5 * math.log(2), 0.0])
+    assert rewards(share=torch.tensor([0.5, 0.0])) == pytest.approx([-0.25, 1.25, 0.0, 0.0])
+    both = objective.token_rewards(score, logp, ref_logp, mask, 0.5, estimator="k3", unit="reply")
+    each = objective.token_rewards(score, logp, ref_logp, mask, 0.5, estimator="k3")
+    assert torch.allclose(both.sum(1), each.sum(1))  # where it is taken off, not how much
+
+
 def test_an_empty_reply_is_refused() -> None:
     mask = torch.tensor([[True], [False]])
     with pytest.raises(ValueError, match="without a token"):
@@ -177,3 +198,36 @@ def test_clip_fraction_counts_valid_tokens_only() -> None:
     logp = torch.log(torch.tensor([[1.1, 1.5, 0.5, 9.0]]))
     mask = torch.tensor([[True, True, True, False]])
     assert objective.clip_fraction(logp, torch.zeros(1, 4), mask, 0.2).item() == pytest.approx(2 / 3)
+
+
+def test_the_plain_ratio_and_the_dual_clip() -> None:
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    rho = torch.tensor([[2.0, 0.5, 8.0, 0.5]])
+    gain = torch.tensor([[1.0, 1.0, -1.0, -1.0]])
+
+    def loss(clip: float | None, dual_clip: float | None = None) -> float:
+        return objective.clipped_surrogate(rho.log(), torch.zeros(1, 4), gain, mask, clip, dual_clip=dual_clip).item()
+
+    assert loss(None) == pytest.approx(-(2.0 + 0.5 - 8.0 - 0.5) / 4)
+    assert loss(0.2) == pytest.approx(-(1.2 + 0.5 - 8.0 - 0.8) / 4)
+    assert loss(0.2, 3.0) == pytest.approx(-(1.2 + 0.5 - 3.0 - 0.8) / 4)  # -8 is held at -3
+
+
+def test_entropy_loss_by_hand_and_in_parts() -> None:
+    entropy = torch.tensor([1.0, 2.0, 3.0])
+    assert objective.entropy_loss(entropy, 0.1).item() == pytest.approx(-0.2)
+    assert objective.entropy_loss(entropy, 0.1, sign=1.0).item() == pytest.approx(0.2)
+    parts = sum(objective.entropy_loss(part, 0.1, tokens=3) for part in entropy.split(2))
+    assert float(parts) == pytest.approx(-0.2)
+
+
+def test_pretraining_loss_is_a_weighted_mean_over_tokens_whatever_the_parts() -> None:
+    logp, mask = torch.tensor([[-1.0, -3.0], [-2.0, NAN]]), torch.tensor([[True, True], [True, False]])
+    assert objective.pretraining_loss(logp, mask, 27.8).item() == pytest.approx(27.8 * 2)
+    parts = [objective.pretraining_loss(logp[row : row + 1], mask[row : row + 1], 27.8, tokens=3) for row in (0, 1)]
+    assert float(sum(parts)) == pytest.approx(27.8 * 2)
+
+
+def test_value_clip_fraction_counts_tokens_that_moved_far() -> None:
+    value, old = torch.tensor([[0.3, 0.1, NAN]]), torch.tensor([[0.0, 0.0, NAN]])
+    assert objective.value_clip_fraction(value, old, torch.tensor([[True, True, False]]), 0.2).item() == 0.5

@@ -107,6 +107,46 @@ def test_kill_nine_and_restart_equal_an_uninterrupted_run(
     assert digest(folder) == digest(whole)
 
 
+EVERYTHING = {
+    "ptx": {"ptx_weight": 2.0, "ptx_ratio": 0.5, "ptx_tokens": 16},
+    "average": {"weight_average": 0.9},
+    "groups": {"groups": 2, "group_kl": True, "group_policy_weight": 0.1, "group_balance": 0.1, "critic": "shared"},
+    "attached groups": {"groups": 3, "group_features": "critic", "group_policy_weight": 0.1},
+    "adaptive KL": {"kl_target": 0.01, "kl_horizon": 32.0, "kl_unit": "reply"},
+    "schedules": {"schedule": "inverse_sqrt", "critic_pretraining": 3, "critic_pretraining_patience": 1,
+                  "critic_learning_rate": 0.0, "prompt_weights": {"helpful": 2, "red_team": 1}, "buffer_rollouts": 2,
+                  "rollout_replies": 8},
+    "off": {"importance_sampling": "off", "clip": 0.0, "entropy_weight": 0.01, "entropy_threshold": 4.0,
+            "missing_end": "replace", "critic": "policy", "advantage_clip": 0.5, "dual_clip": 3.0},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_whatever_is_switched_on_a_resumed_run_goes_on_to_the_same_numbers(
+    name: str, tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    """The second process begins at the checkpoint of step 2, after step 3 had been logged."""
+    folders = [folder_of(tmp_path / which, tiny_policy, pm_path, **EVERYTHING[name]) for which in ("whole", "cut")]
+    for folder in folders:
+        (folder.data / "pretraining.jsonl").write_text('{"text": "The river rises."}\n{"text": "Bread needs salt."}\n')
+        modes = ("helpful", "red_team", "helpful")
+        lines = [json.dumps({"prompt": f"Number {n}", "mode": modes[n % 3]}) for n in range(24)]
+        (folder.data / "prompts.jsonl").write_text("\n".join(lines) + "\n")
+    whole, cut = folders
+    assert policy.main([str(whole.path)]) == 0
+    assert {key for line in whole.metrics() for key in line} | set(whole.result()) <= documented()
+    run = run_of(cut)
+    run.gaps = run.self_check()
+    for iteration in range(3):
+        cut.log(step=iteration + 1, of=run.iterations, **run.iterate(iteration))
+        if iteration == 1:
+            run.save(2)
+    assert policy.main([str(cut.path)]) == 0
+    assert [{**line, "of": 0} for line in timeless(cut)] == [{**line, "of": 0} for line in timeless(whole)]
+    assert digest(cut) == digest(whole)
+
+
 @pytest.mark.slow
 def test_rewards_climb(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     """A random policy hardly ever ends a reply; where that costs more than all else it must learn to."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.job import JobFailed
-from training.prompts import evenly, hold_out, read_prompts, rendered, taken
+from training.prompts import evenly, hold_out, mixed, read_prompts, read_prompts_with_modes, rendered, taken
 from training.records import BadRecord
 from training.snapshots import load_tokenizer
 
@@ -21,6 +21,7 @@ def test_both_forms_are_read_and_other_keys_left_alone(tmp_path: Path) -> None:
     file.write_text(json.dumps({"prompt": "Hi\u2028there", "mode": "helpful"}, ensure_ascii=False) + "\n\n"
                     + json.dumps({"messages": said("a", "b", "c")}) + "\n", "utf-8")  # fmt: skip
     assert read_prompts(file) == [said("Hi\u2028there"), said("a", "b", "c")]
+    assert [mode for _, mode in read_prompts_with_modes(file)] == ["helpful", None]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_both_forms_are_read_and_other_keys_left_alone(tmp_path: Path) -> None:
         ('{"messages": [{"role": "system", "content": "x"}]}', "role"),
         (json.dumps({"messages": said("a", "b")}), "end with"),
         ('{"prompt": "  "}', "empty"),
+        ('{"prompt": "x", "mode": 3}', "mode"),
         ("{", "line 2"),
     ],
 )
@@ -83,3 +85,15 @@ def test_a_few_of_many_come_from_the_whole_row() -> None:
     assert evenly(range(3), 2) == [0, 1]
     assert evenly(["a", "b"], 5) == ["a", "b"]
     assert evenly([], 3) == []
+
+
+def test_modes_come_in_their_shares_and_each_in_passes() -> None:
+    sizes, weights = {"helpful": 5, "red_team": 3}, {"helpful": 3.0, "red_team": 1.0}
+    whole = mixed(sizes, weights, 0, 0, 400)
+    assert abs(Counter(mode for mode, _ in whole)["helpful"] - 300) <= 2
+    for begin in range(0, 400, 40):  # and so in every stretch
+        assert 28 <= Counter(mode for mode, _ in whole[begin : begin + 40])["helpful"] <= 32
+    red = [place for mode, place in whole if mode == "red_team"]
+    assert all(sorted(red[begin : begin + 3]) == [0, 1, 2] for begin in range(0, 96, 3))
+    assert mixed(sizes, weights, 0, 123, 50) == whole[123:173]  # no cursor but the place
+    assert mixed(sizes, weights, 1, 0, 400) != whole

@@ -19,6 +19,7 @@ from training.objective.elo import (
 from training.objective.groups import (
     bounded_weight,
     group_balance,
+    group_loss,
     group_returns,
     group_variance,
     group_weights,
@@ -73,6 +74,7 @@ __all__ = [
     "fitted_gaussian",
     "fitted_strengths",
     "group_balance",
+    "group_loss",
     "group_returns",
     "group_variance",
     "group_weights",

@@ -27,16 +27,20 @@ def group_balance(label: Tensor) -> Tensor:
     return found
 
 
+def group_loss(earned: Tensor, label: Tensor, weight: float, balance: float) -> Tensor:
+    """-β_critic Var_g - b·H(shares), what φ descends; the second term is ours, against empty groups.  [N], [N, M] -> []"""
+    return -weight * group_variance(earned, label) - balance * group_balance(label)
+
+
 def label_gradient(earned: Tensor, label: Tensor, weight: float, balance: float) -> Tensor:
-    """∂/∂p of -β_critic Var_g - b·H(shares), over all replies of a minibatch.  [N], [N, M] -> [N, M]
+    """∂/∂p of `group_loss` over all replies of a minibatch.  [N], [N, M] -> [N, M]
 
     R_g is a quotient of sums over the minibatch, so forward passes over parts of it could not add up to it. With these as
     constants they can: Σ ∂·p_φ over a part has the gradient that φ would get from the whole.
     """
     with torch.enable_grad():
         free = label.detach().clone().requires_grad_()
-        loss = -weight * group_variance(earned, free) - balance * group_balance(free)
-        (found,) = torch.autograd.grad(loss, free)
+        (found,) = torch.autograd.grad(group_loss(earned, free, weight, balance), free)
         return found
 
 
