@@ -43,13 +43,15 @@ class _Reason(ValueError):
 
 def read_demonstrations(path: Path) -> list[Demonstration]:
     """Read the lines of a .jsonl or .jsonl.gz; BadRecord names the first that is no demonstration and says why."""
-    found = []
-    for number, text, record in read_lines(path):
-        try:
-            found.append(_demonstration(record, text, number))
-        except _Reason as bad:
-            raise BadRecord(number, f"{path.name}: {bad}") from bad
-    return found
+    return [read_line(path.name, number, text, record) for number, text, record in read_lines(path)]
+
+
+def read_line(file: str, number: int, text: str, record: dict[str, Any]) -> Demonstration:
+    """Read one line, given as its text and as the object in it; BadRecord(number, why) when it is no demonstration."""
+    try:
+        return _demonstration(record, text, number)
+    except _Reason as bad:
+        raise BadRecord(number, f"{file}: {bad}") from bad
 
 
 def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstration:

@@ -6,14 +6,13 @@ and people's opinion of them, go on rising (Ouyang et al. 2022 §3.5, C.1): so t
 
 import math
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from training import ranks
-from training.fitting import Watch
 from training.models import PreferenceModel
+from training.pace import Pace
 from training.prompts import Prompt
 from training.rollouts import reply_seeds
 from training.variants import Policy, Sampling, scores
@@ -21,7 +20,7 @@ from training.variants import Policy, Sampling, scores
 LOOKS = 2**30  # seeds of these replies are drawn far from those of any training iteration
 
 
-class Selection(Watch):
+class Selection(Pace):
     """Looks at the model after the updates `looks`; the best so far lies in `folder`, in a directory named by its step.
 
     `held_out_loss` is None where nothing is held out; without a preference model the loss decides, without both the last
@@ -40,22 +39,19 @@ class Selection(Watch):
         seed: int,
         sampling: Sampling,
     ) -> None:
+        super().__init__()
         self.folder, self.policy, self.looks = folder, policy, frozenset(looks)
         self.held_out_loss, self.pm = held_out_loss, pm
         self.prompts, self.seed, self.sampling = list(prompts), seed, sampling
         self.by = "score" if pm is not None and prompts else "held_out_loss" if held_out_loss else "last"
         self.found: list[dict[str, float]] = []  # one look each
         self.best: dict[str, float] | None = None
-        self.last_at = time.monotonic()
 
-    def look(self, step: int, numbers: Mapping[str, float]) -> Mapping[str, float]:
-        """Add perplexity and speed to every update, and what a look found."""
-        now = time.monotonic()
-        spent, self.last_at = now - self.last_at, now
-        more = {"perplexity": math.exp(min(numbers["loss"], 700.0)), "tokens_per_second": numbers["tokens"] / spent}
+    def see(self, step: int, numbers: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the perplexity of every update, and what a look found."""
+        more = {"perplexity": math.exp(min(numbers["loss"], 700.0))}
         if step in self.looks and self.by != "last" and ranks.leads():  # of several processes the others wait
             more |= self._look(step)
-            self.last_at = time.monotonic()
         return more
 
     def _look(self, step: int) -> dict[str, float]:

@@ -69,6 +69,12 @@ def fingerprint(manifest: dict[str, Any]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def fingerprint_of(path: str | Path) -> str:
+    """Return the `fingerprint` of a directory, whether it has a manifest or not."""
+    root = Path(path)
+    return fingerprint({"files": {name: {"sha256": _sha256(root / name)} for name in _files(root)}})
+
+
 def _files(root: Path) -> list[str]:
     """Name every file below `root` but the manifest and hidden ones."""
     names = (file.relative_to(root) for file in root.rglob("*") if file.is_file())

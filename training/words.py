@@ -107,6 +107,16 @@ class WordReader:
         ]
         return trunk.hidden(row, torch.tensor(columns, device=self.device))
 
+    def logits_behind(self, head: Sequence[int], tails: Sequence[Sequence[int]]) -> Tensor:
+        """Return the logits before every token of each tail behind the one head, which is computed once.  -> [M, V]"""
+        return self._logits(self._states_behind(head, tails, self.trunk), half=self.half)
+
+    def _states_behind(self, head: Sequence[int], tails: Sequence[Sequence[int]], trunk: Trunk) -> Tensor:
+        row = packed([(head, tails)]).to(self.device)
+        # the head's last state foretells the first token of every tail, and a trunk gives each state once
+        columns, place = row.state_columns().unique(return_inverse=True)
+        return trunk.hidden(row, columns)[place]
+
     def _logits(self, hidden: Tensor, *, half: bool) -> Tensor:
         with products(half, self.device):
             found: Tensor = self.head(hidden).float()
@@ -124,7 +134,23 @@ class WordReader:
             for example in examples
         ])  # fmt: skip
         states = self._states(examples, trunk_for(self.model.base_model))
-        gap = float((alone - self._logits(states, half=False)).abs().max())
+        self._agree(alone, self._logits(states, half=False))
+
+    @torch.no_grad()
+    def self_check_behind(self, head: list[int], tails: Sequence[list[int]]) -> None:
+        """The same for tails that are read together behind one head."""
+        alone = torch.cat([
+            self.model(input_ids=torch.tensor([head + tail], device=self.device), use_cache=False)
+            .logits[0, len(head) - 1 : -1]
+            .float()
+            for tail in tails
+        ])  # fmt: skip
+        states = self._states_behind(head, tails, trunk_for(self.model.base_model))
+        self._agree(alone, self._logits(states, half=False))
+
+    @staticmethod
+    def _agree(alone: Tensor, together: Tensor) -> None:
+        gap = float((alone - together).abs().max())
         if not gap <= TOLERANCE * (1 + float(alone.abs().max())):  # `not <=` also catches NaN
             raise JobFailed(
                 f"self-check failed: examples read together give other logits than each alone (by {gap:.2g}); "

@@ -3,10 +3,7 @@
 import dataclasses
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 import torch
 
 from tests.training.documented import documented
+from tests.training.processes import started, together
 from training import sft
 from training.config import SFT_PRESETS, BadConfig, SftConfig, load_config
 from training.demonstrations import Demonstration, read_demonstrations, split, tokenised
@@ -329,26 +327,15 @@ def test_a_run_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path: 
         make_folder(tmp_path / name, demonstrations(80), demonstrations(4), **settings) for name in ("whole", "killed")
     ]
 
-    def start(path: Path) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "training.sft", str(path)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def finish(path: Path) -> None:
-        process = start(path)
-        _, told = process.communicate(timeout=120)
-        assert process.returncode == 0, told
-
-    finish(folders[0])
+    assert together(1, lambda: main([str(folders[0])])) == [0]
     for lines in (7, 18):
-        process = start(folders[1])
-        while len(RunFolder(folders[1]).metrics()) < lines and process.poll() is None:
+        (process,) = started(1, lambda: main([str(folders[1])]))
+        while len(RunFolder(folders[1]).metrics()) < lines and process.is_alive():
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
-        assert process.returncode == -signal.SIGKILL
-    finish(folders[1])
+        process.kill()
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL  # it was in mid-work, not finished
+    assert together(1, lambda: main([str(folders[1])])) == [0]
     whole, killed = map(RunFolder, folders)
     assert len(whole.metrics()) == 30
     assert timeless(whole.metrics()) == timeless(killed.metrics())

@@ -6,6 +6,7 @@ shipped starter model.
 """
 
 from training.config.best_of import BestOfConfig
+from training.config.distill import DistillConfig
 from training.config.evaluate import EvaluateConfig
 from training.config.fitting import FitConfig
 from training.config.loading import BadConfig, load_config
@@ -18,6 +19,7 @@ __all__ = [
     "SFT_PRESETS",
     "BadConfig",
     "BestOfConfig",
+    "DistillConfig",
     "EvaluateConfig",
     "FitConfig",
     "PolicyConfig",

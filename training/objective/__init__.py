@@ -8,6 +8,7 @@ Sources: [Bai] Bai et al. 2022 (2204.05862); [Ouyang] Ouyang et al. 2022 (2203.0
 2019 (1909.08593); [KL] Schulman's note on approximating KL divergence (2020).
 """
 
+from training.objective.distillation import binned, distillation_loss, likeliest
 from training.objective.elo import (
     POINTS_A_NAT,
     Strengths,
@@ -64,10 +65,13 @@ __all__ = [
     "best_of_kl",
     "best_of_kl_heuristic",
     "best_of_means",
+    "binary_loss",
+    "binned",
     "bounded_weight",
     "clip_fraction",
     "clipped_surrogate",
     "clustered_covariance",
+    "distillation_loss",
     "entropy",
     "entropy_loss",
     "explained_variance",
@@ -81,6 +85,7 @@ __all__ = [
     "kl_estimators",
     "kwise_loss",
     "label_gradient",
+    "likeliest",
     "log_ratio",
     "mahalanobis",
     "median_means",
