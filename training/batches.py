@@ -1,75 +1,196 @@
-"""Comparisons as token pairs, and pairs as batches: plain rows, or the prompt once with both replies behind it."""
+"""Feedback in tokens, what of it an objective learns, and batches of it: plain rows, or the prompt once with all replies behind it."""
 
 import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from training.feedback import Feedback
+from training.pmp import Answers
+from training.rankings import Marked
 from training.records import Comparison
 from training.snapshots import PromptTooLong, render_reply, render_within
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
-    """One comparison in tokens; both replies end with the end token."""
+class Ranked:
+    """A prompt with K replies in tokens, the best first; every reply ends with the end token.
+
+    A comparison has the ranks (1, 2), a reply of its own has `good`.
+    """
 
     prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    strength: int | None
-    mode: str | None
+    replies: tuple[list[int], ...]
+    ranks: tuple[int, ...]
+    strength: int | None = None
+    mode: str | None = None
+    turn: int = 1  # messages of the human in the whole prompt
+    margin: float = 0.0  # by how much the better reply is to lead
+    good: bool | None = None
+    weight: float = 1.0  # of its loss; the mean over what is learnt is 1
 
     @property
     def tokens(self) -> int:
-        """Tokens of a row that holds the prompt once and both replies."""
-        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+        """Tokens of a row that holds the prompt once and all replies."""
+        return len(self.prompt) + sum(map(len, self.replies))
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Places of (better, worse) replies; equal ranks make no pair."""
+        places = range(len(self.ranks))
+        return [(i, j) for i in places for j in places[i + 1 :] if self.ranks[i] < self.ranks[j]]
 
 
 class Tokenised(NamedTuple):
-    """The usable pairs, how many comparisons were left out by reason, and how many lost their oldest turns."""
+    """The usable records, how many were left out by reason, and how many lost their oldest turns."""
 
-    pairs: list[Pair]
+    ranked: list[Ranked]
     dropped: Counter[str]
     shortened: int
 
 
 def tokenised(
-    comparisons: Iterable[Comparison], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int, weakest_strength: int
+    records: Iterable[Feedback],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_tokens: int,
+    weakest_strength: int = 0,
+    strength_margins: Sequence[float] | None = None,
 ) -> Tokenised:
-    """Turn comparisons into pairs of at most `max_tokens` a side; nothing is cut inside a turn, and every loss is counted.
+    """Turn records into tokens, at most `max_tokens` for a prompt and each reply; nothing is cut inside a turn.
 
     A prompt that is too long loses its oldest turns whole, as it would when the policy answers it ("shortened").
-    Dropped: "weakest", a preference at or below `weakest_strength`; "over_long", when the last turn and its longer reply
-    alone do not fit; "same_tokens", two texts that the tokenizer cannot tell apart.
+    Dropped: "weakest", a comparison of at most `weakest_strength`; "over_long", when the last turn and the longest reply
+    alone do not fit; "same_tokens", texts that the tokenizer cannot tell apart; "all_tied", no reply better than another;
+    "too_few_answers". `strength_margins` asks of each strength its lead, where the record asks for none itself.
     """
-    pairs: list[Pair] = []
+    found: list[Ranked] = []
     dropped: Counter[str] = Counter()
     shortened = 0
-    for comparison in comparisons:
-        if comparison.strength is not None and comparison.strength <= weakest_strength:
+    for record in records:
+        texts, ranks = _sides(record)
+        strength = record.strength if isinstance(record, Comparison) else None
+        if strength is not None and strength <= weakest_strength:
             dropped["weakest"] += 1
             continue
-        chosen, rejected = render_reply(tokenizer, comparison.chosen), render_reply(tokenizer, comparison.rejected)
-        if chosen == rejected:
+        if isinstance(record, Answers) and len(texts) < 2:
+            dropped["too_few_answers"] += 1
+            continue
+        if len(texts) > 1 and min(ranks) == max(ranks):
+            dropped["all_tied"] += 1
+            continue
+        replies = [render_reply(tokenizer, text) for text in texts]
+        if len({tuple(reply) for reply in replies}) < len(replies):
             dropped["same_tokens"] += 1
             continue
         try:
-            prompt = render_within(tokenizer, comparison.prompt, max_tokens - max(len(chosen), len(rejected)))
+            prompt = render_within(tokenizer, record.prompt, max_tokens - max(map(len, replies)))
         except PromptTooLong:
             dropped["over_long"] += 1
             continue
         shortened += prompt.dropped > 0
-        pairs.append(Pair(prompt.ids, chosen, rejected, comparison.strength, comparison.mode))
-    return Tokenised(pairs, dropped, shortened)
+        order = sorted(range(len(replies)), key=lambda place: ranks[place])  # stable
+        found.append(
+            Ranked(
+                prompt.ids,
+                tuple(replies[place] for place in order),
+                tuple(ranks[place] for place in order),
+                strength=strength,
+                mode=record.mode,
+                turn=sum(message["role"] == "user" for message in record.prompt),
+                margin=_margin(record, strength_margins),
+                good=record.good if isinstance(record, Marked) else None,
+            )
+        )
+    return Tokenised(found, dropped, shortened)
+
+
+def _sides(record: Feedback) -> tuple[Sequence[str], Sequence[int]]:
+    """Return the replies of a record and the rank of each."""
+    if isinstance(record, Comparison):
+        return (record.chosen, record.rejected), (1, 2)
+    if isinstance(record, Marked):
+        return (record.reply,), (1,)
+    if isinstance(record, Answers):  # those that gave no pair
+        return record.texts, (1,) * len(record.texts)
+    return record.replies, record.ranks
+
+
+def _margin(record: Feedback, of_strengths: Sequence[float] | None) -> float:
+    if not isinstance(record, Comparison):
+        return 0.0
+    if record.margin is not None:
+        return record.margin
+    return of_strengths[record.strength - 1] if of_strengths is not None and record.strength is not None else 0.0
+
+
+class Learnt(NamedTuple):
+    """What an objective learns, one element a place in a batch; what it cannot use, by reason; the prompts behind it."""
+
+    elements: list[Ranked]
+    dropped: Counter[str]
+    prompts: int
+
+
+def learnt_of(ranked: Sequence[Ranked], objective: str, grouping: str) -> Learnt:
+    """Return the elements of an objective.
+
+    ranked, grouped     each prompt with all its pairs ([Ouyang] §3.5)
+    ranked, pooled      each pair for itself, the baseline that sees a reply K-1 times an epoch
+    binary              the best reply as good and the worst as bad, each for itself, and what is marked
+    imitation           the best reply alone, and what is marked good
+    """
+    elements: list[Ranked] = []
+    dropped: Counter[str] = Counter()
+    prompts = 0
+    for item in ranked:
+        if objective == "ranked" and item.good is not None:
+            dropped["no_pair"] += 1
+            continue
+        if objective == "imitation" and item.good is False:
+            dropped["bad"] += 1
+            continue
+        prompts += 1
+        if objective == "ranked" and grouping == "pooled":
+            elements += [_some(item, (i, j)) for i, j in item.pairs]
+        elif objective == "ranked" or (objective == "binary" and item.good is not None):
+            elements.append(item)
+        else:
+            elements.append(dataclasses.replace(_some(item, (0,)), good=True))
+            if objective == "binary":
+                elements.append(dataclasses.replace(_some(item, (len(item.replies) - 1,)), good=False))
+    return Learnt(elements, dropped, prompts)
+
+
+def _some(item: Ranked, places: Sequence[int]) -> Ranked:
+    """Return the item with the replies of these places alone."""
+    return dataclasses.replace(
+        item,
+        replies=tuple(item.replies[place] for place in places),
+        ranks=tuple(item.ranks[place] for place in places),
+    )
+
+
+def weighted(elements: Sequence[Ranked], of_modes: dict[str, float]) -> list[Ranked]:
+    """Give each element its mode's weight (λ of [Bai] §5.1.2), all divided by their mean.
+
+    So the size of an update stays what the learning rate was chosen for, and the mix alone changes.
+    """
+    weights = [of_modes.get(element.mode or "", 1.0) for element in elements]
+    mean = sum(weights) / len(weights)
+    if not mean:
+        raise ValueError("all weights are 0")
+    return [dataclasses.replace(element, weight=w / mean) for element, w in zip(elements, weights, strict=True)]
 
 
 def order(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the batches of an epoch as lists of pair numbers; the same seed and epoch give the same ones.
+    """Return the batches of an epoch as lists of element numbers; the same seed and epoch give the same ones.
 
     A last batch of less than half the size joins the one before it: a few pairs alone would move the model as far as many.
     """
@@ -81,66 +202,62 @@ def order(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
     return batches
 
 
-def by_length(pairs: Sequence[Pair], budget: int) -> list[list[Pair]]:
-    """Cut a batch into parts of similar length, each of at most `budget` padded tokens (or one pair)."""
-    parts: list[list[Pair]] = []
-    for pair in sorted(pairs, key=lambda pair: pair.tokens):
-        # sorted upwards, so this pair is the longest of the part it joins
-        if parts and (len(parts[-1]) + 1) * pair.tokens <= budget:
-            parts[-1].append(pair)
+def by_length(elements: Sequence[Ranked], budget: int) -> list[list[Ranked]]:
+    """Cut a batch into parts of similar length, each of at most `budget` padded tokens (or one element)."""
+    parts: list[list[Ranked]] = []
+    for element in sorted(elements, key=lambda element: element.tokens):
+        # sorted upwards, so this element is the longest of the part it joins
+        if parts and (len(parts[-1]) + 1) * element.tokens <= budget:
+            parts[-1].append(element)
         else:
-            parts.append([pair])
+            parts.append([element])
     return parts
 
 
 @dataclasses.dataclass(frozen=True)
-class PairRows:
-    """B pairs as tensors. The end columns index rows `chosen_row` and `rejected_row`, which are equal when rows are shared."""
+class Rows:
+    """B prompts with M replies in all as tensors; reply after reply, prompt after prompt."""
 
-    input_ids: Tensor  # [R, T], R = B shared or 2B plain
+    input_ids: Tensor  # [R, T], R = B shared or M plain
     position_ids: Tensor | None  # [R, T]; None in plain rows, where columns are positions
     mask: Tensor | None  # [R, 1, T, T] True where a query may look at a key; None in plain rows (causal)
-    chosen_row: Tensor  # [B]
-    rejected_row: Tensor  # [B]
-    chosen_end: Tensor  # [B]
-    rejected_end: Tensor  # [B]
+    row: Tensor  # [M] of each reply
+    end: Tensor  # [M] the column of its end token
 
-    def to(self, device: torch.device) -> "PairRows":
+    def to(self, device: torch.device) -> "Rows":
         """Return the same rows on `device`."""
         fields: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in fields.items()}
-        return PairRows(**moved)
+        return Rows(**moved)
 
 
-def plain_rows(pairs: Sequence[Pair], pad: int) -> PairRows:
-    """Write each pair as two right-padded rows: the B chosen conversations, then the B rejected ones."""
-    rows = [pair.prompt + pair.chosen for pair in pairs] + [pair.prompt + pair.rejected for pair in pairs]
+def plain_rows(elements: Sequence[Ranked], pad: int) -> Rows:
+    """Write each reply as a right-padded row of its own, behind its prompt."""
+    rows = [element.prompt + reply for element in elements for reply in element.replies]
     ends = torch.tensor([len(row) - 1 for row in rows])
-    count = len(pairs)
-    numbers = torch.arange(2 * count)
-    return PairRows(right_padded(rows, pad), None, None, numbers[:count], numbers[count:], ends[:count], ends[count:])
+    return Rows(right_padded(rows, pad), None, None, torch.arange(len(rows)), ends)
 
 
-def shared_rows(pairs: Sequence[Pair], pad: int) -> PairRows:
-    """Write each pair as one row: prompt, chosen, rejected, padding; the prompt is computed once.
+def shared_rows(elements: Sequence[Ranked], pad: int) -> Rows:
+    """Write each prompt as one row: prompt, reply 1, …, reply K, padding; the prompt is computed once.
 
-    The rejected reply does not see the chosen one and takes the positions right after the prompt.
+    No reply sees another one, and each takes the positions right after the prompt.
     """
-    rows = [pair.prompt + pair.chosen + pair.rejected for pair in pairs]
-    input_ids = right_padded(rows, pad)
-    column = torch.arange(input_ids.shape[1])
-    prompts = torch.tensor([len(pair.prompt) for pair in pairs])[:, None]
-    splits = prompts + torch.tensor([len(pair.chosen) for pair in pairs])[:, None]
-    lengths = torch.tensor([len(row) for row in rows])[:, None]
-    in_rejected = column[None] >= splits  # [B, T], the padding with it
-    position_ids = torch.where(in_rejected, column - splits + prompts, column.expand_as(input_ids))
-    in_chosen = (column[None] >= prompts) & ~in_rejected
-    causal = column[:, None] >= column[None, :]  # [T, T]: query row, key column
-    mask = causal[None] & ~(in_rejected[:, :, None] & in_chosen[:, None, :])
-    position_ids = torch.where(column[None] < lengths, position_ids, 0)  # padding must not run past learned positions
-    numbers = torch.arange(len(pairs))
-    ends = (splits - 1).squeeze(1), (lengths - 1).squeeze(1)
-    return PairRows(input_ids, position_ids, mask[:, None], numbers, numbers, *ends)
+    rows, positions, owners, ends = [], [], [], []
+    for element in elements:
+        prompt, lengths = len(element.prompt), [len(reply) for reply in element.replies]
+        rows.append(element.prompt + [token for reply in element.replies for token in reply])
+        positions.append([*range(prompt), *(prompt + place for length in lengths for place in range(length))])
+        owners.append([0] * prompt + [number for number, length in enumerate(lengths, 1) for _ in range(length)])
+        ends.append([end - 1 for end in accumulate(lengths, initial=prompt)][1:])
+    owner = right_padded(owners, -1)  # [B, T]: 0 the prompt, k the k-th reply, -1 the padding
+    seen = (owner[:, None, :] == 0) | (owner[:, None, :] == owner[:, :, None])  # [B, T, T]: query row, key column
+    column = torch.arange(owner.shape[1])
+    mask = seen & (column[:, None] >= column[None, :])
+    row = torch.tensor([number for number, of_row in enumerate(ends) for _ in of_row])
+    end = torch.tensor([end for of_row in ends for end in of_row])
+    # positions of the padding are 0: they must not run past learned ones
+    return Rows(right_padded(rows, pad), right_padded(positions, 0), mask[:, None], row, end)
 
 
 def right_padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:

@@ -46,6 +46,23 @@ def wilson_interval(share: float, count: float, z: float = 1.959964) -> tuple[fl
     return max(0.0, (middle - half) / below), min(1.0, (middle + half) / below)
 
 
+def effective_count(margins: Sequence[float], groups: Sequence[int]) -> float:
+    """Return how many independent pairs tell as much as these, of which those of one group (a ranking) go together.
+
+    From the share's variance with groups as the units, between the number of groups and the number of pairs; where all
+    are right or all wrong no variance is seen, and the number of groups is the safe one.
+    """
+    share = accuracy(margins)
+    off: dict[int, float] = {}
+    for margin, group in zip(margins, groups, strict=True):
+        off[group] = off.get(group, 0.0) + rightness(margin) - share
+    count, fewest = len(margins), len(off)
+    variance = sum(gap * gap for gap in off.values()) / count**2
+    if fewest == count or not 0 < share < 1 or variance == 0:
+        return float(fewest)
+    return min(float(count), max(float(fewest), share * (1 - share) / variance))
+
+
 def log_loss(margins: Sequence[float]) -> float:
     """Return the mean of -ln σ(margin), in nats; ln 2 = 0.693 is a coin."""
     return sum(math.log1p(math.exp(-abs(m))) + max(-m, 0.0) for m in margins) / len(margins)

@@ -11,13 +11,18 @@ from torch import Tensor, nn
 
 def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     """Name every trained tensor of `module` once; tied weights appear under their first name."""
-    return {f"{prefix}.{name}": parameter.detach() for name, parameter in module.named_parameters()}
+    return {f"{prefix}.{name}": parameter.detach() for name, parameter in _trained(module)}
+
+
+def _trained(module: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    """What is frozen, as the weights beside an adapter, is in the directory that the run started from."""
+    return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
 
 
 def restore_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> None:
     """Copy the tensors of `module_tensors` back; a missing one is a KeyError."""
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
+        for name, parameter in _trained(module):
             parameter.copy_(tensors[f"{prefix}.{name}"])
 
 

@@ -8,20 +8,21 @@ Not thread-safe: one thread calls an engine.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from training.decoders import decoder_for
-from training.sampling import choose, reply_mask, uniforms
+from training.decoders import Replies, decoder_for
+from training.sampling import reply_mask, uniforms
 
 # Prompt tokens read in one step: more would keep the replies already under way waiting.
 PREFILL_TOKENS = 4096
-# Prompts shorter than this share of the longest of their pass go into a pass of their own, to read little padding.
-PREFILL_EVENNESS = 0.6
+# Tokens a reply of a batch is written ahead in one call, where the decoder can: beyond it a signal would wait too long.
+STRETCH = 32
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Event(NamedTuple):
     finish_reason: Literal["stop", "length"] | None
 
 
-@dataclass(slots=True)
-class _Active:
-    """A reply under way: what was asked, and how many columns its row holds (prompt and written tokens)."""
+class Stretch(NamedTuple):
+    """Some tokens of some replies: step after step, one of each reply. Only the last of them may end a reply."""
 
-    request: Request
-    columns: int
-    last_column: int  # the reply ends when `columns` reaches it
+    keys: list[Hashable]  # [n]
+    tokens: np.ndarray  # [s, n]
+    logps: np.ndarray  # [s, n]
+    reasons: dict[int, Literal["stop", "length"]]  # place of a reply that is finished -> why
 
 
 class Engine:
@@ -75,21 +76,25 @@ class Engine:
             raise ValueError(f"max_length {self.max_length} is more than the {limit} positions of the model")
         self.slots = slots
         self.device = model.device
-        self.stop_ids = stop_tokens(model, tokenizer)
         self._decoder = decoder_for(model, slots, self.max_length)
+        self._words: int = model.get_output_embeddings().weight.shape[0]
+        self.stop_ids = stop_tokens(model, tokenizer)
+        self._replies = Replies(slots, self.max_length, self.device)
         self._waiting: deque[Request] = deque()
-        self._active: list[_Active] = []
+        self._active: list[Request] = []  # in the rows of `_replies` and of the decoder
         self._keys: set[Hashable] = set()
 
-        def per_row(*shape: int, dtype: torch.dtype) -> Tensor:
-            return torch.zeros(slots, *shape, dtype=dtype, device=self.device)
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens that end a reply."""
+        return self._stop_ids
 
-        self._token = per_row(dtype=torch.long)
-        self._position = per_row(dtype=torch.long)
-        self._temperature = per_row(dtype=torch.float32)
-        self._top_p = per_row(dtype=torch.float32)
-        self._uniform = per_row(self.max_length, dtype=torch.float32)  # by the column of the state it is used at
-        self._numbers = torch.arange(slots, device=self.device)
+    @stop_ids.setter
+    def stop_ids(self, ids: frozenset[int]) -> None:
+        self._stop_ids = ids
+        self._stops_host = np.zeros(self._words, dtype=bool)
+        self._stops_host[[token for token in ids if token < self._words]] = True
+        self._stops = torch.from_numpy(self._stops_host)
 
     @property
     def idle(self) -> bool:
@@ -108,13 +113,17 @@ class Engine:
         self._keys.add(request.key)
         self._waiting.append(request)
 
+    def room(self, prompt_length: int, max_new_tokens: int) -> int:
+        """How many tokens a reply to a prompt of this length may have."""
+        return min(max_new_tokens, self.max_length - prompt_length)
+
     def cancel(self, key: Hashable) -> bool:
         """Drop a reply, waiting or under way; False when there is none of that key (it may have just finished)."""
         if key not in self._keys:
             return False
         self._keys.remove(key)
-        for row, active in enumerate(self._active):
-            if active.request.key == key:
+        for row, request in enumerate(self._active):
+            if request.key == key:
                 self._release(row)
                 return True
         self._waiting = deque(request for request in self._waiting if request.key != key)
@@ -126,23 +135,27 @@ class Engine:
             raise ValueError("the weights cannot change while replies are being written with them")
         self._decoder.refresh(model)
 
-    @torch.inference_mode()
     def step(self) -> list[Event]:
         """Admit what fits, then write one token of every reply that was under way."""
-        running = len(self._active)
-        events: list[Event] = self._decode() if running else []
-        return events + self._admit()
+        return [event for stretch in self.advance(1) for event in _events(stretch)]
 
-    def _decode(self) -> list[Event]:
-        n = len(self._active)
-        columns = [active.columns for active in self._active]
-        reach = max(columns)
-        logits = self._decoder.decode(self._token[:n], self._position[:n], reach, level=min(columns) == reach)
-        return self._draw(logits, list(range(n)), self._numbers[:n])
+    @torch.inference_mode()
+    def advance(self, steps: int) -> list[Stretch]:
+        """As `step`, but up to `steps` tokens of each reply; fewer when one ends, so that its row can be used."""
+        found = [self._write(steps)] if self._active else []
+        admitted = self._admit()
+        return found + ([admitted] if admitted else [])
 
-    def _admit(self) -> list[Event]:
+    def _write(self, steps: int) -> Stretch:
+        n, replies = len(self._active), self._replies
+        left = int((replies.last_column[:n] - replies.columns[:n]).min())
+        replies.plain = all(r.temperature == 1 for r in self._active)
+        replies.whole = all(r.top_p == 1 for r in self._active)
+        return self._note(range(n), *self._decoder.write(replies, n, min(steps, left), self._stops))
+
+    def _admit(self) -> Stretch | None:
         """Read waiting prompts into free rows, equal prompts once, and write the first token of each reply."""
-        budget = PREFILL_TOKENS
+        budget, replies = PREFILL_TOKENS, self._replies
         taken: list[int] = []
         prompts: dict[tuple[int, ...], list[int]] = {}  # prompt -> the rows that start from it
         while self._waiting and len(self._active) < self.slots:
@@ -153,66 +166,61 @@ class Engine:
                 budget -= len(prompt)
             request = self._waiting.popleft()
             row = len(self._active)
-            room = min(request.max_new_tokens, self.max_length - len(prompt))
-            self._active.append(_Active(request, len(prompt), len(prompt) + room))
+            room = self.room(len(prompt), request.max_new_tokens)
+            self._active.append(request)
             prompts.setdefault(prompt, []).append(row)
             taken.append(row)
-            self._temperature[row] = request.temperature
-            self._top_p[row] = request.top_p
-            self._uniform[row, len(prompt) - 1 : len(prompt) - 1 + room] = uniforms(request.seed, room).to(self.device)
+            replies.columns[row], replies.last_column[row] = len(prompt), len(prompt) + room
+            replies.temperature[row] = request.temperature
+            replies.top_p[row] = request.top_p
+            drawn = uniforms(request.seed, room)
+            replies.uniform[row, len(prompt) - 1 : len(prompt) - 1 + room] = drawn.to(self.device)
         if not taken:
-            return []
-        logits, rows = [], []
-        for group in _even_groups(list(prompts)):
-            found = self._decoder.prefill(
-                *_right_padded(group, self.device), torch.tensor([prompts[p][0] for p in group], device=self.device)
-            )
-            for place, prompt in enumerate(group):
-                first, *others = prompts[prompt]
-                self._decoder.copy_row(first, others, len(prompt))
-                rows += [first, *others]
-                logits += [found[place]] * (1 + len(others))
-        index = torch.tensor(rows, device=self.device)
-        self._position[index] = torch.tensor([self._active[row].columns - 1 for row in rows], device=self.device)
-        return self._draw(torch.stack(logits), rows, index)
+            return None
+        logits = self._decoder.read(list(prompts), [rows[0] for rows in prompts.values()])
+        for prompt, (first, *others) in prompts.items():
+            self._decoder.copy_row(first, others, len(prompt))
+        source = {row: place for place, rows in enumerate(prompts.values()) for row in rows}
+        if len(source) != len(prompts):
+            logits = logits[torch.tensor([source[row] for row in taken], device=self.device)]
+        index = replies.numbers[taken[0] : taken[-1] + 1]
+        replies.position[index] = torch.from_numpy(replies.columns[taken] - 1).to(self.device)
+        replies.plain = all(self._active[row].temperature == 1 for row in taken)
+        replies.whole = all(self._active[row].top_p == 1 for row in taken)
+        tokens, logps = replies.draw(logits, index)
+        return self._note(range(taken[0], taken[-1] + 1), tokens[None], logps[None])
 
-    def _draw(self, logits: Tensor, rows: list[int], index: Tensor) -> list[Event]:
-        """Choose the next token of `rows`, note it, and release the rows that are finished."""
-        position = self._position[index]
-        requests = [self._active[row].request for row in rows]
-        tokens, logps = choose(
-            logits,
-            self._uniform[index, position],
-            None if all(r.temperature == 1 for r in requests) else self._temperature[index],
-            None if all(r.top_p == 1 for r in requests) else self._top_p[index],
-        )
-        self._token[index], self._position[index] = tokens, position + 1
-        events, ended = [], []
-        for row, request, token, logp in zip(rows, requests, tokens.tolist(), logps.tolist(), strict=True):
-            active = self._active[row]
-            active.columns += 1
-            reason: Literal["stop", "length"] | None = None
-            if token in self.stop_ids:
-                reason = "stop"
-            elif active.columns == active.last_column:
-                reason = "length"
-            if reason:
-                ended.append(row)
-                self._keys.remove(request.key)
-            events.append(Event(request.key, token, logp, reason is not None, reason))
-        for row in sorted(ended, reverse=True):
-            self._release(row)
-        return events
+    def _note(self, rows: range, tokens: Tensor, logps: Tensor) -> Stretch:
+        """Tokens [s, n] were written in `rows`: release the rows that are finished."""
+        here, replies = slice(rows.start, rows.stop), self._replies
+        found, chances = tokens.cpu().numpy(), logps.cpu().numpy()
+        replies.columns[here] += len(found)
+        stopped = self._stops_host[found[-1]]
+        over = stopped | (replies.columns[here] == replies.last_column[here])
+        keys = [request.key for request in self._active[here]]
+        reasons: dict[int, Literal["stop", "length"]] = {}
+        for place in np.flatnonzero(over).tolist():
+            reasons[place] = "stop" if stopped[place] else "length"
+            self._keys.remove(keys[place])
+        for place in reversed(reasons):
+            self._release(rows[place])
+        return Stretch(keys, found, chances, reasons)
 
     def _release(self, row: int) -> None:
         """Free a row by moving the last active one into it."""
         last = len(self._active) - 1
         if row != last:
-            self._decoder.copy_row(last, [row], self._active[last].columns)
-            for table in (self._token, self._position, self._temperature, self._top_p, self._uniform):
-                table[row] = table[last]
+            self._decoder.move_row(last, row, int(self._replies.columns[last]))
+            self._replies.move(last, row)
             self._active[row] = self._active[last]
         self._active.pop()
+
+
+def _events(stretch: Stretch) -> Iterator[Event]:
+    for step, (tokens, logps) in enumerate(zip(stretch.tokens.tolist(), stretch.logps.tolist(), strict=True)):
+        reasons = stretch.reasons if step == len(stretch.tokens) - 1 else {}
+        for place, (key, token, logp) in enumerate(zip(stretch.keys, tokens, logps, strict=True)):
+            yield Event(key, token, logp, place in reasons, reasons.get(place))
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -223,26 +231,6 @@ def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     if not found:
         raise ValueError("the model has no end token: set eos_token of its tokenizer")
     return frozenset(found)
-
-
-def _even_groups(prompts: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-    """Split prompts, longest first, so that each group pads little."""
-    groups: list[list[tuple[int, ...]]] = []
-    for prompt in sorted(prompts, key=len, reverse=True):
-        if groups and len(prompt) >= PREFILL_EVENNESS * len(groups[-1][0]):
-            groups[-1].append(prompt)
-        else:
-            groups.append([prompt])
-    return groups
-
-
-def _right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token table [n, T] filled up with id 0, which causal attention never reaches, and true lengths [n]."""
-    lengths = [len(row) for row in rows]
-    table = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-    for index, row in enumerate(rows):
-        table[index, : len(row)] = torch.tensor(row)
-    return table.to(device), torch.tensor(lengths, device=device)
 
 
 class Generated(NamedTuple):
@@ -268,25 +256,26 @@ def generate(
         raise ValueError("the engine is writing other replies; a batch needs it for itself")
     for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
         engine.submit(Request(index, prompt, max_new_tokens, temperature, top_p, seed))
-    tokens: list[list[int]] = [[] for _ in prompts]
-    logps: list[list[float]] = [[] for _ in prompts]
-    ended, finished = [False] * len(prompts), 0
+    count, most = len(prompts), max((engine.room(len(prompt), max_new_tokens) for prompt in prompts), default=0)
+    tokens, logps = np.zeros((count, most), dtype=np.int64), np.zeros((count, most), dtype=np.float32)
+    lengths, ended = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+    finished = 0
     while not engine.idle:
-        for event in engine.step():
-            index = event.key
-            assert isinstance(index, int)
-            tokens[index].append(event.token_id)
-            logps[index].append(event.logp)
-            ended[index] = event.finish_reason == "stop"
-            finished += event.finished
+        for stretch in engine.advance(STRETCH):
+            rows, steps = np.array(stretch.keys), len(stretch.tokens)
+            where = rows[:, None], lengths[rows][:, None] + np.arange(steps)
+            tokens[where], logps[where] = stretch.tokens.T, stretch.logps.T
+            lengths[rows] += steps
+            for place, reason in stretch.reasons.items():
+                ended[rows[place]] = reason == "stop"
+            finished += len(stretch.reasons)
         if each_step is not None:
             each_step(finished)
-    table, lengths = _right_padded(tokens, engine.device)
-    mask = reply_mask(lengths)
-    logp = torch.tensor([p for row in logps for p in row], device=engine.device)
+    longest = int(lengths.max())
+    mask = reply_mask(torch.from_numpy(lengths).to(engine.device))
     return Generated(
-        table,
-        torch.zeros(table.shape, device=engine.device).masked_scatter(mask, logp),
+        torch.from_numpy(tokens[:, :longest]).to(engine.device),
+        torch.from_numpy(logps[:, :longest]).to(engine.device),
         mask,
-        torch.tensor(ended, device=engine.device),
+        torch.from_numpy(ended).to(engine.device),
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from training import files
+from training import files, lora
 from training.snapshots import (
     BadSnapshot,
     check_snapshot,
@@ -55,25 +55,43 @@ class PreferenceModel(nn.Module):
     ) -> tuple[Self, PreTrainedTokenizerBase]:
         """Return (new preference model, tokenizer) on the backbone of a policy; the head is N(0, 1/(d+1)), bias 0."""
         check_snapshot(path, verify=verify)
-        causal = load_weights(AutoModelForCausalLM, path, dtype)
+        return cls.on(load_weights(AutoModelForCausalLM, path, dtype), seed=seed, words=words), load_tokenizer(path)
+
+    @classmethod
+    def on(cls, causal: PreTrainedModel, *, seed: int, words: bool = False) -> Self:
+        """Return a new preference model on the backbone of a causal model, which goes on sharing it."""
         model = cls(causal.base_model, causal.get_output_embeddings() if words else None)
-        model.head.to(dtype)
+        model.head.to(causal.dtype)
+        model.renew_head(seed)
+        return model.eval()
+
+    @torch.no_grad()
+    def renew_head(self, seed: int) -> None:
+        """Draw the head anew: std 1/√(d+1), so that scores start of order 1 whatever the width (Stiennon et al. 2020)."""
         generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():  # std 1/√(d+1): scores start of order 1 whatever the width (Stiennon et al. 2020)
-            model.head.weight.normal_(0.0, 1 / math.sqrt(model.width + 1), generator=generator)
-            model.head.bias.zero_()
-        return model.eval(), load_tokenizer(path)
+        self.head.weight.normal_(0.0, 1 / math.sqrt(self.width + 1), generator=generator)
+        self.head.bias.zero_()
+        self.shift, self.scale = 0.0, 1.0
 
     @classmethod
     def load(
-        cls, path: str | Path, dtype: torch.dtype = torch.float32, *, verify: bool = True
+        cls, path: str | Path, dtype: torch.dtype = torch.float32, *, words: bool = False, verify: bool = True
     ) -> tuple[Self, PreTrainedTokenizerBase]:
-        """Return (preference model, tokenizer) of a directory that `save` wrote; BadSnapshot says what is wrong with it."""
+        """Return (preference model, tokenizer) of a directory that `save` wrote; BadSnapshot says what is wrong with it.
+
+        `words` needs a backbone whose vocabulary head is its embedding: a head of its own is not kept in the directory.
+        """
         root = Path(path)
         summary = check_snapshot(root, verify=verify)
         if summary.kind != "pm":
             raise BadSnapshot(f"{root} holds a {summary.kind}, not a preference model; train one on it first")
-        model = cls(load_weights(AutoModel, root, dtype))
+        backbone = load_weights(AutoModel, root, dtype)
+        if words and not backbone.config.tie_word_embeddings:
+            raise BadSnapshot(
+                f"{root} holds a preference model without a vocabulary head, which the language loss needs; "
+                "start from a policy, or set lm_weight to 0"
+            )
+        model = cls(backbone, _tied_head(backbone) if words else None)
         try:
             model.head.load_state_dict(load_file(root / "head.safetensors"))
             norm = json.loads((root / "preference.json").read_text("utf-8"))
@@ -87,7 +105,7 @@ class PreferenceModel(nn.Module):
         """Write the directory and return its manifest."""
         root = Path(path)
         transformers_logging.disable_progress_bar()
-        self.backbone.save_pretrained(str(root))
+        lora.save_merged(self.backbone, root)
         tokenizer.save_pretrained(str(root))
         save_file(
             {name: part.detach().cpu() for name, part in self.head.state_dict().items()}, root / "head.safetensors"
@@ -137,12 +155,20 @@ class PreferenceModel(nn.Module):
         """Return the normalised score at every position, as PPO's critic reads it.  [B, T] -> [B, T]"""
         return self.normalised(self.hidden(input_ids, mask))
 
-    def language_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed -log p of the target tokens.  [N, d], [N] -> []"""
+    def word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return -log p of each target token.  [N, d], [N] -> [N]"""
         if self.words is None:
             raise ValueError("the vocabulary head was not kept; build the model with words=True")
         logits = self.words(hidden).float()
         cap = getattr(self.backbone.config, "final_logit_softcapping", None)  # Gemma 2 bends its logits
         if cap:
             logits = cap * torch.tanh(logits / cap)
-        return nn.functional.cross_entropy(logits, targets, reduction="sum")
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
+def _tied_head(backbone: PreTrainedModel) -> nn.Module:
+    """Return a vocabulary head whose weight is the backbone's embedding itself."""
+    embedding = backbone.get_input_embeddings().weight
+    head = nn.Linear(embedding.shape[1], embedding.shape[0], bias=False, device="meta")
+    head.weight = embedding
+    return head

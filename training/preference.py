@@ -1,34 +1,42 @@
-"""Train a preference model: `python -m training.preference FOLDER [--model DIR]`.
+"""Train a preference model: `python -m training.preference FOLDER [--model DIR] [--preset NAME]`.
 
-One pass over the comparisons with L = -log σ(r_chosen - r_rejected) (Bai et al. 2022 §2), then an honest look at held-out
-ones. Killed at any moment and started again, it goes on from the last checkpoint to the same numbers.
+One pass over comparisons, rankings or marked replies with the objective of the settings, by default
+L = -log σ(r_chosen - r_rejected) (Bai et al. 2022 §2), then an honest look at held-out ones. Killed at any moment and
+started again, it goes on from the last checkpoint to the same numbers.
 """
 
 import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training.batches import Pair, by_length, order, tokenised
-from training.calibration import accuracy
+from training import lora
+from training.batches import Ranked, Tokenised, learnt_of, order, tokenised, weighted
 from training.config import PreferenceConfig
+from training.config.loading import beneath
+from training.config.preference import PRESETS
+from training.feedback import Feedback, read_data, read_demonstrated
 from training.fitting import Fit, chosen_learning_rate
 from training.job import JobFailed, run_job
+from training.lesson import Lesson
 from training.models import PreferenceModel
-from training.objective import preference_loss
 from training.prompts import evenly
 from training.reading import Reader
-from training.records import Comparison, read_comparisons, split
-from training.report import report
+from training.report import binary_report, report
 from training.run_folder import RunFolder
+from training.snapshots import check_snapshot, load_policy, save_policy
 
-NORMALISING_PAIRS = 256  # pairs whose replies give the scores their mean and spread: a standard error of 1/√512 < 5%
+NORMALISING_PROMPTS = (
+    256  # prompts whose replies give the scores their mean and spread: a standard error of 1/√512 < 5%
+)
+FEW = 8  # elements; among fewer it is no wonder when one side is always the same
+STAGE_SHARE = {"pmp": 0.1, "finetune": 0.01}  # of the pretraining rate (Bai et al. 2022, App. A.2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,87 +47,119 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Example: whetstone train preference my-pm --model training/starter/model",
     )
     parser.add_argument("folder", help="run folder with config.json and data/train.jsonl")
-    parser.add_argument("--model", help="policy directory to start from, in place of the one in config.json")
+    parser.add_argument("--model", help="policy or preference model to start from, in place of the one in config.json")
+    parser.add_argument("--preset", choices=list(PRESETS), help="settings of a paper by name")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
-    given = parser.parse_args(arguments)
+    given = vars(parser.parse_args(arguments))
 
     def work(folder: RunFolder) -> dict[str, Any]:
-        return train(folder, folder.configure(PreferenceConfig, "preference", model=given.model, seed=given.seed))
+        return train(folder, settings_of(folder, {name: given[name] for name in ("model", "preset", "seed")}))
 
-    return run_job(given.folder, work)
+    return run_job(given["folder"], work)
+
+
+def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PreferenceConfig:
+    """config.json and the command line over the preset over the defaults; written back complete."""
+    preset = beneath(folder.settings(), given, PRESETS)
+    return folder.configure(
+        PreferenceConfig, "preference", **preset, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+class Start(NamedTuple):
+    """What a run begins with; `causal` is the policy that imitation trains and saves."""
+
+    model: PreferenceModel
+    tokenizer: PreTrainedTokenizerBase
+    causal: PreTrainedModel | None
+
+
+def started(config: PreferenceConfig) -> Start:
+    """Load the policy or the preference model of an earlier stage that the run starts from."""
+    words = config.lm_weight > 0
+    kind = check_snapshot(config.model).kind
+    if config.objective == "imitation":
+        if kind != "policy":
+            raise JobFailed(f"imitation trains a policy and {config.model} holds a {kind}; name a policy")
+        causal, tokenizer = load_policy(config.model, verify=False)
+        model = PreferenceModel.on(causal, seed=config.seed, words=True)
+        return Start(model, tokenizer, causal)
+    if kind == "policy":
+        return Start(
+            *PreferenceModel.from_policy(config.model, seed=config.seed, words=words, verify=False), causal=None
+        )
+    model, tokenizer = PreferenceModel.load(config.model, words=words, verify=False)
+    if config.start_head == "renew":
+        model.renew_head(config.seed)
+    return Start(model, tokenizer, None)
 
 
 def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     """Do the run and return its result; model/ is written before."""
-    if not config.model:
-        raise JobFailed('no model is named: set "model" in config.json or give --model DIR')
     if config.epochs > 1:
         print(f"warning: {config.epochs} epochs; preference models learn pairs by heart after one", file=sys.stderr)
     if config.threads:
         torch.set_num_threads(config.threads)
     began = time.monotonic()
-    comparisons, held_out = read_data(folder, config)
-    model, tokenizer = PreferenceModel.from_policy(config.model, seed=config.seed, words=config.lm_weight > 0)
-    reader = Reader(model, pad=int(tokenizer.pad_token_id), precision=config.precision)
-    limit = config.max_tokens or reader.context
-    usable = {"max_tokens": min(limit, reader.context), "weakest_strength": config.weakest_strength}
-    pairs, dropped, shortened = tokenised(comparisons, tokenizer, **usable)
-    test_pairs, test_dropped, test_shortened = tokenised(held_out, tokenizer, **usable)
-    if not pairs:
-        raise JobFailed(f"none of the {len(comparisons)} comparisons can be learnt from: {reasons(dropped)}")
-    by_size = sorted(pairs[:64], key=lambda pair: pair.tokens)
+    if not config.model:
+        raise JobFailed('no model is named: set "model" in config.json or give --model DIR')
+    parts = read_data(folder, config)
+    start = started(config)
+    if config.lora_rank:
+        lora.adapt(start.model, start.causal or start.model.backbone, config, config.seed)
+    start.model.head.weight.requires_grad_(start.causal is None)
+    # in a difference of scores the bias drops out; what is left of its gradient is rounding, which Adam makes steps of
+    start.model.head.bias.requires_grad_(config.objective == "binary")
+    reader = Reader(start.model, pad=int(start.tokenizer.pad_token_id), precision=config.precision)
+    told = [in_tokens(part, start.tokenizer, reader, config) for part in parts]
+    trained, test, in_group = told
+    learnt = learnt_of(trained.ranked, config.objective, config.grouping)
+    trained.dropped.update(learnt.dropped)
+    elements = learnt.elements
+    if not elements:
+        raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {reasons(trained.dropped)}")
+    refuse_one_sided(elements, config.objective)
+    elements = weighted(elements, config.mode_weights)
+    by_size = sorted(trained.ranked[:64], key=lambda ranked: ranked.tokens)
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths: equal ones need no padding
-    batches = [
-        batch for epoch in range(config.epochs) for batch in order(len(pairs), config.batch_pairs, config.seed, epoch)
-    ]
+    size = max(1, round(config.batch_prompts * len(elements) / learnt.prompts))
+    batches = [batch for epoch in range(config.epochs) for batch in order(len(elements), size, config.seed, epoch)]
     fit = Fit(
-        folder, config, model, batches, Lesson(reader, pairs, config.lm_weight),
-        title="preference model", rate=chosen_learning_rate(config, model.width), began=began,
+        folder, config, start.model, batches, Lesson(reader, elements, config),
+        title="preference model", rate=learning_rate(config, start.model.width), began=began,
     )  # fmt: skip
     fit.resume(folder.load_checkpoint())
     fit.run()
-    model.shift, model.scale = normalisation(reader, pairs)
-    tested = reader.scores_of(test_pairs)
-    result = report(test_pairs, tested, config.calibration_bins) | {
-        "pairs": len(pairs),
-        "dropped": {"train": dict(dropped), "test": dict(test_dropped)},
-        "shortened": {"train": shortened, "test": test_shortened},
+    if config.objective != "imitation":
+        normalise(folder, reader, config, start.tokenizer, told)
+    result = measured(reader, config, test.ranked, in_group.ranked) | {
+        "prompts": learnt.prompts,
+        "pairs": sum(len(ranked.pairs) for ranked in trained.ranked),
+        "dropped": {"train": dict(trained.dropped), "test": dict(test.dropped)},
+        "shortened": {"train": trained.shortened, "test": test.shortened},
         "online_accuracy": online_accuracy(folder, batches, config.epochs),
-        "shift": model.shift,
-        "scale": model.scale,
         "learning_rate": fit.learning_rate,
         "updates": len(batches),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **lora.sizes(start.model),
         "prompt_shared": reader.shared,
         "seconds": round(fit.seconds(), 2),
     }
-    keys = ("accuracy", "accuracy_ci95", "log_loss", "calibration_error", "pairs", "test_pairs")
-    provenance = {key: result[key] for key in keys} | {
-        "seed": config.seed,
-        "started_from": Path(config.model).name,
-        "code_version": folder.settings()["code_version"],
-    }
-    folder.write_model(lambda part: model.save(part, tokenizer, **provenance))
+    save(folder, config, start, result)
     return result
 
 
-def read_data(folder: RunFolder, config: PreferenceConfig) -> tuple[list[Comparison], list[Comparison]]:
-    """Return (train, test) comparisons; without a test file a share of the conversations is held out."""
-    found = {
-        name: [file for file in (folder.data / f"{name}.jsonl", folder.data / f"{name}.jsonl.gz") if file.exists()]
-        for name in ("train", "test")
-    }
-    if not found["train"]:
-        raise JobFailed(f"{folder.data / 'train.jsonl'} is missing; write one comparison a line into it")
-    for name, kept in found.items():
-        if len(kept) > 1:
-            raise JobFailed(f"both {name}.jsonl and {name}.jsonl.gz are in {folder.data}; remove one")
-    everything = list(read_comparisons(found["train"][0]))
-    if not everything:
-        raise JobFailed(f"{found['train'][0]} holds no comparison")
-    if found["test"]:
-        return everything, list(read_comparisons(found["test"][0]))
-    return split(everything, config.held_out)
+def in_tokens(
+    records: Sequence[Feedback], tokenizer: PreTrainedTokenizerBase, reader: Reader, config: PreferenceConfig
+) -> Tokenised:
+    """Return the records in tokens by the settings: how long, and what strength means."""
+    as_margin = config.strength_as == "margin"
+    return tokenised(
+        records,
+        tokenizer,
+        max_tokens=min(config.max_tokens or reader.context, reader.context),
+        weakest_strength=0 if as_margin else config.weakest_strength,
+        strength_margins=config.strength_margins if as_margin else None,
+    )
 
 
 def reasons(dropped: Counter[str]) -> str:
@@ -127,56 +167,118 @@ def reasons(dropped: Counter[str]) -> str:
     words = {
         "weakest": "of the weakest strength",
         "over_long": "longer than the model can read",
-        "same_tokens": "with equal sides once tokenised",
+        "same_tokens": "with equal replies once tokenised",
+        "all_tied": "with no reply better than another",
+        "too_few_answers": "with fewer than two answers",
+        "no_pair": "marked replies, which only the objective 'binary' learns from",
+        "bad": "marked bad, which imitation does not learn",
     }
-    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
+    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items()) or "the training part is empty"
 
 
-def normalisation(reader: Reader, pairs: Sequence[Pair]) -> tuple[float, float]:
-    """Return mean and standard deviation of the raw scores of replies from training, both sides of each pair.
+def refuse_one_sided(elements: Sequence[Ranked], objective: str) -> None:
+    """Stop when the data show one side alone: the model would learn that side and nothing of why."""
+    if objective == "binary" and len({element.good for element in elements}) == 1:
+        only = "good" if elements[0].good else "bad"
+        raise JobFailed(
+            f"every reply is marked {only}: binary discrimination needs good and bad ones; add the other kind"
+        )
+    if objective == "ranked" and len(elements) >= FEW:
+        for side, place in (("best", 0), ("worst", -1)):
+            if len({tuple(element.replies[place]) for element in elements}) == 1:
+                raise JobFailed(
+                    f"the {side} reply is the same in all {len(elements)} examples: the model would learn that one text; "
+                    "add comparisons in which other replies stand there"
+                )
 
-    The pairs are taken at even distances: the first ones of a file may all be of one campaign or one round.
+
+def learning_rate(config: PreferenceConfig, width: int) -> float:
+    """Return the rate that is named, or the stage's share of the pretraining rate, or one from the width."""
+    if config.lm_learning_rate and not config.learning_rate:
+        return STAGE_SHARE[config.stage] * config.lm_learning_rate
+    return chosen_learning_rate(config, width)
+
+
+def normalise(
+    folder: RunFolder,
+    reader: Reader,
+    config: PreferenceConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    told: Sequence[Tokenised],
+) -> None:
+    """Give the model the shift and scale of its scores.
+
+    The scale is the deviation over replies from training, all of each prompt; the mean is theirs or that of the replies
+    that `shift_on` names. Prompts are taken at even distances: the first ones of a file may all be of one campaign.
     """
-    chosen, rejected = reader.scores_of(evenly(pairs, NORMALISING_PAIRS))
-    scores = torch.tensor(chosen + rejected, dtype=torch.float64)
+    scores = flat(reader, evenly(told[0].ranked, NORMALISING_PROMPTS))
     spread = float(scores.std(correction=0))
     if not spread > 0:
         raise JobFailed("the preference model gives every reply the same score; train it on more or other comparisons")
-    return float(scores.mean()), spread
+    if config.shift_on == "held_out":
+        if not told[1].ranked:
+            raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
+        scores = flat(reader, told[1].ranked)
+    elif config.shift_on == "demonstrations":
+        shown = in_tokens(read_demonstrated(folder), tokenizer, reader, config)
+        if not shown.ranked:
+            raise JobFailed(f"no demonstration can be read: {reasons(shown.dropped)}")
+        scores = flat(reader, shown.ranked)
+    reader.model.shift, reader.model.scale = float(scores.mean()), spread
 
 
-class Lesson:
-    """What one update learns from its pairs; Fit's `learn`."""
-
-    def __init__(self, reader: Reader, pairs: Sequence[Pair], lm_weight: float) -> None:
-        self.reader, self.pairs, self.lm_weight = reader, pairs, lm_weight
-
-    def __call__(self, batch: list[int], mine: list[int]) -> dict[str, float]:
-        """Backward over the pairs `mine`, weighted as parts of `batch`."""
-        count, words = len(batch), sum(len(self.pairs[number].chosen) for number in batch)
-        margins: list[Tensor] = []
-        loss = words_loss = 0.0
-        for part in by_length([self.pairs[number] for number in mine], self.reader.budget):
-            read = self.reader.read(part, words=self.lm_weight > 0)
-            part_loss = preference_loss(read.chosen, read.rejected) * (len(part) / count)
-            total = part_loss
-            if read.words_loss is not None:
-                total = total + self.lm_weight * read.words_loss / words
-                words_loss += float(read.words_loss.detach()) / words
-            total.backward()
-            loss += float(part_loss.detach())
-            margins.append((read.chosen - read.rejected).detach())
-        margin = torch.cat(margins)
-        share = len(margin) / count
-        numbers = {"loss": loss, "accuracy": accuracy(margin.tolist()) * share, "margin": float(margin.mean()) * share}
-        return numbers | ({"words_loss": words_loss} if self.lm_weight else {})
+def flat(reader: Reader, ranked: Sequence[Ranked]) -> torch.Tensor:
+    """Return the raw scores of all replies of all prompts.  -> [M]"""
+    return torch.tensor([score for scores in reader.scores_of(ranked) for score in scores], dtype=torch.float64)
 
 
-def online_accuracy(folder: RunFolder, batches: Sequence[list[int]], epochs: int) -> float:
-    """Return the share of pairs in the last half of the first epoch that were told right before being learnt."""
+def measured(
+    reader: Reader, config: PreferenceConfig, test: Sequence[Ranked], in_group: Sequence[Ranked]
+) -> dict[str, Any]:
+    """Return what held-out replies say: by scores, or for imitation by the mean log p of each reply."""
+    imitation = config.objective == "imitation"
+    model = reader.model
+    found = reader.log_probs_of if imitation else reader.scores_of
+    scores = found(test)
+    how: dict[str, Any] = {"bands": config.margin_bands, "odds": not imitation}
+    how |= {} if imitation else {"shift": model.shift, "scale": model.scale}
+    result = report(test, scores, config.calibration_bins, **how)
+    if not imitation:
+        result |= {"shift": model.shift, "scale": model.scale}
+    if config.objective == "binary":
+        alone = learnt_of(test, "binary", "pooled").elements
+        result |= binary_report(
+            (bool(element.good), score[0]) for element, score in zip(alone, reader.scores_of(alone), strict=True)
+        )
+    if in_group:
+        known = report(in_group, found(in_group), config.calibration_bins, **how)
+        result["in_group"] = {key: known[key] for key in ("test_pairs", "accuracy", "accuracy_ci95", "log_loss")}
+    return result
+
+
+def save(folder: RunFolder, config: PreferenceConfig, start: Start, result: Mapping[str, Any]) -> None:
+    """Write model/: a preference model, or after imitation a policy."""
+    keys = ("accuracy", "accuracy_ci95", "log_loss", "calibration_error", "pairs", "test_pairs")
+    provenance = {key: result[key] for key in keys} | {
+        "objective": config.objective,
+        "seed": config.seed,
+        "started_from": Path(config.model).name,
+        "code_version": folder.settings()["code_version"],
+    }
+    causal = start.causal
+    if causal is not None:
+        folder.write_model(lambda part: save_policy(part, causal, start.tokenizer, **provenance))
+    else:
+        folder.write_model(lambda part: start.model.save(part, start.tokenizer, **provenance))
+
+
+def online_accuracy(folder: RunFolder, batches: Sequence[list[int]], epochs: int) -> float | None:
+    """Return the share told right, before being learnt, in the last half of the first epoch; None where none was told."""
     first_epoch = range(len(batches) // epochs)
     late = first_epoch[len(first_epoch) // 2 :]
     logged = folder.metrics()
+    if "accuracy" not in logged[0]:
+        return None
     told = sum(logged[step]["accuracy"] * len(batches[step]) for step in late)
     return float(told / sum(len(batches[step]) for step in late))
 

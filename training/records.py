@@ -9,6 +9,8 @@ A `Comparison` is a prompt (messages ending with the user's) and two replies. Fi
     ours                    TRL conversational, explicit, with "strength", "mode", "conversation", "person", "round" and any
                             provenance beside it
 
+A "margin" beside any of them, a number, is the score difference that is asked for (TRL's column of that name).
+
 One side may be an empty reply (a model may answer nothing); two equal sides say nothing and are refused.
 """
 
@@ -16,11 +18,14 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
+
+Found = TypeVar("Found")
 
 STRENGTHS = (1, 2, 3, 4)  # 1 is the weakest preference, 4 the strongest
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
@@ -62,6 +67,11 @@ class Comparison:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     source_line: str | None = None
 
+    @property
+    def margin(self) -> float | None:
+        """The score difference asked for by the record itself."""
+        return self.extra.get("margin")
+
 
 _OURS = ("strength", "mode", "conversation", "person", "round")
 
@@ -69,52 +79,63 @@ _OURS = ("strength", "mode", "conversation", "person", "round")
 # -- reading ----------------------------------------------------------------------------------------------------------
 def parse_line(line: str | bytes, number: int) -> Comparison:
     """Read one line (with or without its newline); raise BadRecord(number, reason) when it is no comparison."""
+    return parsed(line, number, comparison_of)
+
+
+def read_comparisons(path: str | Path) -> Iterator[Comparison]:
+    """Yield the comparisons of a .jsonl or .jsonl.gz file one by one; empty lines are passed over, bad ones raise."""
+    return read_records(path, comparison_of)
+
+
+class Reason(ValueError):
+    """Why a record is bad, before the number of its line is known."""
+
+
+def parsed(line: str | bytes, number: int, make: Callable[[dict[str, Any], str], Found]) -> Found:
+    """Return what `make` builds from the object of a line and its text; its Reason becomes BadRecord(number, reason)."""
     try:
         text = line.decode() if isinstance(line, bytes) else line
         record = json.loads(text)
         if not isinstance(record, dict):
-            raise _Reason("is not a JSON object")
-        return _comparison(record, text.removesuffix("\n"))
+            raise Reason("is not a JSON object")
+        return make(record, text.removesuffix("\n"))
     except UnicodeDecodeError as bad:
         raise BadRecord(number, f"is not UTF-8 (byte {bad.start + 1})") from bad
     except json.JSONDecodeError as bad:
         raise BadRecord(number, f"is not JSON: {bad.msg} at character {bad.pos + 1}") from bad
     except RecursionError as bad:
         raise BadRecord(number, "is nested too deeply") from bad
-    except _Reason as bad:
+    except Reason as bad:
         raise BadRecord(number, str(bad)) from bad
 
 
-def read_comparisons(path: str | Path) -> Iterator[Comparison]:
-    """Yield the comparisons of a .jsonl or .jsonl.gz file one by one; empty lines are passed over, bad ones raise."""
+def read_records(path: str | Path, make: Callable[[dict[str, Any], str], Found]) -> Iterator[Found]:
+    """Yield what `make` builds from each line of a .jsonl or .jsonl.gz file; empty lines are passed over."""
     number = 0
     with gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb") as file:
         try:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield parse_line(line, number)
+                    yield parsed(line, number, make)
         except (EOFError, gzip.BadGzipFile, zlib.error) as bad:
             raise BadRecord(number + 1, f"cannot be unpacked: {bad}") from bad
 
 
-class _Reason(ValueError):
-    """Why a record is bad, before the number of its line is known."""
-
-
-def _comparison(record: dict[str, Any], line: str) -> Comparison:
+def comparison_of(record: dict[str, Any], line: str) -> Comparison:
+    """Build the comparison of a parsed line of any of the five shapes."""
     for key in ("chosen", "rejected"):
         if key not in record:
-            raise _Reason(f"has no {key!r}")
+            raise Reason(f"has no {key!r}")
     chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
     for key, side in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(side, str | list):
-            raise _Reason(f"{key!r} must be a text or a list of messages")
+            raise Reason(f"{key!r} must be a text or a list of messages")
         if side == [] or (not side and prompt is None):  # an empty reply needs its prompt in a key of its own
-            raise _Reason(f"{key!r} is empty")
+            raise Reason(f"{key!r} is empty")
         if type(side) is not type(chosen):
-            raise _Reason("'chosen' and 'rejected' must be both texts or both lists of messages")
+            raise Reason("'chosen' and 'rejected' must be both texts or both lists of messages")
     if chosen == rejected:
-        raise _Reason("'chosen' and 'rejected' are the same")
+        raise Reason("'chosen' and 'rejected' are the same")
     if isinstance(chosen, list):
         messages, good, bad = _from_messages(prompt, chosen, rejected)
     elif prompt is not None:
@@ -124,32 +145,58 @@ def _comparison(record: dict[str, Any], line: str) -> Comparison:
     else:
         messages, good, bad = _from_texts(chosen, rejected)
     if good == bad:
-        raise _Reason("'chosen' and 'rejected' are the same")
+        raise Reason("'chosen' and 'rejected' are the same")
     if not any(message["content"].strip() for message in messages if message["role"] == "user"):
-        raise _Reason("the prompt is empty")
+        raise Reason("the prompt is empty")
     found = Comparison(
-        tuple(messages),
-        good,
-        bad,
-        strength=_typed(record, "strength", int),
-        mode=_typed(record, "mode", str),
-        conversation=_typed(record, "conversation", str),
-        person=_typed(record, "person", str),
-        round=_typed(record, "round", int),
-        extra={key: value for key, value in record.items() if key not in {"prompt", "chosen", "rejected", *_OURS}},
+        tuple(messages), good, bad, strength=_typed(record, "strength", int), **provenance(record, "chosen", "rejected")
     )
     if found.strength is not None and found.strength not in STRENGTHS:
-        raise _Reason(f"'strength' must be 1, 2, 3 or 4, not {found.strength}")
+        raise Reason(f"'strength' must be 1, 2, 3 or 4, not {found.strength}")
+    margin = record.get("margin")
+    if margin is not None and (
+        isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin)
+    ):
+        raise Reason(f"'margin' must be a number, not {margin!r}")
     if isinstance(chosen, str) and prompt is None and _is_transcript(chosen) and to_hh_line(found) != line:
         found = dataclasses.replace(found, source_line=line)
     return found
+
+
+def provenance(record: dict[str, Any], *known: str) -> dict[str, Any]:
+    """Return who said it where, as fields of a record, and under "extra" every key that is neither these nor `known`."""
+    return {
+        "mode": _typed(record, "mode", str),
+        "conversation": _typed(record, "conversation", str),
+        "person": _typed(record, "person", str),
+        "round": _typed(record, "round", int),
+        "extra": {key: value for key, value in record.items() if key not in {"prompt", *known, *_OURS}},
+    }
+
+
+def prompt_messages(prompt: Any) -> tuple[Message, ...]:
+    """Read a prompt that stands in a key of its own: a text, an hh-rlhf transcript or messages ending with the user's."""
+    messages = _from_prompt(prompt, "", "")[0]
+    if not any(message["content"].strip() for message in messages if message["role"] == "user"):
+        raise Reason("the prompt is empty")
+    return tuple(messages)
+
+
+def reply_text(key: str, reply: Any) -> str:
+    """Read a reply that stands alone: a text, or a list of one message of the assistant."""
+    if isinstance(reply, str):
+        return reply
+    messages = _messages(key, reply) if isinstance(reply, list) else []
+    if len(messages) != 1 or messages[0]["role"] != "assistant":
+        raise Reason(f"{key!r} must be a text or a list of one message of the assistant")
+    return messages[0]["content"]
 
 
 def _typed(record: dict[str, Any], key: str, kind: type) -> Any:
     value = record.get(key)
     if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
-    raise _Reason(f"{key!r} must be {'a whole number' if kind is int else 'a text'}, not {value!r}")
+    raise Reason(f"{key!r} must be {'a whole number' if kind is int else 'a text'}, not {value!r}")
 
 
 def _is_transcript(text: str) -> bool:
@@ -190,9 +237,9 @@ def _from_transcripts(chosen: str, rejected: str) -> tuple[list[Message], str, s
     sides = [_turns(chosen), _turns(rejected)]
     for name, side in zip(("chosen", "rejected"), sides, strict=True):
         if not side or side[0]["role"] != "user":
-            raise _Reason(f"{name!r} does not begin with a Human turn")
+            raise Reason(f"{name!r} does not begin with a Human turn")
         if side[-1]["role"] != "assistant":
-            raise _Reason(f"{name!r} does not end with an Assistant turn")
+            raise Reason(f"{name!r} does not end with an Assistant turn")
     shared = 0
     for ours, theirs in zip(*sides, strict=False):
         if ours != theirs:
@@ -202,7 +249,7 @@ def _from_transcripts(chosen: str, rejected: str) -> tuple[list[Message], str, s
     shared = min(shared, len(sides[0]) - 1, len(sides[1]) - 1)
     shared -= shared % 2 == 0
     if shared < 1:
-        raise _Reason("'chosen' and 'rejected' do not begin with the same prompt")
+        raise Reason("'chosen' and 'rejected' do not begin with the same prompt")
     replies = [_transcript(side[shared:]).removeprefix("\n\nAssistant: ") for side in sides]
     return sides[0][:shared], replies[0], replies[1]
 
@@ -217,7 +264,7 @@ def _from_texts(chosen: str, rejected: str) -> tuple[list[Message], str, str]:
     if same and chosen[same - 1].isspace():
         same -= 1
     if not chosen[:same].strip():
-        raise _Reason("'chosen' and 'rejected' do not begin with the same prompt")
+        raise Reason("'chosen' and 'rejected' do not begin with the same prompt")
     return [{"role": "user", "content": chosen[:same]}], chosen[same:], rejected[same:]
 
 
@@ -225,9 +272,9 @@ def _from_prompt(prompt: Any, chosen: str, rejected: str) -> tuple[list[Message]
     if isinstance(prompt, list):
         return _ending_with_user(_messages("prompt", prompt)), chosen, rejected
     if not isinstance(prompt, str):
-        raise _Reason("'prompt' must be a text or a list of messages")
+        raise Reason("'prompt' must be a text or a list of messages")
     if not prompt.strip():
-        raise _Reason("the prompt is empty")
+        raise Reason("the prompt is empty")
     if not _is_transcript(prompt):
         return [{"role": "user", "content": prompt}], chosen, rejected
     messages = _turns(prompt)
@@ -241,27 +288,27 @@ def _from_messages(prompt: Any, chosen: list[Any], rejected: list[Any]) -> tuple
     if prompt is None:
         for name, side in zip(("chosen", "rejected"), sides, strict=True):
             if len(side) < 2:
-                raise _Reason(f"{name!r} holds no prompt before its reply, and there is no 'prompt'")
+                raise Reason(f"{name!r} holds no prompt before its reply, and there is no 'prompt'")
         if sides[0][:-1] != sides[1][:-1]:
-            raise _Reason("'chosen' and 'rejected' differ before their last message")
+            raise Reason("'chosen' and 'rejected' differ before their last message")
         before = sides[0][:-1]
     elif isinstance(prompt, str):
         before = _from_prompt(prompt, "", "")[0]
     elif isinstance(prompt, list):
         before = _messages("prompt", prompt)
     else:
-        raise _Reason("'prompt' must be a text or a list of messages")
+        raise Reason("'prompt' must be a text or a list of messages")
     for name, side in zip(("chosen", "rejected"), sides, strict=True):
         if prompt is not None and len(side) != 1:
-            raise _Reason(f"{name!r} must hold one message, the reply, when there is a 'prompt'")
+            raise Reason(f"{name!r} must hold one message, the reply, when there is a 'prompt'")
         if side[-1]["role"] != "assistant":
-            raise _Reason(f"{name!r} must end with a message of the assistant")
+            raise Reason(f"{name!r} must end with a message of the assistant")
     return _ending_with_user(before), sides[0][-1]["content"], sides[1][-1]["content"]
 
 
 def _ending_with_user(messages: list[Message]) -> list[Message]:
     if not messages or messages[-1]["role"] != "user":
-        raise _Reason("the prompt must end with a message of the user")
+        raise Reason("the prompt must end with a message of the user")
     return messages
 
 
@@ -269,9 +316,9 @@ def _messages(key: str, items: list[Any]) -> list[Message]:
     messages: list[Message] = []
     for place, item in enumerate(items, 1):
         if not isinstance(item, dict) or not isinstance(item.get("content"), str):
-            raise _Reason(f"message {place} of {key!r} has no text in 'content'")
+            raise Reason(f"message {place} of {key!r} has no text in 'content'")
         if item.get("role") not in _NAME:
-            raise _Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
+            raise Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
         messages.append({"role": item["role"], "content": item["content"]})
     return messages
 
@@ -313,28 +360,33 @@ def to_line(comparison: Comparison) -> str:
 
 
 # -- splits -----------------------------------------------------------------------------------------------------------
-def conversation_key(comparison: Comparison) -> str:
-    """Return what keeps a conversation's comparisons on one side of a split: its id, else its first human message."""
-    if comparison.conversation is not None:
-        return "id:" + comparison.conversation
-    first = next(message["content"] for message in comparison.prompt if message["role"] == "user")
+class Spoken(Protocol):
+    """Any record of a conversation."""
+
+    @property
+    def prompt(self) -> tuple[Message, ...]: ...
+    @property
+    def conversation(self) -> str | None: ...
+
+
+def conversation_key(record: Spoken) -> str:
+    """Return what keeps a conversation's records on one side of a split: its id, else its first human message."""
+    if record.conversation is not None:
+        return "id:" + record.conversation
+    first = next(message["content"] for message in record.prompt if message["role"] == "user")
     return "text:" + hashlib.sha256(first.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def is_held_out(comparison: Comparison, share: float, salt: str = "") -> bool:
-    """Say whether the comparison's conversation falls into the held-out `share` (0.05, 0.35, 0.5, any).
+def place(key: str, salt: str = "") -> float:
+    """Return where in [0, 1) a key falls; another salt gives an independent place."""
+    digest = hashlib.sha256(f"{salt}\0{key}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def is_held_out(record: Spoken, share: float, salt: str = "") -> bool:
+    """Say whether the record's conversation falls into the held-out `share` (0.05, 0.35, 0.5, any).
 
     It depends on the conversation and the salt alone, so more data moves no conversation from one side to the other, and a
     smaller share is contained in a larger one.
     """
-    digest = hashlib.sha256(f"{salt}\0{conversation_key(comparison)}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8]) < share * 2**64
-
-
-def split(comparisons: list[Comparison], held_out: float, salt: str = "") -> tuple[list[Comparison], list[Comparison]]:
-    """Return (train, test) by conversation; about `held_out` of the conversations are in test."""
-    train: list[Comparison] = []
-    test: list[Comparison] = []
-    for comparison in comparisons:
-        (test if is_held_out(comparison, held_out, salt) else train).append(comparison)
-    return train, test
+    return place(conversation_key(record), salt) < share

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training import native
+from training.native.decoding import Choice, kernels, pointer
 from training.objective import entropy
 from training.packing import packed_rows
 from training.trunk import FusedTrunk, has_plain_head, trunk_for
@@ -38,6 +40,35 @@ def choose(
     likely tokens that hold that mass, the one that crosses it included. The log-probability is that of the whole
     distribution at the sampling temperature (at 1 for temperature 0), before top_p.
     """
+    if top_p is None and logits.device.type == "cpu" and logits.dtype == torch.float32 and kernels() is not None:
+        return _chosen_by_kernel(logits, uniform, temperature)
+    return chosen_in_torch(logits, uniform, temperature, top_p)
+
+
+def _chosen_by_kernel(logits: Tensor, uniform: Tensor, temperature: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`choose` without top_p in one call of C (training/native/choose.c)."""
+    library, (n, words) = kernels(), logits.shape
+    assert library is not None
+    if logits.stride(1) != 1:
+        logits = logits.contiguous()
+    uniform, temperature = uniform.contiguous(), None if temperature is None else temperature.contiguous()
+    token, logp = torch.empty(n, dtype=torch.long), torch.empty(n)
+    scratch = torch.empty(library.native_choice_scratch(n, words))
+    library.native_choose(
+        Choice(
+            logits=pointer(logits), stride=logits.stride(0), words=words, n=n, temperature=pointer(temperature),
+            uniform=pointer(uniform), uniform_stride=1, token=pointer(token), logp=pointer(logp),
+            scratch=pointer(scratch),
+        ),
+        native.threads(),
+    )  # fmt: skip
+    return token, logp
+
+
+def chosen_in_torch(
+    logits: Tensor, uniform: Tensor, temperature: Tensor | None = None, top_p: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`choose` as its definition reads."""
     logits = logits.float()
     if temperature is not None:
         logits = logits / torch.where(temperature > 0, temperature, 1.0)[:, None]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from training import files
+from training import files, lora
 from training.records import Message
 
 MANIFEST = "manifest.json"
@@ -250,7 +250,7 @@ def save_policy(
 ) -> dict[str, Any]:
     """Write a policy directory: weights as safetensors, tokenizer, chat template and manifest; returns the manifest."""
     transformers_logging.disable_progress_bar()
-    model.save_pretrained(str(path))
+    lora.save_merged(model, Path(path))
     tokenizer.save_pretrained(str(path))
     return write_manifest(path, kind="policy", **provenance)
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tests.peers.conftest import Found, same_weights, save_as_classifier
 from training import objective
-from training.batches import Pair, order, tokenised
+from training.batches import Ranked, order, tokenised
 from training.models import PreferenceModel
 from training.preference import main
 from training.reading import Reader
@@ -39,7 +39,7 @@ WORDS = [
 ]
 # eps: with Adam's usual 1e-8 a gradient of rounding noise alone moves its weight by a full step, in either direction.
 SETTINGS = {
-    "batch_pairs": 4, "learning_rate": 1e-2, "schedule": "constant", "warmup_share": 0.0, "weight_decay": 0.01,
+    "batch_prompts": 4, "learning_rate": 1e-2, "schedule": "constant", "warmup_share": 0.0, "weight_decay": 0.01,
     "adam_beta2": 0.95, "adam_eps": 1e-3, "max_grad_norm": 1.0, "precision": "float32", "seed": 5, "threads": 1,
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ class Both(NamedTuple):
     trl: Found
     ours: Path
     start: PreferenceModel
-    pairs: list[Pair]  # in the order in which both learnt them
+    pairs: list[Ranked]  # in the order in which both learnt them
     margins: list[float]
 
 
@@ -80,7 +80,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, tiny_policy: Path, ask: Calla
         "model": str(save_as_classifier(start, asked / "start")),
         "tokenizer": str(tiny_policy),
         "pairs": [
-            {"chosen_ids": pair.prompt + pair.chosen, "rejected_ids": pair.prompt + pair.rejected, "margin": margin}
+            {"chosen_ids": pair.prompt + pair.replies[0], "rejected_ids": pair.prompt + pair.replies[1], "margin": margin}
             for pair, margin in zip(pairs, margins, strict=True)
         ],
         "settings": {
@@ -92,16 +92,17 @@ def both(tmp_path_factory: pytest.TempPathFactory, tiny_policy: Path, ask: Calla
 
 
 def test_the_scores_of_both_sides_agree(both: Both) -> None:
-    chosen, rejected = Reader(both.start, pad=0, precision="float32").scores_of(both.pairs)
+    scores = Reader(both.start, pad=0, precision="float32").scores_of(both.pairs)
+    chosen, rejected = ([pair[side] for pair in scores] for side in (0, 1))
     torch.testing.assert_close(torch.tensor(chosen + rejected), both.trl.numbers["scores"], rtol=0, atol=1e-5)
 
 
 def test_the_loss_agrees_with_a_margin_and_without(both: Both) -> None:
-    chosen, rejected = map(torch.tensor, Reader(both.start, pad=0, precision="float32").scores_of(both.pairs))
+    chosen, rejected = torch.tensor(Reader(both.start, pad=0, precision="float32").scores_of(both.pairs)).T
     margin = torch.tensor(both.margins)
     for name, loss in (
         ("plain_loss", objective.preference_loss(chosen, rejected)),
-        ("margin_loss", objective.preference_loss(chosen - margin, rejected)),
+        ("margin_loss", objective.preference_loss(chosen, rejected, margin)),
     ):
         torch.testing.assert_close(loss, both.trl.numbers[name], rtol=0, atol=1e-5)
     assert abs(both.trl.numbers["plain_loss"] - both.trl.numbers["margin_loss"]) > 1e-3

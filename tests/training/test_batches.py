@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedTokenizerFast
 
-from training.batches import Pair, by_length, order, plain_rows, shared_rows, tokenised
+from training.batches import Ranked, by_length, order, plain_rows, shared_rows, tokenised
 from training.records import Comparison
 
 
@@ -22,7 +22,7 @@ def test_what_is_left_out_is_counted_by_reason(tokenizer: PreTrainedTokenizerFas
         comparison("<|end|>", "< |end|>"),
     ]
     pairs, dropped, shortened = tokenised(given, tokenizer, max_tokens=20, weakest_strength=1)
-    assert [len(pair.prompt) + len(pair.chosen) for pair in pairs] == [10, 10, 20]
+    assert [len(pair.prompt) + len(pair.replies[0]) for pair in pairs] == [10, 10, 20]
     assert dropped == {"weakest": 1, "over_long": 2, "same_tokens": 1}
     assert dropped.total() + len(pairs) == len(given)
     assert [pair.strength for pair in pairs] == [None, 2, None]
@@ -35,7 +35,8 @@ def test_a_long_conversation_loses_its_oldest_turns_whole(tokenizer: PreTrainedT
     long = Comparison(before + short.prompt, "yes", "no")
     found = tokenised([long, short], tokenizer, max_tokens=20, weakest_strength=1)
     assert found.shortened == 1 and not found.dropped
-    assert found.pairs[0] == found.pairs[1]
+    assert found.ranked[0].prompt == found.ranked[1].prompt
+    assert [ranked.turn for ranked in found.ranked] == [2, 1]  # of the conversation, not of what was left of it
     assert tokenised([long], tokenizer, max_tokens=256, weakest_strength=1).shortened == 0
 
 
@@ -49,8 +50,8 @@ def test_every_pair_is_in_one_batch_of_an_epoch():
     assert order(40, 8, 0, 0) != order(40, 8, 0, 1)
 
 
-def sized(tokens: int) -> Pair:
-    return Pair([1] * (tokens - 2), [2], [3], None, None)
+def sized(tokens: int) -> Ranked:
+    return Ranked([1] * (tokens - 2), ([2], [3]), (1, 2))
 
 
 def test_parts_keep_to_the_budget_and_pad_little():
@@ -60,19 +61,32 @@ def test_parts_keep_to_the_budget_and_pad_little():
 
 
 def test_rows_are_laid_out_as_described():
-    pairs = [Pair([1, 2], [3, 4], [5], None, None), Pair([6], [7], [8, 9], None, None)]
+    pairs = [Ranked([1, 2], ([3, 4], [5]), (1, 2)), Ranked([6], ([7], [8, 9]), (1, 2))]
     plain = plain_rows(pairs, 0)
-    assert plain.input_ids.tolist() == [[1, 2, 3, 4], [6, 7, 0, 0], [1, 2, 5, 0], [6, 8, 9, 0]]
-    assert (plain.chosen_row.tolist(), plain.rejected_row.tolist()) == ([0, 1], [2, 3])
-    assert (plain.chosen_end.tolist(), plain.rejected_end.tolist()) == ([3, 1], [2, 2])
+    assert plain.input_ids.tolist() == [[1, 2, 3, 4], [1, 2, 5, 0], [6, 7, 0, 0], [6, 8, 9, 0]]
+    assert (plain.row.tolist(), plain.end.tolist()) == ([0, 1, 2, 3], [3, 2, 1, 2])
     shared = shared_rows(pairs, 0)
     assert shared.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]]
     assert shared.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 2, 0]]
-    assert (shared.chosen_end.tolist(), shared.rejected_end.tolist()) == ([3, 1], [4, 3])
+    assert (shared.row.tolist(), shared.end.tolist()) == ([0, 0, 1, 1], [3, 4, 1, 3])
     assert shared.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 0],
         [1, 1, 1, 1, 0],
         [1, 1, 0, 0, 1],  # the rejected reply sees the prompt and itself
+    ]
+
+
+def test_a_ranking_is_one_row_in_which_no_reply_sees_another():
+    rows = shared_rows([Ranked([1], ([2], [3, 4], [5]), (1, 2, 2))], 0)
+    assert rows.input_ids.tolist() == [[1, 2, 3, 4, 5]]
+    assert rows.position_ids.tolist() == [[0, 1, 1, 2, 1]]
+    assert rows.end.tolist() == [1, 3, 4]
+    assert rows.mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 0, 1, 0, 0],
+        [1, 0, 1, 1, 0],
+        [1, 0, 0, 0, 1],
     ]

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from training.batches import Pair
+from training.batches import Ranked
 from training.calibration import (
     accuracy,
     expected_calibration_error,
@@ -58,8 +58,11 @@ def test_a_judge_that_states_its_true_odds_is_calibrated():
 
 
 def test_the_report_splits_by_mode_and_strength():
-    pairs = [Pair([1], [2], [3], strength, mode) for strength, mode in ((2, "helpful"), (4, "helpful"), (4, None))]
-    found = report(pairs, ([1.0, 2.0, 0.0], [0.0, 3.0, -5.0]), 10)
+    pairs = [
+        Ranked([1], ([2], [3]), (1, 2), strength=strength, mode=mode)
+        for strength, mode in ((2, "helpful"), (4, "helpful"), (4, None))
+    ]
+    found = report(pairs, [[1.0, 0.0], [2.0, 3.0], [0.0, -5.0]], 10)
     assert found["accuracy"] == pytest.approx(2 / 3) and found["test_pairs"] == 3
     assert found["margin_mean"] == pytest.approx(5 / 3)
     assert {k: v["accuracy"] for k, v in found["accuracy_by_mode"].items()} == {"helpful": 0.5}
@@ -70,5 +73,5 @@ def test_the_report_splits_by_mode_and_strength():
 
 
 def test_without_a_pair_nothing_is_claimed():
-    found = report([], ([], []), 10)
+    found = report([], [], 10)
     assert found["accuracy"] is None and found["accuracy_ci95"] is None and found["test_pairs"] == 0

@@ -77,7 +77,7 @@ def alike(one: RunFolder, two: RunFolder) -> None:
                 assert b[name] == value, name
 
 
-SETTINGS = {"batch_pairs": 7, "checkpoint_steps": 3, "threads": 1}
+SETTINGS = {"batch_prompts": 7, "checkpoint_steps": 3, "threads": 1}
 
 
 def run_of(path: Path, policy: Path, **settings: object) -> Path:

@@ -6,7 +6,8 @@ import pytest
 import torch
 import transformers
 
-from training.decoders import FusedDecoder, GeneralDecoder, fusible
+from training import native
+from training.decoders import FusedDecoder, GeneralDecoder, NativeDecoder, fusible
 from training.engine import Engine, Request, generate
 from training.sampling import log_probs, reply_states
 
@@ -121,11 +122,11 @@ def test_company_and_joining_midway_change_nothing(kind: str) -> None:
 
 def test_candidates_of_one_turn_share_a_prefill_and_differ_by_seed(llama) -> None:
     engine, (prompt, other) = Engine(llama, TOKENIZER, slots=8, max_length=60), some_prompts(6, 3)
-    decoder, passes = engine._decoder, []
-    plain = decoder.prefill
-    decoder.prefill = lambda tokens, lengths, rows: passes.append(len(tokens)) or plain(tokens, lengths, rows)
+    decoder, read = engine._decoder, []
+    plain = decoder.read
+    decoder.read = lambda prompts, rows: read.extend(map(list, prompts)) or plain(prompts, rows)
     drawn = generate(engine, [prompt, prompt, other, prompt], [1, 2, 3, 1], 20)
-    assert passes == [1, 1]  # two prompts of uneven length, each read once
+    assert read == [prompt, other]  # each prompt once
     assert reply(drawn, 0) == reply(drawn, 3) != reply(drawn, 1)
 
 
@@ -215,5 +216,7 @@ def test_longer_than_the_model_is_refused(llama) -> None:
 
 
 def test_the_decoders_are_the_ones_meant(llama) -> None:
-    assert isinstance(Engine(llama, TOKENIZER, slots=1)._decoder, FusedDecoder)
+    fast = FusedDecoder if native.why_not() else NativeDecoder
+    assert isinstance(Engine(llama, TOKENIZER, slots=1)._decoder, fast)
+    assert isinstance(Engine(build("llama").bfloat16(), TOKENIZER, slots=1)._decoder, FusedDecoder)
     assert isinstance(Engine(build("gpt2"), TOKENIZER, slots=1)._decoder, GeneralDecoder)

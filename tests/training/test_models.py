@@ -7,15 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.batches import Pair, plain_rows, right_padded, shared_rows
+from training.batches import Ranked, plain_rows, right_padded, shared_rows
 from training.models import PreferenceModel
 from training.snapshots import BadSnapshot, write_manifest
 
 PAD, END = 258, 257
 PAIRS = [
-    Pair(list(range(5)), [*range(7), END], [*range(50, 53), END], None, None),
-    Pair(list(range(30, 39)), [*range(20), END], [END], None, None),
-    Pair(list(range(60, 90)), [1, END], [*range(50, 55), END], None, None),
+    Ranked(list(range(5)), ([*range(7), END], [*range(50, 53), END]), (1, 2)),
+    Ranked(list(range(30, 39)), ([*range(20), END], [END]), (1, 2)),
+    Ranked(list(range(60, 90)), ([1, END], [*range(50, 55), END], [*range(3), END]), (1, 2, 3)),
 ]
 
 
@@ -27,7 +27,7 @@ def model(tiny_policy: Path) -> PreferenceModel:
 @torch.no_grad()
 def test_padding_is_inert_on_either_side_with_any_content(any_policy: Path):
     model, _ = PreferenceModel.from_policy(any_policy, seed=1)
-    rows = [pair.prompt + pair.chosen for pair in PAIRS]
+    rows = [pair.prompt + pair.replies[0] for pair in PAIRS]
     ends = torch.tensor([len(row) - 1 for row in rows])
     alone = torch.cat([model.raw_scores(torch.tensor([row]), torch.tensor([len(row) - 1])) for row in rows])
     for filler in (PAD, 7):
@@ -48,10 +48,8 @@ def test_a_shared_prompt_scores_as_two_plain_rows(any_policy: Path):
     for lay in (plain_rows, shared_rows):
         rows = lay(PAIRS, PAD)
         hidden = model.hidden(rows.input_ids, rows.mask, rows.position_ids)
-        found.append(model.read(hidden[rows.chosen_row, rows.chosen_end]))
-        found.append(model.read(hidden[rows.rejected_row, rows.rejected_end]))
-    assert torch.allclose(found[0], found[2], atol=1e-5)
-    assert torch.allclose(found[1], found[3], atol=1e-5)
+        found.append(model.read(hidden[rows.row, rows.end]))
+    assert torch.allclose(found[0], found[1], atol=1e-5)
     assert found[0].std() > 0.1  # the tiny model does tell them apart, or equality would say nothing
 
 
@@ -60,11 +58,8 @@ def test_gradients_of_a_shared_prompt_equal_those_of_plain_rows(model: Preferenc
     for lay in (plain_rows, shared_rows):
         rows = lay(PAIRS, PAD)
         hidden = model.hidden(rows.input_ids, rows.mask, rows.position_ids)
-        margin = model.read(hidden[rows.chosen_row, rows.chosen_end]) - model.read(
-            hidden[rows.rejected_row, rows.rejected_end]
-        )
         model.zero_grad()
-        margin.square().sum().backward()
+        model.read(hidden[rows.row, rows.end]).diff().square().sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert torch.allclose(gradients[0], gradients[1], atol=1e-4 * float(gradients[0].abs().max()))
 
@@ -72,7 +67,7 @@ def test_gradients_of_a_shared_prompt_equal_those_of_plain_rows(model: Preferenc
 @torch.no_grad()
 def test_values_hold_the_score_in_the_end_column_and_do_not_look_ahead(model: PreferenceModel):
     model.shift, model.scale = 0.5, 2.0
-    row = torch.tensor([PAIRS[0].prompt + PAIRS[0].chosen])
+    row = torch.tensor([PAIRS[0].prompt + PAIRS[0].replies[0]])
     end = torch.tensor([row.shape[1] - 1])
     values = model.values(row)
     assert values.shape == row.shape
@@ -94,7 +89,7 @@ def test_a_saved_model_scores_the_same(any_policy: Path, tmp_path: Path):
     model.shift, model.scale = -0.25, 3.0
     manifest = model.save(tmp_path / "pm", tokenizer, seed=1)
     again, _ = PreferenceModel.load(tmp_path / "pm")
-    row, end = torch.tensor([PAIRS[0].prompt + PAIRS[0].chosen]), torch.tensor([12])
+    row, end = torch.tensor([PAIRS[0].prompt + PAIRS[0].replies[0]]), torch.tensor([12])
     assert torch.equal(again.scores(row, end), model.scores(row, end))
     assert manifest["kind"] == "pm" and "head.safetensors" in manifest["files"]
 
@@ -118,9 +113,9 @@ def test_language_loss_is_the_models_own(tiny_policy: Path):
 
     model, _ = PreferenceModel.from_policy(tiny_policy, seed=1, words=True)
     causal, _ = load_policy(tiny_policy)
-    row = torch.tensor([PAIRS[0].prompt + PAIRS[0].chosen])
+    row = torch.tensor([PAIRS[0].prompt + PAIRS[0].replies[0]])
     expected = causal(row, labels=row).loss * (row.shape[1] - 1)
-    assert torch.allclose(model.language_loss(model.hidden(row)[0, :-1], row[0, 1:]), expected, rtol=1e-5)
+    assert torch.allclose(model.word_losses(model.hidden(row)[0, :-1], row[0, 1:]).sum(), expected, rtol=1e-5)
     bare, _ = PreferenceModel.from_policy(tiny_policy, seed=1)
     with pytest.raises(ValueError, match="words=True"):
-        bare.language_loss(torch.zeros(1, 32), torch.zeros(1, dtype=torch.long))
+        bare.word_losses(torch.zeros(1, 32), torch.zeros(1, dtype=torch.long))

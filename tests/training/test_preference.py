@@ -16,7 +16,7 @@ import torch
 
 from tests.training.documented import documented
 from training import preference
-from training.batches import Pair, tokenised
+from training.batches import Ranked, tokenised
 from training.config import PreferenceConfig
 from training.fitting import chosen_learning_rate, rate_share
 from training.job import JobFailed
@@ -95,8 +95,7 @@ def test_scores_are_normalised_on_the_replies_of_training(tmp_path: Path, tiny_p
     assert result["accuracy"] is None and result["test_pairs"] == 0  # nothing measured, nothing claimed
     model, tokenizer = PreferenceModel.load(path / "model")
     pairs, _, _ = tokenised(read_comparisons(path / "data/train.jsonl"), tokenizer, max_tokens=256, weakest_strength=1)
-    chosen, rejected = Reader(model, pad=tokenizer.pad_token_id).scores_of(pairs)
-    raw = torch.tensor(chosen + rejected)
+    raw = torch.tensor(Reader(model, pad=tokenizer.pad_token_id).scores_of(pairs)).flatten()
     assert ((raw - model.shift) / model.scale).mean().item() == pytest.approx(0, abs=1e-4)
     assert ((raw - model.shift) / model.scale).std(correction=0).item() == pytest.approx(1, abs=1e-4)
 
@@ -112,8 +111,8 @@ def start(path: Path, model: Path) -> subprocess.Popen:
 @pytest.mark.slow
 def test_a_run_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path: Path, tiny_policy: Path):
     train, test = comparisons(240), comparisons(20, seed=1)
-    whole = make_folder(tmp_path / "whole", train, test, checkpoint_steps=4, batch_pairs=8, threads=1)
-    killed = make_folder(tmp_path / "killed", train, test, checkpoint_steps=4, batch_pairs=8, threads=1)
+    whole = make_folder(tmp_path / "whole", train, test, checkpoint_steps=4, batch_prompts=8, threads=1)
+    killed = make_folder(tmp_path / "killed", train, test, checkpoint_steps=4, batch_prompts=8, threads=1)
     process = start(whole, tiny_policy)
     assert process.wait(120) == 0, process.stderr.read()
     process.stderr.close()
@@ -140,7 +139,7 @@ def test_a_resume_in_the_same_process_continues_bit_for_bit(
     tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
 ):
     train = comparisons(64)
-    settings = {"checkpoint_steps": 1, "batch_pairs": 8, "model": str(tiny_policy)}
+    settings = {"checkpoint_steps": 1, "batch_prompts": 8, "model": str(tiny_policy)}
     whole = make_folder(tmp_path / "whole", train, [], **settings)
     stopped = make_folder(tmp_path / "stopped", train, [], **settings)
     assert main([str(whole)]) == 0
@@ -195,7 +194,9 @@ def test_missing_data_or_folder_is_refused(tmp_path: Path, capsys: pytest.Captur
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    path = make_folder(tmp_path / "run", comparisons(64), [], model=str(tiny_policy), batch_pairs=8, checkpoint_steps=2)
+    path = make_folder(
+        tmp_path / "run", comparisons(64), [], model=str(tiny_policy), batch_prompts=8, checkpoint_steps=2
+    )
     update = preference.Fit.update
 
     def poisoned(self: preference.Fit, batch: list[int]) -> dict[str, float]:
@@ -219,7 +220,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
 def test_the_self_check_finds_a_model_that_looks_at_padding(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
     model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
     reader = Reader(model, pad=tokenizer.pad_token_id)
-    pairs = [Pair([1, 2], [3, 4, 257], [5, 257], None, None), Pair([6], [7, 257], [8, 9, 10, 257], None, None)]
+    pairs = [Ranked([1, 2], ([3, 4, 257], [5, 257]), (1, 2)), Ranked([6], ([7, 257], [8, 9, 10, 257]), (1, 2))]
     reader.self_check(pairs)
     hidden = PreferenceModel.hidden
     leak = lambda self, ids, *rest: hidden(self, ids, *rest) + (ids == tokenizer.pad_token_id).sum()
@@ -237,21 +238,16 @@ def test_the_self_check_finds_a_wrong_shared_layout(tiny_policy: Path, monkeypat
         PreferenceModel, "hidden", lambda self, ids, mask=None, places=None: hidden(self, ids, None, places)
     )
     with pytest.raises(JobFailed, match="a shared prompt gives other scores"):
-        reader.self_check([Pair([1, 2], [3, 4, 257], [5, 257], None, None)])
+        reader.self_check([Ranked([1, 2], ([3, 4, 257], [5, 257]), (1, 2))])
 
 
 def test_scores_of_come_in_the_order_given(tiny_policy: Path):
     model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
     reader = Reader(model, pad=tokenizer.pad_token_id)
-    pairs = [Pair([n] * length, [n, 257], [n, n, 257], None, None) for n, length in ((1, 50), (2, 3), (3, 90), (4, 7))]
+    pairs = [Ranked([n] * length, ([n, 257], [n, n, 257]), (1, 2)) for n, length in ((1, 50), (2, 3), (3, 90), (4, 7))]
     reader.budget = 120
-    chosen, rejected = reader.scores_of(pairs)
-    for number, pair in enumerate(pairs):
-        alone = reader.scores_of([pair])
-        assert (chosen[number], rejected[number]) == (
-            pytest.approx(alone[0][0], abs=1e-5),
-            pytest.approx(alone[1][0], abs=1e-5),
-        )
+    for pair, scores in zip(pairs, reader.scores_of(pairs), strict=True):
+        assert scores == pytest.approx(reader.scores_of([pair])[0], abs=1e-5)
 
 
 def test_the_learning_rate_rises_then_falls_to_its_share():
@@ -277,7 +273,7 @@ def test_the_language_term_teaches_the_chosen_words(tmp_path: Path, tiny_policy:
 
 
 def test_the_online_accuracy_is_over_pairs_not_over_batches(tmp_path: Path, tiny_policy: Path):
-    settings = {"batch_pairs": 8, "epochs": 2, "learning_rate": 1e-6}  # so slow that the accuracies stay apart
+    settings = {"batch_prompts": 8, "epochs": 2, "learning_rate": 1e-6}  # so slow that the accuracies stay apart
     path = make_folder(tmp_path / "run", comparisons(44), [], model=str(tiny_policy), **settings)
     assert main([str(path)]) == 0
     late = RunFolder(path).metrics()[3:6]  # the first epoch has batches of 8, 8, 8, 8, 8 and 4 pairs

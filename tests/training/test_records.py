@@ -13,11 +13,11 @@ from training.records import (
     is_held_out,
     parse_line,
     read_comparisons,
-    split,
     to_hh_line,
     to_line,
     to_trl_line,
 )
+from training.splits import parted
 
 # Handmade, in the shapes that the real files have.
 HH_LINES = [
@@ -210,9 +210,9 @@ def comparison(text: str, conversation: str | None = None) -> Comparison:
 def test_splits_keep_conversations_whole_and_shares_nested():
     many = [comparison(f"opening {n // 3}", None if n % 2 else f"c{n // 3}") for n in range(3000)]
     for share in (0.05, 0.35, 0.5):
-        train, test = split(many, share)
+        train, test, _ = parted(many, share)
         assert len(test) / len(many) == pytest.approx(share, abs=0.035)
         assert not {conversation_key(c) for c in train} & {conversation_key(c) for c in test}
     assert all(is_held_out(c, 0.35) for c in many if is_held_out(c, 0.05))
-    assert split(many, 0.0)[1] == [] and split(many, 1.0)[0] == []
+    assert parted(many, 0.0).test == [] and parted(many, 1.0).train == []
     assert [is_held_out(c, 0.5) for c in many] != [is_held_out(c, 0.5, salt="other") for c in many]

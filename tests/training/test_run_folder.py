@@ -114,7 +114,7 @@ def test_configure_writes_every_setting_with_code_version(folder: RunFolder):
     config = folder.configure(PreferenceConfig, "preference", seed=5, model=None)
     assert (config.model, config.epochs, config.seed) == ("m", 2, 5)
     written = json.loads(folder.config_file.read_text())
-    assert written["batch_pairs"] == 16 and written["seed"] == 5 and written["job"] == "preference"
+    assert written["batch_prompts"] == 16 and written["seed"] == 5 and written["job"] == "preference"
     assert len(written["code_version"]) == 12
     assert folder.configure(PreferenceConfig, "preference") == config  # reads back what it wrote
 

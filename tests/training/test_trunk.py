@@ -5,11 +5,24 @@ import random
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from tests.training.conftest import FAMILIES
+from training import native
+from training.native import passing
 from training.packing import Packed, packed
 from training.trunk import FusedTrunk, GeneralTrunk, fusible, trunk_for
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs with the kernels in C and without."""
+    if request.param == "torch":
+        monkeypatch.setattr(passing, "kernels", lambda: None)
+    else:
+        assert passing.kernels() is not None, native.why_not()
+    return request.param
+
 
 MORE = {  # what the families of conftest.py do not show: biases everywhere, another rotation, one key head, other widths
     "llama with biases": lambda common: FAMILIES["llama"](common | {"attention_bias": True, "mlp_bias": True}),
@@ -17,6 +30,10 @@ MORE = {  # what the families of conftest.py do not show: biases everywhere, ano
         common
         | {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0,
                                "high_freq_factor": 4.0, "original_max_position_embeddings": 16}}
+    ),
+    "wide heads, one key head": lambda common: LlamaConfig(
+        hidden_size=48, intermediate_size=40, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, head_dim=72,
+        max_position_embeddings=256, **common,
     ),
 }  # fmt: skip
 FUSED = {name: FAMILIES[name] for name in ("llama", "qwen2", "qwen3")} | MORE
@@ -59,7 +76,7 @@ def gradients(model: torch.nn.Module, states: torch.Tensor, weights: torch.Tenso
     return {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
 
 
-PACKING = some((5, (7, 3, 9)), (0, (6,)), (11, (2,)), (1, (4, 4)))
+PACKING = some((5, (7, 3, 9)), (0, (6,)), (11, (2,)), (1, (4, 4)), (40, (37, 33)))
 COLUMNS = {"all": None, "ends": PACKING.reply_ends(), "some, one twice": torch.tensor([4, 30, 4, 5, 17, 40, 29])}
 
 
@@ -156,3 +173,15 @@ def test_what_is_not_exactly_known_takes_the_general_trunk(monkeypatch: pytest.M
         other = copy.deepcopy(backbone)
         change(other)
         assert isinstance(trunk_for(other), GeneralTrunk)
+
+
+def test_a_number_that_is_none_stays_one() -> None:
+    """A kernel that lost a NaN would hide a broken run."""
+    for name in ("embed_tokens.weight", "layers.0.self_attn.v_proj.weight", "layers.1.mlp.gate_proj.weight"):
+        backbone = model_of(FAMILIES["llama"]).base_model
+        with torch.no_grad():
+            backbone.get_parameter(name)[PACKING.tokens[3] if "embed" in name else 0, 0] = torch.nan
+        states = FusedTrunk(backbone, half=False).hidden(PACKING)
+        assert states[3:7].isnan().all(), name
+        states.sum().backward()
+        assert all(part.grad.isnan().any() for part in backbone.layers[0].parameters()), name

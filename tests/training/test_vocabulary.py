@@ -6,8 +6,20 @@ import pytest
 import torch
 from torch.nn import functional
 
+from training import native
+from training.native import passing
 from training.trunk import vocabulary
 from training.trunk.vocabulary import tell
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs with the kernels in C and without."""
+    if request.param == "torch":
+        monkeypatch.setattr(passing, "kernels", lambda: None)
+    else:
+        assert passing.kernels() is not None, native.why_not()
+    return request.param
 
 
 @pytest.mark.parametrize("piece", [vocabulary.PIECE, 40])  # all rows at once; two rows a piece

@@ -32,7 +32,7 @@ LENIENT = {
 SMALL = {
     "minimum_comparisons": 3,
     "dataset": {"held_out": 0.3},
-    "preference": {"batch_pairs": 1, "checkpoint_steps": 1},
+    "preference": {"batch_prompts": 1, "checkpoint_steps": 1},
     "policy": {
         "episodes": 40, "rollout_replies": 4, "minibatch_replies": 2, "max_new_tokens": 6, "evaluation_prompts": 4,
         "checkpoint_steps": 1, "critic_pretraining": 1, "warmup_iterations": 1, "collapse_kl": 1e6,
@@ -156,7 +156,7 @@ def test_a_cancelled_round_ends_its_job_and_a_wrong_setting_fails_at_once(
         row = rounds.find_round(db, wrong)
         assert row.status == "failed"
         assert "colour" in str(row.steps[0].failure)
-        endless = {**SMALL, "preference": {"batch_pairs": 1, "epochs": 500}}
+        endless = {**SMALL, "preference": {"batch_prompts": 1, "epochs": 500}}
         round_id = rounds.start(db, trigger="command", settings=endless).id
     process = worker(round_id)
     metrics = Path(installation.artifacts) / "runs"

@@ -1,8 +1,8 @@
 """The settings of every training job: frozen, typed, each default with its source; one file a job.
 
-Sources: HH = Bai et al. 2022 (arXiv 2204.05862); IG = Ouyang et al. 2022 (2203.02155); PM = Zheng et al. 2023, "Secrets of
-RLHF I" (2307.04964); N = Huang et al., "The N implementation details of RLHF with PPO"; starter = measured here on the
-shipped starter model.
+Sources: HH = Bai et al. 2022 (arXiv 2204.05862); LA = Askell et al. 2021 (2112.00861); IG = Ouyang et al. 2022
+(2203.02155); L2 = Touvron et al. 2023, "Llama 2" (2307.09288); PM = Zheng et al. 2023, "Secrets of RLHF I" (2307.04964);
+N = Huang et al., "The N implementation details of RLHF with PPO"; starter = measured here on the shipped starter model.
 """
 
 from training.config.best_of import BestOfConfig

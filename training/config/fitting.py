@@ -3,11 +3,12 @@
 import dataclasses
 from typing import Literal
 
+from training.config.adapter import AdapterConfig
 from training.config.loading import BadConfig, above_zero, at_least, shares
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class FitConfig(AdapterConfig):
     """How a model is fitted to examples; a job's own config adds what the examples are."""
 
     seed: int = 0
@@ -29,6 +30,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""
+        super().__post_init__()
         at_least(self, 0, "seed", "learning_rate", "weight_decay", "checkpoint_seconds", "checkpoint_steps", "threads")
         at_least(self, 1, "epochs")
         shares(self, "warmup_share", "final_share", "adam_beta2")

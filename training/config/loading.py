@@ -73,3 +73,19 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, kind if origin is None else origin) and isinstance(value, bool) == (kind is bool):
         return value
     raise BadConfig(f"{name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")
+
+
+def beneath(
+    begun: Mapping[str, Any], given: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the settings of the preset named in `given` or `begun` that neither of them sets itself.
+
+    `begun` is config.json; one that a job has completed names every setting, so its preset cannot change any more.
+    """
+    preset = given.get("preset") or begun.get("preset", "starter")
+    if preset not in presets:
+        raise BadConfig(f"preset must be one of {', '.join(presets)}, not {preset!r}")
+    if "job" in begun and preset != begun["preset"]:
+        raise BadConfig(f"this folder was begun with the preset {begun['preset']!r}; start a new one for {preset!r}")
+    named = {name for name, value in given.items() if value is not None} | set(begun)
+    return {name: value for name, value in presets[preset].items() if name not in named}

@@ -5,7 +5,8 @@ Values under a False mask never reach a result: losses select the true entries b
 NaN in the padding leaves value and gradient unchanged.
 Sources: [Bai] Bai et al. 2022 (2204.05862); [Ouyang] Ouyang et al. 2022 (2203.02155); [PPO] Schulman et al. 2017
 (1707.06347); [GAE] Schulman et al. 2016 (1506.02438); [Zheng] Zheng et al. 2023 (2307.04964); [Ziegler] Ziegler et al.
-2019 (1909.08593); [KL] Schulman's note on approximating KL divergence (2020).
+2019 (1909.08593); [Askell] Askell et al. 2021 (2112.00861); [Touvron] Touvron et al. 2023 (2307.09288); [KL] Schulman's
+note on approximating KL divergence (2020).
 """
 
 from training.objective.distillation import binned, distillation_loss, likeliest
@@ -52,7 +53,7 @@ from training.objective.ppo import (
     value_error,
     whiten,
 )
-from training.objective.preference import kwise_loss, preference_loss
+from training.objective.preference import binary_loss, kwise_loss, preference_loss
 
 __all__ = [
     "LOG_RATIO_BOUND",

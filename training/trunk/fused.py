@@ -243,8 +243,8 @@ def _backward(
 
     # feed-forward part
     hidden = product(gradient, block.down)
-    gated = gate_backward(kept.opened, hidden)
-    opened = kept.opened  # now its gradient
+    gate_backward(kept.opened, hidden)
+    opened, gated = kept.opened, hidden  # now its gradient, and what the gate let through
     if wanted["down"]:
         into["down"] = product(gradient.t(), gated)
     if wanted["down_bias"]:
@@ -253,32 +253,37 @@ def _backward(
         into["gate"], into["up"] = product(opened.t(), kept.normed2).chunk(2)
     if wanted["gate_bias"]:
         into["gate_bias"], into["up_bias"] = opened.sum(0).chunk(2)
-    through, into["norm2"] = norm_backward(product(opened, kept.gate_up), kept.x2, block.norm2, kept.scale2)
-    gradient = gradient + through
+    normed2 = product(opened, kept.gate_up)
+    gradient, into["norm2"] = norm_backward(normed2, kept.x2, block.norm2, kept.scale2, gradient)
 
     # attention
     if wanted["out"]:
         into["out"] = product(gradient.t(), kept.attended.found)
     if wanted["out_bias"]:
         into["out_bias"] = gradient.sum(0)
-    query, key, value = kept.attended.backward(product(gradient, block.out))
-    cos, sin = (work.cos, work.sin) if chosen is None else (work.cos[chosen], work.sin[chosen])
-    query, key = query.contiguous(), key.contiguous()
-    turn(query, cos, -sin)
-    turn(key, work.cos, -work.sin)
+    tables = kept.attended.backward(product(gradient, block.out))
+    if chosen is None:
+        query, key = tables[0][:, :heads], tables[0][:, heads : heads + kv]
+        turn(tables[0][:, : heads + kv], work.cos, work.sin, back=True)
+    else:
+        query, key = tables[0], tables[1][:, :kv]
+        turn(query, work.cos[chosen], work.sin[chosen], back=True)
+        turn(key, work.cos, work.sin, back=True)
     if kept.raw is not None and block.query_norm is not None and block.key_norm is not None:
         raw_query, raw_key, query_scale, key_scale = kept.raw
-        query, into["query_norm"] = norm_backward(query, raw_query, block.query_norm, query_scale)
-        key, into["key_norm"] = norm_backward(key, raw_key, block.key_norm, key_scale)
+        unnormed, into["query_norm"] = norm_backward(query.contiguous(), raw_query, block.query_norm, query_scale)
+        query.copy_(unnormed)
+        unnormed, into["key_norm"] = norm_backward(key.contiguous(), raw_key, block.key_norm, key_scale)
+        key.copy_(unnormed)
     sizes = [asking, kv * size, kv * size]
     names = ("query", "key", "value")
     if chosen is None:
-        mixed = torch.cat([query, key, value], dim=1).flatten(1)
+        mixed = tables[0].flatten(1)
         normed = product(mixed, kept.qkv)
         parts = product(mixed.t(), kept.normed1).split(sizes)
         biases = mixed.sum(0).split(sizes) if block.query_bias is not None else None
     else:
-        asked, told = query.flatten(1), torch.cat([key, value], dim=1).flatten(1)
+        asked, told = (table.flatten(1) for table in tables)
         normed = product(told, kept.qkv[asking:])
         normed.index_add_(0, chosen, product(asked, kept.qkv[:asking]))
         parts = (product(asked.t(), kept.normed1[chosen]), *product(told.t(), kept.normed1).split(sizes[1:]))
@@ -286,10 +291,10 @@ def _backward(
     into |= dict(zip(names, parts, strict=True))
     if biases is not None:
         into |= dict(zip((f"{name}_bias" for name in names), biases, strict=True))
-    through, into["norm1"] = norm_backward(normed, kept.x, block.norm1, kept.scale1)
-    if chosen is None:
-        through += gradient
-    else:
+    through, into["norm1"] = norm_backward(
+        normed, kept.x, block.norm1, kept.scale1, gradient if chosen is None else None
+    )
+    if chosen is not None:
         through.index_add_(0, chosen, gradient)
     return through, [part if wanted[name] else None for name, part in into.items()]
 
@@ -320,7 +325,7 @@ class _Trunk(torch.autograd.Function):
             raise RuntimeError("the gradient of a fused trunk can be taken once; run its forward pass again")
         width, work = len(_Block._fields), ctx.work
         weights, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
-        gradient, final = norm_backward(gradient, ctx.last[0], weights[-1], ctx.last[1])
+        gradient, final = norm_backward(gradient.contiguous(), ctx.last[0], weights[-1], ctx.last[1])
         found: list[Tensor | None] = [final if wanted[-1] else None]
         for number in reversed(range(ctx.blocks)):
             at = 1 + number * width

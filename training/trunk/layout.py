@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.native.passing import Tables
 from training.packing import Packed
 
 
@@ -49,14 +50,10 @@ class Layout:
         return found
 
     @cached_property
-    def table(self) -> Tensor:
-        """The segments as numbers.  [S, 6]"""
-        return torch.tensor(self.segments, dtype=torch.int64)
-
-    @cached_property
-    def group_table(self) -> Tensor:
-        """The groups as numbers.  [G+1]"""
-        return torch.tensor(self.groups, dtype=torch.int64)
+    def tables(self) -> Tables:
+        """The same for the kernels."""
+        segments, groups = (torch.tensor(part, dtype=torch.int64) for part in (self.segments, self.groups))
+        return Tables(segments, groups, self.reach)
 
 
 def layout_of(packing: Packed, columns: Tensor | None = None) -> Layout:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from training.native import passing
+
 PIECE = 4 * 2**20  # logits at once: 16 MiB stay near the cores, and the allocator gives the same memory again
 
 
@@ -27,8 +29,12 @@ def tell(
     return Told(*_Tell.apply(hidden, weight, bias, tokens, temperature, half, learn))
 
 
-def normalise(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def normalise(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Turn logits into probabilities in place; log-probability of the tokens and entropy.  [m, V], [m] -> [m], [m]"""
+    if passing.takes(logits):
+        return passing.normalise(logits, tokens, temperature)
+    if temperature != 1.0:
+        logits /= temperature
     total = logits.logsumexp(-1, keepdim=True)
     logp = (logits.gather(1, tokens[:, None]) - total)[:, 0]
     probability = (logits - total).exp_()
@@ -45,6 +51,9 @@ def denormalise(
 
     `spread`: the entropies H and their gradients h [m] each, which add -p (log p + H) h.
     """
+    if spread is None and passing.takes(probability, gradient):
+        passing.denormalise(probability, tokens, gradient)
+        return
     share = -gradient[:, None].expand_as(probability)
     if spread is not None:
         entropy, pull = spread
@@ -74,9 +83,7 @@ class _Tell(torch.autograd.Function):
                 logits = torch.mm(states, transposed, out=place)
             if bias is not None:
                 logits += bias
-            if temperature != 1.0:
-                logits /= temperature
-            logp, entropy = normalise(logits, wanted)
+            logp, entropy = normalise(logits, wanted, temperature)
             logps.append(logp)
             entropies.append(entropy)
             if learn:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 from server.models import Turn
@@ -78,7 +79,11 @@ def test_many_turns_at_once_are_each_as_if_alone(chats, worker, tiny_policy):
             assert turn.candidates[1].text == alone(tiny_policy, turn.message, turn.candidates[1].seed)[0]
 
 
-def test_a_turn_joins_while_a_long_one_is_being_written(chats, worker, tiny_policy):
+def test_a_turn_joins_while_a_long_one_is_being_written(chats, worker, tiny_policy, monkeypatch):
+    step = Engine.step
+    monkeypatch.setattr(
+        Engine, "step", lambda engine: (time.sleep(0.005), step(engine))[1]
+    )  # as slow as a larger model
     snapshot = chats.register("tiny", tiny_policy)
     answer(chats.turn([snapshot] * 2), worker)
     # byte-level noise rarely ends: 200 tokens take many steps

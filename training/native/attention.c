@@ -1,0 +1,316 @@
+/* Attention over packed sequences and its gradient; the twin in torch is in training/trunk/attention.py.
+
+   A piece of work is one key head of one group: the keys and values of the group's columns, and all the queries of the
+   query heads that share them. The scores of QUERIES queries at a time are kept whole, so softmax needs no second pass;
+   rows and columns that fill a block up are 0. Different pieces write to different places, so the result does not depend
+   on the number of threads. Segments as in training/trunk/layout.py. */
+#include <stdlib.h>
+
+#include "team.h"
+#include "lanes.h"
+
+#define QUERIES 32
+
+typedef struct {
+    int64_t prefix, prefix_length, start, length, query, queries;
+} Segment;
+
+typedef struct {
+    const Segment *segments;
+    const int64_t *groups; /* number of the first segment of each, and the number of segments */
+    const int64_t *reach;  /* how many own columns each query sees; ascending in a segment */
+    long count, heads, key_heads, width; /* groups, query heads, key heads, width of a head */
+    const float *query, *key, *value;    /* rows query_stride, key_stride, value_stride apart */
+    long query_stride, key_stride, value_stride;
+    float *found, *total;                    /* [M, heads width], [M, heads] log of the sum of exponentials */
+    const float *gradient;                   /* [M, heads width] */
+    float *into_query, *into_key, *into_value; /* rows into_stride apart */
+    long into_query_stride, into_stride;
+    _Atomic long next;
+    atomic_int failed;
+} Attention;
+
+/* c [rows, columns] (+)= a b; a's element (i, k) at i*a_row + k*a_column, b [k, columns]. rows % 8 == columns % 16 == 0 */
+static inline __attribute__((always_inline)) void block(const float *a, long a_row, long a_column, const float *b, long ldb,
+                                                        float *c, long ldc, long inner, int add, const int rows,
+                                                        const int lanes) {
+    Lanes sums[8][4];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < lanes; j++)
+            sums[i][j] = add ? *(const Lanes *)(c + i * ldc + j * LANES) : (Lanes){0};
+    for (long k = 0; k < inner; k++) {
+        Lanes row[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < lanes; j++) row[j] = *(const Lanes *)(b + k * ldb + j * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            float x = a[i * a_row + k * a_column];
+#pragma GCC unroll 4
+            for (int j = 0; j < lanes; j++) sums[i][j] += x * row[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < lanes; j++) *(Lanes *)(c + i * ldc + j * LANES) = sums[i][j];
+}
+
+static void product(const float *a, long a_row, long a_column, const float *b, long ldb, float *c, long ldc, long rows,
+                    long columns, long inner, int add) {
+    long j = 0;
+    for (; j + 4 * LANES <= columns; j += 4 * LANES)
+        for (long i = 0; i < rows; i += 4)
+            block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 4, 4);
+    for (; j + 2 * LANES <= columns; j += 2 * LANES)
+        for (long i = 0; i < rows; i += 8)
+            block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 8, 2);
+    for (; j < columns; j += LANES)
+        for (long i = 0; i < rows; i += 8)
+            block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 8, 1);
+}
+
+/* Memory of a thread, kept from call to call. */
+static float *scratch(long floats) {
+    static _Thread_local float *kept;
+    static _Thread_local long room;
+    if (floats > room) {
+        free(kept);
+        room = floats + floats / 4;
+        kept = aligned_alloc(64, (size_t)(room * 4 + 63) / 64 * 64);
+        if (kept == 0) room = 0;
+    }
+    return kept;
+}
+
+static float *take(float **from, long floats) {
+    float *taken = *from;
+    *from += padded(floats);
+    return taken;
+}
+
+/* Rows [count] of `width`, `stride` apart, into rows of `wide`; what is left of `rows` rows and `wide` columns is 0. */
+static void copy_rows(float *to, const float *from, long stride, long count, long width, long wide, long rows, float factor) {
+    for (long i = 0; i < count; i++) {
+        for (long j = 0; j < width; j++) to[i * wide + j] = from[i * stride + j] * factor;
+        for (long j = width; j < wide; j++) to[i * wide + j] = 0;
+    }
+    memset(to + count * wide, 0, (size_t)((rows - count) * wide) * 4);
+}
+
+/* The same, transposed: to [width, ld]. */
+static void copy_columns(float *to, const float *from, long stride, long count, long width, long ld) {
+    long i = 0;
+    for (; i + LANES <= count; i += LANES) /* writes side by side, reads from rows that stay near */
+        for (long j = 0; j < width; j++)
+            for (long k = 0; k < LANES; k++) to[j * ld + i + k] = from[(i + k) * stride + j];
+    for (; i < count; i++)
+        for (long j = 0; j < width; j++) to[j * ld + i] = from[i * stride + j];
+    for (long j = 0; j < width; j++) memset(to + j * ld + count, 0, (size_t)(ld - count) * 4);
+}
+
+typedef struct {
+    long begin, columns; /* of the group */
+    long ld;             /* of transposed keys and values */
+    long wide;           /* width of a head, filled up */
+    long most;           /* columns of scores, filled up */
+} Room;
+
+static Room room_of(const Attention *a, long group) {
+    const Segment *first = a->segments + a->groups[group], *last = a->segments + a->groups[group + 1] - 1;
+    Room room = {.begin = first->start, .columns = last->start + last->length - first->start, .wide = padded(a->width)};
+    room.ld = padded(room.columns) + LANES;
+    room.most = padded(room.columns) + 2 * LANES;
+    return room;
+}
+
+/* Scores of the queries of one block: prefix columns, then own ones up to the farthest reach. */
+typedef struct {
+    long queries, rows; /* rows: filled up */
+    long prefix, own;   /* columns filled up */
+    long prefix_real, own_real;
+    long prefix_at, own_at; /* first column in the group */
+    const int64_t *reach;
+} Block;
+
+static Block block_of(const Attention *a, const Segment *segment, long first, long begin) {
+    long left = segment->queries - first, count = left < QUERIES ? left : QUERIES;
+    const int64_t *reach = a->reach + segment->query + first;
+    return (Block){.queries = count,
+                   .rows = (count + 7) / 8 * 8,
+                   .prefix = padded(segment->prefix_length),
+                   .own = padded(reach[count - 1]),
+                   .prefix_real = segment->prefix_length,
+                   .own_real = reach[count - 1],
+                   .prefix_at = segment->prefix - begin,
+                   .own_at = segment->start - begin,
+                   .reach = reach};
+}
+
+/* scores [rows, ld] = q k^T over both ranges of columns. */
+static void scores_of(const Block *b, const float *queries, long wide, const float *transposed, long ldt, float *scores,
+                      long ld, long width) {
+    if (b->prefix) product(queries, wide, 1, transposed + b->prefix_at, ldt, scores, ld, b->rows, b->prefix, width, 0);
+    product(queries, wide, 1, transposed + b->own_at, ldt, scores + b->prefix, ld, b->rows, b->own, width, 0);
+}
+
+static void clear(const Block *b, float *row, long reach) {
+    for (long j = b->prefix_real; j < b->prefix; j++) row[j] = 0;
+    for (long j = b->prefix + reach; j < b->prefix + b->own; j++) row[j] = 0;
+}
+
+static void forward_piece(Attention *a, long group, long key_head) {
+    Room room = room_of(a, group);
+    long wide = room.wide, width = a->width, shared = a->heads / a->key_heads;
+    float *memory = scratch(width * room.ld + (room.columns + LANES) * wide + QUERIES * (room.most + 2 * wide) + 8 * LANES);
+    if (memory == 0) {
+        atomic_store(&a->failed, 1);
+        return;
+    }
+    float *keys = take(&memory, width * room.ld), *values = take(&memory, (room.columns + LANES) * wide);
+    float *scores = take(&memory, QUERIES * room.most), *queries = take(&memory, QUERIES * wide);
+    float *found = take(&memory, QUERIES * wide), factor = 1.0f / __builtin_sqrtf((float)width);
+    copy_columns(keys, a->key + room.begin * a->key_stride + key_head * width, a->key_stride, room.columns, width, room.ld);
+    copy_rows(values, a->value + room.begin * a->value_stride + key_head * width, a->value_stride, room.columns, width, wide,
+              room.columns + LANES, 1);
+    for (long number = a->groups[group]; number < a->groups[group + 1]; number++) {
+        const Segment *segment = a->segments + number;
+        for (long head = key_head * shared; head < (key_head + 1) * shared; head++)
+            for (long first = 0; first < segment->queries; first += QUERIES) {
+                Block b = block_of(a, segment, first, room.begin);
+                long row = segment->query + first;
+                copy_rows(queries, a->query + row * a->query_stride + head * width, a->query_stride, b.queries, width, wide,
+                          b.rows, factor);
+                scores_of(&b, queries, wide, keys, room.ld, scores, room.most, width);
+                float shares[QUERIES];
+                for (long i = 0; i < b.queries; i++) {
+                    float *prefix = scores + i * room.most, *own = prefix + b.prefix, sum = 0;
+                    float most = largest(own, b.reach[i]), before = b.prefix_real ? largest(prefix, b.prefix_real) : most;
+                    most = before > most ? before : most;
+                    for (long j = 0; j < b.prefix_real; j++) sum += prefix[j] = exp_of(prefix[j] - most);
+                    for (long j = 0; j < b.reach[i]; j++) sum += own[j] = exp_of(own[j] - most);
+                    clear(&b, prefix, b.reach[i]);
+                    shares[i] = 1.0f / sum;
+                    a->total[(row + i) * a->heads + head] = most + __builtin_logf(sum);
+                }
+                for (long i = b.queries; i < b.rows; i++) memset(scores + i * room.most, 0, (size_t)(b.prefix + b.own) * 4);
+                if (b.prefix)
+                    product(scores, room.most, 1, values + b.prefix_at * wide, wide, found, wide, b.rows, wide, b.prefix_real, 0);
+                product(scores + b.prefix, room.most, 1, values + b.own_at * wide, wide, found, wide, b.rows, wide, b.own_real,
+                        b.prefix > 0);
+                for (long i = 0; i < b.queries; i++)
+                    for (long j = 0; j < width; j++)
+                        a->found[((row + i) * a->heads + head) * width + j] = found[i * wide + j] * shares[i];
+            }
+    }
+}
+
+static void backward_piece(Attention *a, long group, long key_head) {
+    Room room = room_of(a, group);
+    long wide = room.wide, width = a->width, shared = a->heads / a->key_heads, rows = room.columns + LANES;
+    float *memory = scratch(2 * width * room.ld + 3 * rows * wide + QUERIES * (2 * room.most + 3 * wide) + 12 * LANES);
+    if (memory == 0) {
+        atomic_store(&a->failed, 1);
+        return;
+    }
+    float *keys = take(&memory, width * room.ld), *values = take(&memory, width * room.ld);
+    float *key_rows = take(&memory, rows * wide), *into_keys = take(&memory, rows * wide);
+    float *into_values = take(&memory, rows * wide), *scores = take(&memory, QUERIES * room.most);
+    float *pulls = take(&memory, QUERIES * room.most), *queries = take(&memory, QUERIES * wide);
+    float *gradients = take(&memory, QUERIES * wide), *into = take(&memory, QUERIES * wide);
+    float factor = 1.0f / __builtin_sqrtf((float)width);
+    const float *key = a->key + room.begin * a->key_stride + key_head * width;
+    copy_columns(keys, key, a->key_stride, room.columns, width, room.ld);
+    copy_rows(key_rows, key, a->key_stride, room.columns, width, wide, rows, 1);
+    copy_columns(values, a->value + room.begin * a->value_stride + key_head * width, a->value_stride, room.columns, width, room.ld);
+    memset(into_keys, 0, (size_t)(rows * wide) * 4);
+    memset(into_values, 0, (size_t)(rows * wide) * 4);
+    for (long number = a->groups[group]; number < a->groups[group + 1]; number++) {
+        const Segment *segment = a->segments + number;
+        for (long head = key_head * shared; head < (key_head + 1) * shared; head++)
+            for (long first = 0; first < segment->queries; first += QUERIES) {
+                Block b = block_of(a, segment, first, room.begin);
+                long row = segment->query + first, stride = a->heads * width;
+                const float *gradient = a->gradient + row * stride + head * width;
+                const float *found = a->found + row * stride + head * width;
+                copy_rows(queries, a->query + row * a->query_stride + head * width, a->query_stride, b.queries, width, wide,
+                          b.rows, factor);
+                copy_rows(gradients, gradient, stride, b.queries, width, wide, b.rows, 1);
+                scores_of(&b, queries, wide, keys, room.ld, scores, room.most, width);
+                scores_of(&b, gradients, wide, values, room.ld, pulls, room.most, width);
+                for (long i = 0; i < b.queries; i++) {
+                    float *p = scores + i * room.most, *pull = pulls + i * room.most, mean = 0;
+                    float total = a->total[(row + i) * a->heads + head];
+                    for (long j = 0; j < width; j++) mean += gradient[i * stride + j] * found[i * stride + j];
+                    for (long j = 0; j < b.prefix_real; j++) {
+                        p[j] = exp_of(p[j] - total);
+                        pull[j] = p[j] * (pull[j] - mean);
+                    }
+                    float *own = p + b.prefix, *own_pull = pull + b.prefix;
+                    for (long j = 0; j < b.reach[i]; j++) {
+                        own[j] = exp_of(own[j] - total);
+                        own_pull[j] = own[j] * (own_pull[j] - mean);
+                    }
+                    clear(&b, p, b.reach[i]);
+                    clear(&b, pull, b.reach[i]);
+                }
+                for (long i = b.queries; i < b.rows; i++) {
+                    memset(scores + i * room.most, 0, (size_t)(b.prefix + b.own) * 4);
+                    memset(pulls + i * room.most, 0, (size_t)(b.prefix + b.own) * 4);
+                }
+                if (b.prefix) {
+                    long at = b.prefix_at * wide;
+                    product(pulls, room.most, 1, key_rows + at, wide, into, wide, b.rows, wide, b.prefix_real, 0);
+                    product(scores, 1, room.most, gradients, wide, into_values + at, wide, b.prefix, wide, b.queries, 1);
+                    product(pulls, 1, room.most, queries, wide, into_keys + at, wide, b.prefix, wide, b.queries, 1);
+                }
+                long at = b.own_at * wide;
+                product(pulls + b.prefix, room.most, 1, key_rows + at, wide, into, wide, b.rows, wide, b.own_real, b.prefix > 0);
+                product(scores + b.prefix, 1, room.most, gradients, wide, into_values + at, wide, b.own, wide, b.queries, 1);
+                product(pulls + b.prefix, 1, room.most, queries, wide, into_keys + at, wide, b.own, wide, b.queries, 1);
+                for (long i = 0; i < b.queries; i++)
+                    for (long j = 0; j < width; j++)
+                        a->into_query[(row + i) * a->into_query_stride + head * width + j] = into[i * wide + j] * factor;
+            }
+    }
+    for (long i = 0; i < room.columns; i++)
+        for (long j = 0; j < width; j++) {
+            a->into_key[(room.begin + i) * a->into_stride + key_head * width + j] = into_keys[i * wide + j];
+            a->into_value[(room.begin + i) * a->into_stride + key_head * width + j] = into_values[i * wide + j];
+        }
+}
+
+static void pieces(void *what, Team *team, int me) {
+    (void)team;
+    (void)me;
+    Attention *a = what;
+    long number, all = a->count * a->key_heads;
+    while ((number = atomic_fetch_add(&a->next, 1)) < all)
+        (a->gradient ? backward_piece : forward_piece)(a, number / a->key_heads, number % a->key_heads);
+}
+
+/* 0, or 1 when there was no memory. Strides in floats. */
+int trunk_attend(const int64_t *segments, const int64_t *groups, const int64_t *reach, long count, long heads, long key_heads,
+                 long width, const float *query, long query_stride, const float *key, long key_stride, const float *value,
+                 long value_stride, float *found, float *total, int threads) {
+    Attention a = {.segments = (const Segment *)segments, .groups = groups, .reach = reach, .count = count, .heads = heads,
+                   .key_heads = key_heads, .width = width, .query = query, .query_stride = query_stride, .key = key,
+                   .key_stride = key_stride, .value = value, .value_stride = value_stride, .found = found, .total = total};
+    team_run(pieces, &a, threads);
+    return atomic_load(&a.failed);
+}
+
+int trunk_attend_backward(const int64_t *segments, const int64_t *groups, const int64_t *reach, long count, long heads,
+                          long key_heads, long width, const float *query, long query_stride, const float *key,
+                          long key_stride, const float *value, long value_stride, float *found, float *total,
+                          const float *gradient, float *into_query, long into_query_stride, float *into_key,
+                          float *into_value, long into_stride, int threads) {
+    Attention a = {.segments = (const Segment *)segments, .groups = groups, .reach = reach, .count = count, .heads = heads,
+                   .key_heads = key_heads, .width = width, .query = query, .query_stride = query_stride, .key = key,
+                   .key_stride = key_stride, .value = value, .value_stride = value_stride, .found = found, .total = total,
+                   .gradient = gradient, .into_query = into_query, .into_query_stride = into_query_stride,
+                   .into_key = into_key, .into_value = into_value, .into_stride = into_stride};
+    team_run(pieces, &a, threads);
+    return atomic_load(&a.failed);
+}
