@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from training.feedback import Feedback
+from training.job import JobFailed
 from training.pmp import Answers
 from training.rankings import Marked
 from training.records import Comparison
@@ -185,7 +186,7 @@ def weighted(elements: Sequence[Ranked], of_modes: dict[str, float]) -> list[Ran
     weights = [of_modes.get(element.mode or "", 1.0) for element in elements]
     mean = sum(weights) / len(weights)
     if not mean:
-        raise ValueError("all weights are 0")
+        raise JobFailed("mode_weights gives everything in the data the weight 0; leave one mode a weight")
     return [dataclasses.replace(element, weight=w / mean) for element, w in zip(elements, weights, strict=True)]
 
 

@@ -125,7 +125,9 @@ def check_snapshot(path: str | Path, *, verify: bool = True) -> SnapshotSummary:
     config = _json(root / "config.json")
     if config.get("auto_map"):
         raise BadSnapshot(f"{root / 'config.json'} asks for code of its own (auto_map), which is never run here")
-    manifest = verify_manifest(root) if verify and (root / MANIFEST).exists() else {}
+    manifest: dict[str, Any] = {}
+    if (root / MANIFEST).exists():  # without verification it still tells the kind
+        manifest = verify_manifest(root) if verify else _json(root / MANIFEST)
     parameters, dtype, size = _weights(root)
     tokenizer = load_tokenizer(root)
     vocabulary = int(config.get("vocab_size") or 0)

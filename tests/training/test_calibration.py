@@ -8,13 +8,14 @@ import pytest
 from training.batches import Ranked
 from training.calibration import (
     accuracy,
+    effective_count,
     expected_calibration_error,
     log_loss,
     probability,
     reliability_bins,
     wilson_interval,
 )
-from training.report import report
+from training.report import binary_report, report
 
 
 def test_a_tie_counts_half():
@@ -70,6 +71,44 @@ def test_the_report_splits_by_mode_and_strength():
         "2": (1, 1.0),
         "4": (2, 0.5),
     }
+
+
+def test_pairs_of_one_ranking_count_as_what_they_tell_together():
+    one_each = [1.0, -1.0, 1.0, 1.0]
+    assert effective_count(one_each, [0, 1, 2, 3]) == 4
+    # two rankings of three pairs that are right or wrong together tell as much as two pairs
+    assert effective_count([1.0] * 3 + [-1.0] * 3, [0] * 3 + [1] * 3) == pytest.approx(2)
+    # and by hand: share 1/2, groups off by +1/2 and -1/2 of their three: variance (1/4 + 1/4)/36, so 18, of 6 at most
+    assert effective_count([1.0, 1.0, -1.0, 1.0, -1.0, -1.0], [0] * 3 + [1] * 3) == 6
+    assert effective_count([2.0, 1.0, 1.0], [0, 0, 1]) == 2  # all right: no variance is seen
+    together = report([Ranked([1], ([2], [3], [4]), (1, 2, 3))] * 4, [[3.0, 2.0, 1.0]] * 2 + [[1.0, 2.0, 3.0]] * 2, 10)
+    assert together["test_pairs"] == 12 and together["accuracy"] == 0.5
+    assert together["accuracy_ci95"] == list(wilson_interval(0.5, 4))
+
+
+def test_the_report_splits_by_turn_band_and_threshold():
+    pairs = [Ranked([1], ([2], [3]), (1, 2), turn=turn) for turn in (1, 2, 10, 2)]
+    scores = [[1.0, 0.9], [3.0, 3.3], [5.0, 2.0], [0.0, 9.0]]  # margins 0.1, -0.3, 3, -9
+    found = report(pairs, scores, 10, bands=2, shift=1.0, scale=2.0)
+    assert [(turn, part["pairs"], part["accuracy"]) for turn, part in found["accuracy_by_turn"].items()] == [
+        ("1", 1, 1.0),
+        ("2", 2, 0.0),
+        ("10", 1, 1.0),
+    ]
+    bands = [(b["low"], b["high"], b["pairs"], b["accuracy"]) for b in found["accuracy_by_margin"]]
+    assert bands == [(pytest.approx(0.1), pytest.approx(0.3), 2, 0.5), (3.0, 9.0, 2, 0.5)]
+    # less 1 and halved, the lower score of each pair is -0.05, 1, 0.5 and -0.5
+    counts = {part["threshold"]: (part["pairs"], part["accuracy"]) for part in found["accuracy_by_threshold"]}
+    assert counts[-1.0] == (4, 0.5) and counts[0.5] == (2, 0.5) and counts[1.0] == (1, 0.0) and counts[1.5] == (0, None)
+    plain = report(pairs, scores, 10, odds=False)
+    assert plain["accuracy"] == 0.5 and plain["log_loss"] is None and plain["accuracy_by_threshold"] == []
+
+
+def test_the_sign_of_a_score_tells_good_from_bad():
+    found = binary_report([(True, math.log(3)), (False, math.log(3)), (False, -math.log(3)), (True, 0.0)])
+    assert found["binary_accuracy"] == pytest.approx(2.5 / 4) and found["test_replies"] == 4
+    assert found["binary_log_loss"] == pytest.approx((2 * math.log(4 / 3) + math.log(4) + math.log(2)) / 4)
+    assert binary_report([])["binary_accuracy"] is None
 
 
 def test_without_a_pair_nothing_is_claimed():

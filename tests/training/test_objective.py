@@ -42,6 +42,25 @@ def test_kwise_loss_of_two_is_the_preference_loss_and_ties_make_no_pair() -> Non
         objective.kwise_loss(score, torch.tensor([[1, 1], [2, 2]]))
 
 
+def test_a_margin_asks_for_a_larger_lead_and_a_weight_multiplies_a_group() -> None:
+    ln3 = math.log(3)
+    chosen, rejected = torch.tensor([2 * ln3, 0.0]), torch.tensor([0.0, 0.0])
+    found = objective.preference_loss(chosen, rejected, torch.tensor([ln3, -ln3]))
+    assert found.item() == pytest.approx(math.log(4 / 3))
+    score, rank = torch.stack([chosen, rejected], 1), torch.tensor([[1, 2], [1, 2]])
+    margin = torch.tensor([ln3, 0.0])
+    found = objective.kwise_loss(score, rank, margin=margin, weight=torch.tensor([0.5, 1.5]))
+    assert found.item() == pytest.approx((0.5 * math.log(4 / 3) + 1.5 * math.log(2)) / 2)
+
+
+def test_binary_loss_by_hand_and_its_symmetry() -> None:
+    score, good = torch.tensor([math.log(3), math.log(3), 0.0]), torch.tensor([True, False, True])
+    assert objective.binary_loss(score, good).item() == pytest.approx((math.log(4 / 3) + math.log(4) + math.log(2)) / 3)
+    assert torch.equal(objective.binary_loss(-score, ~good), objective.binary_loss(score, good))
+    weight = torch.tensor([3.0, 0.0, 0.0])
+    assert objective.binary_loss(score, good, weight).item() == pytest.approx(math.log(4 / 3))
+
+
 def test_token_rewards_put_the_score_on_the_last_real_token() -> None:
     mask = torch.tensor([[True, True, True], [True, False, False]])
     logp = torch.tensor([[-1.0, -2.0, -1.0], [-1.0, NAN, NAN]])
