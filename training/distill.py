@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from training import demonstrations, distributed
+from training import demonstrations, distributed, lora
 from training.batches import order
 from training.config import BadConfig, DistillConfig
 from training.fitting import Fit, chosen_learning_rate
@@ -66,6 +66,8 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     began = time.monotonic()
     prefix = Prefix.read(config.prompt)
     model, tokenizer = load_policy(config.student or config.teacher)
+    if config.lora_rank:
+        lora.adapt(model, model, config, config.seed)
     student, reader = Policy(model, tokenizer, slots=config.slots), WordReader(model, precision=config.precision)
     teacher = Policy.load(config.teacher, prefix, slots=config.slots)
     check_tokenizers(teacher.tokenizer, tokenizer, "student")
@@ -108,7 +110,7 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
         "teacher_cache": train_cache.key,
         "learning_rate": rate,
         "updates": len(batches),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **lora.sizes(model),
         "seconds": round(fit.seconds(), 2),
     }
     keys = ("held_out_kl_before", "held_out_kl", "student_perplexity", "teacher_perplexity", "texts")

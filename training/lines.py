@@ -50,5 +50,5 @@ def read_texts(path: Path) -> list[str]:
             raise BadRecord(number, f"{path.name}: has no text in 'text'")
         found.append(text)
     if not found:
-        raise JobFailed(f"{path} holds no text; write one {{'text': …}} a line into it")
+        raise JobFailed(f'{path} holds no text; write a line of {{"text": …}} each into it')
     return found

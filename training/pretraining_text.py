@@ -4,9 +4,6 @@ data/pretraining.jsonl or .jsonl.gz, a line each: {"text": "…"}. A text longer
 with the last token of the one before, so that every token is foretold once and none is cut away.
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ from typing import Any
 import torch
 
 from training.job import JobFailed
+from training.lines import data_file, read_texts
 from training.prompts import taken
-from training.records import BadRecord
 from training.rollouts import Rollout
 from training.sampling import reply_mask
 
@@ -29,16 +26,13 @@ class PretrainingText:
     @classmethod
     def read(cls, data: Path, tokenizer: Any, tokens: int, seed: int) -> "PretrainingText":
         """Read the file in `data`; JobFailed where it is missing or empty, BadRecord names a line that is no text."""
-        path = next(
-            (data / name for name in ("pretraining.jsonl", "pretraining.jsonl.gz") if (data / name).exists()), None
-        )
+        path = data_file(data, "pretraining")
         if path is None:
             raise JobFailed(
-                f'ptx_weight asks for {data / "pretraining.jsonl"}; write a line of {{"text": …}} each into it'
+                f"{data / 'pretraining.jsonl'} is missing and ptx_weight or pretraining_share asks for it; "
+                'write a line of {"text": …} each into it, or set it to 0'
             )
-        texts = _texts(path)
-        if not texts:
-            raise JobFailed(f'{path} holds no text; write a line of {{"text": …}} each into it, or set ptx_weight to 0')
+        texts = read_texts(path)
         begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         pieces = []
         for text in texts:
@@ -61,24 +55,3 @@ class PretrainingText:
         return Rollout(
             tokens, torch.ones_like(length), mask, torch.zeros(mask.shape, device=device), torch.ones_like(length) > 0
         )
-
-
-def _texts(path: Path) -> list[str]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            lines = list(file)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as bad:
-        raise JobFailed(f"{path} cannot be read ({bad}); write it again, as UTF-8") from bad
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as bad:
-            raise BadRecord(number, f"{path.name}: {bad}") from bad
-        text = record.get("text") if isinstance(record, dict) else None
-        if not isinstance(text, str) or not text:
-            raise BadRecord(number, f'{path.name}: pretraining text is {{"text": …}}, and not empty')
-        found.append(text)
-    return found

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from training import demonstrations, ranks
+from training import demonstrations, lora, ranks
 from training.batches import order
 from training.config import SFT_PRESETS, BadConfig, SftConfig
 from training.fitting import Fit, chosen_learning_rate
 from training.job import JobFailed, run_job
-from training.lines import data_file, read_texts
+from training.lines import data_file
 from training.models import PreferenceModel
+from training.pretraining_text import PretrainingText
 from training.prompts import Prompt, evenly, taken
 from training.run_folder import RunFolder
 from training.selection import Selection
@@ -74,6 +75,8 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     began = time.monotonic()
     shown, held_out = read_data(folder, config.held_out)
     model, tokenizer = load_policy(config.model)
+    if config.lora_rank:
+        lora.adapt(model, model, config, config.seed)
     reader = WordReader(model, precision=config.precision, dropout=config.dropout)
     limit = min(config.max_tokens or reader.context, reader.context)
     found = demonstrations.tokenised(shown, tokenizer, max_tokens=limit, turns=config.turns)
@@ -81,7 +84,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     if not found.examples:
         told = demonstrations.reasons(found.dropped)
         raise JobFailed(f"none of the {len(shown)} demonstrations can be learnt from: {told}")
-    texts = pretraining(folder, tokenizer, limit) if config.pretraining_share else []
+    texts = pretraining(folder, tokenizer, config, limit)
     by_size = sorted(found.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths
     batches = mixed(len(found.examples), len(texts), config)
@@ -110,7 +113,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
         "turns_missed": {"train": found.turns_missed, "test": tested.turns_missed},
         "learning_rate": fit.learning_rate,
         "updates": len(batches),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **lora.sizes(model),
         "seconds": round(fit.seconds(), 2),
     }  # fmt: skip
     keys = ("selected_by", "selected_step", "held_out_loss", "score", "demonstrations")
@@ -138,24 +141,12 @@ def read_data(
     return demonstrations.split(shown, share)
 
 
-def pretraining(folder: RunFolder, tokenizer: Any, limit: int) -> list[Example]:
+def pretraining(folder: RunFolder, tokenizer: Any, config: SftConfig, limit: int) -> list[Example]:
     """Return the pretraining texts in pieces of at most `limit` tokens, learnt whole but for their first token."""
-    file = data_file(folder.data, "pretraining")
-    if file is None:
-        raise JobFailed(
-            f"{folder.data / 'pretraining.jsonl'} is missing and pretraining_share asks for it; "
-            "write one {'text': …} a line into it, or set pretraining_share to 0"
-        )
-    pieces = []
-    begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
-    for text in read_texts(file):
-        ids = [
-            *begin,
-            *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"],
-            int(tokenizer.eos_token_id),
-        ]
-        pieces += [ids[start : start + limit] for start in range(0, len(ids), limit)]
-    return [Example(piece, list(range(1, len(piece)))) for piece in pieces if len(piece) > 1]
+    if not config.pretraining_share:
+        return []
+    pieces = PretrainingText.read(folder.data, tokenizer, limit - 1, config.seed).pieces
+    return [Example(list(piece), list(range(1, len(piece)))) for piece in pieces]
 
 
 def mixed(demonstrated: int, texts: int, config: SftConfig) -> list[list[int]]:

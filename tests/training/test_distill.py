@@ -13,6 +13,7 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.processes import started, together
+from tests.training.test_distributed import alike
 from training import distill
 from training.distill import main
 from training.run_folder import RunFolder
@@ -242,6 +243,24 @@ def test_other_texts_in_mid_run_are_refused_and_nan_names_its_step(
         file.write(json.dumps({"text": "more"}) + "\n")
     assert main([str(path)]) == 2
     assert "are not those this run began with" in json.loads((path / "failure.json").read_text())["reason"]
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path, tiny_policy: Path):
+    one, two = (
+        make_folder(tmp_path / name, tiny_policy, talks(21), talks(3, seed=1), learning_rate=1e-3, threads=1)
+        for name in ("one", "two")
+    )
+    assert main([str(one)]) == 0
+    assert together(2, lambda: main([str(two)])) == [0, 0]
+    alike(RunFolder(one), RunFolder(two))
+
+
+def test_adapters_alone_can_learn_the_prompt(tmp_path: Path, tiny_policy: Path):
+    path = make_folder(tmp_path / "run", tiny_policy, talks(60), talks(6, seed=1), lora_rank=4, learning_rate=1e-2)
+    assert main([str(path)]) == 0
+    result = RunFolder(path).result()
+    assert set(result) <= documented() and 0 < result["trained_parameters"] < result["parameters"]
+    assert result["held_out_kl"] < 0.8 * result["held_out_kl_before"]
 
 
 @pytest.mark.slow

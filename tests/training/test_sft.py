@@ -12,6 +12,7 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.processes import started, together
+from tests.training.test_distributed import alike
 from training import sft
 from training.config import SFT_PRESETS, BadConfig, SftConfig, load_config
 from training.demonstrations import Demonstration, read_demonstrations, split, tokenised
@@ -315,6 +316,29 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     assert "loss is nan at step 6 (examples " in json.loads((path / "failure.json").read_text())["reason"]
     checkpoint = RunFolder(path).load_checkpoint()
     assert checkpoint is not None and checkpoint.step == 4
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path, tiny_policy: Path, pm_path: Path):
+    settings = {"model": str(tiny_policy), "preference_model": str(pm_path), "max_new_tokens": 8, "threads": 1}
+    one, two = (
+        make_folder(tmp_path / name, demonstrations(37), demonstrations(4), batch_sequences=6, learning_rate=1e-3, **settings)
+        for name in ("one", "two")
+    )  # fmt: skip
+    assert main([str(one)]) == 0
+    assert together(2, lambda: main([str(two)])) == [0, 0]
+    alike(RunFolder(one), RunFolder(two))
+
+
+def test_adapters_alone_can_be_finetuned(tmp_path: Path, tiny_policy: Path):
+    path = make_folder(tmp_path / "run", demonstrations(48), demonstrations(3), lora_rank=4, model=str(tiny_policy))
+    assert main([str(path)]) == 0
+    result, lines = RunFolder(path).result(), RunFolder(path).metrics()
+    assert set(result) <= documented() and 0 < result["trained_parameters"] < result["parameters"]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    before, after = (load_policy(model)[0].state_dict() for model in (tiny_policy, path / "model"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("_proj." in name for name in changed)
 
 
 @pytest.mark.slow
