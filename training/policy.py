@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from training.config import BadConfig, PolicyConfig
+from training.config.loading import beneath
 from training.job import JobFailed, run_job
 from training.policy_run import PolicyRun
 from training.presets import PRESETS
@@ -24,17 +25,8 @@ from training.run_folder import RunFolder
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PolicyConfig:
     """config.json and the command line over the preset over the defaults; written back complete."""
-    begun = folder.settings()
-    named = {name for name, value in given.items() if value is not None} | set(begun)
-    preset = given.get("preset") or begun.get("preset", "starter")
-    if preset not in PRESETS:
-        raise BadConfig(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-    if "job" in begun and preset != begun["preset"]:  # config.json is complete: each setting in it outranks a preset
-        raise BadConfig(f"this folder was begun with the preset {begun['preset']!r}; start a new one for {preset!r}")
-    beneath = {name: value for name, value in PRESETS[preset].items() if name not in named}
-    config = folder.configure(
-        PolicyConfig, "policy", **(beneath | {name: given[name] for name in given if given[name] is not None})
-    )
+    stated = {name: value for name, value in given.items() if value is not None}
+    config = folder.configure(PolicyConfig, "policy", **beneath(folder.settings(), given, PRESETS), **stated)
     for name in ("model", "preference_model"):
         if not getattr(config, name):
             raise BadConfig(f"{name} is missing: name a directory in config.json or on the command line")

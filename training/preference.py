@@ -60,10 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PreferenceConfig:
     """config.json and the command line over the preset over the defaults; written back complete."""
-    preset = beneath(folder.settings(), given, PRESETS)
-    return folder.configure(
-        PreferenceConfig, "preference", **preset, **{name: value for name, value in given.items() if value is not None}
-    )
+    stated = {name: value for name, value in given.items() if value is not None}
+    return folder.configure(PreferenceConfig, "preference", **beneath(folder.settings(), given, PRESETS), **stated)
 
 
 class Start(NamedTuple):
@@ -119,6 +117,9 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     if not elements:
         raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {reasons(trained.dropped)}")
     refuse_one_sided(elements, config.objective)
+    unknown = sorted(set(config.mode_weights) - {str(element.mode) for element in elements})
+    if unknown:
+        print(f"warning: mode_weights names {', '.join(unknown)}, a mode that nothing in the data has", file=sys.stderr)
     elements = weighted(elements, config.mode_weights)
     by_size = sorted(trained.ranked[:64], key=lambda ranked: ranked.tokens)
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths: equal ones need no padding

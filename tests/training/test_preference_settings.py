@@ -234,6 +234,7 @@ def test_a_model_without_chat_template_is_refused(tmp_path: Path, own_policy: Pa
         ({"folds": 5, "fold": 5}, "fold must lie between 0 and folds - 1"),
         ({"folds": 1}, "folds be 0 or at least 2"),
         ({"objective": "imitation", "shift_on": "held_out"}, "imitation trains a policy"),
+        ({"objective": "imitation", "stage": "pmp"}, "would learn to write the tags"),
         ({"batch_prompts": 0}, "batch_prompts must be at least 1"),
     ],
 )
@@ -290,6 +291,20 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     assert len(folders[0].metrics()) >= 4
     assert timeless(folders[0].metrics()) == timeless(folders[1].metrics())
     assert timeless([folders[0].result()]) == timeless([folders[1].result()])
+
+
+def test_a_weight_for_a_mode_that_is_not_there_is_told(
+    tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture
+):
+    train = comparisons(9, mode="helpful") + comparisons(9, seed=1, mode="red_team")
+    result_of(tmp_path / "run", tiny_policy, train, [], mode_weights={"red_team": 3, "redteam": 2})
+    assert "mode_weights names redteam, a mode that nothing in the data has" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").settings()["mode_weights"] == {"red_team": 3.0, "redteam": 2.0}
+
+
+def test_a_folder_of_a_version_before_presets_goes_on(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"job": "preference", "code_version": "old", "model": "m"}))
+    assert settings_of(RunFolder(tmp_path), {}).preset == "starter"
 
 
 def test_an_empty_part_is_told_from_bad_data(tmp_path: Path, tiny_policy: Path):

@@ -85,7 +85,8 @@ def beneath(
     preset = given.get("preset") or begun.get("preset", "starter")
     if preset not in presets:
         raise BadConfig(f"preset must be one of {', '.join(presets)}, not {preset!r}")
-    if "job" in begun and preset != begun["preset"]:
-        raise BadConfig(f"this folder was begun with the preset {begun['preset']!r}; start a new one for {preset!r}")
+    first = begun.get("preset", "starter")
+    if "job" in begun and preset != first:
+        raise BadConfig(f"this folder was begun with the preset {first!r}; start a new one for {preset!r}")
     named = {name for name, value in given.items() if value is not None} | set(begun)
     return {name: value for name, value in presets[preset].items() if name not in named}

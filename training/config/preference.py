@@ -77,6 +77,8 @@ class PreferenceConfig(FitConfig):
             )
         if self.objective == "imitation" and self.shift_on != "train":
             raise BadConfig("imitation trains a policy, which has no scores to shift; leave shift_on out")
+        if self.objective == "imitation" and self.stage == "pmp" and self.pmp_pairs == "binarised":
+            raise BadConfig("imitation would learn to write the tags of binarised pairs; set pmp_pairs to 'ranked'")
 
 
 # "starter": the defaults above, measured on the shipped starter model. Each line says what the source fixes.
