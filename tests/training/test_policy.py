@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -236,6 +237,27 @@ def test_presets_are_valid_and_give_way_to_what_is_named(preset: str, tmp_path: 
     other = "vanilla" if preset == "starter" else "starter"
     with pytest.raises(BadConfig, match=f"begun with the preset '{preset}'"):  # or every old setting would outrank it
         settings_of(RunFolder(folder), {"preset": other})
+
+
+def test_the_presets_stand_side_by_side_in_the_guide() -> None:
+    guide = (Path(policy.__file__).parents[1] / "docs" / "researcher.md").read_text("utf-8")
+    heads = next(line for line in guide.splitlines() if "| starter |" in line)
+    assert set(re.split(r"[|, ]+", heads)) - {""} == set(PRESETS)
+    rows = {
+        cells[1].strip(): cells[2:]
+        for line in guide.splitlines()
+        if (cells := line.split("|"))[0] == "" and len(cells) > 9
+    }
+    columns = [cell.strip() for cell in heads.split("|")[2:-1]]
+    for place, names in enumerate(columns):
+        for number, preset in enumerate(names.split(", ")):
+            config = PolicyConfig(**PRESETS[preset])
+            penalty = rows["KL penalty, `kl_weight` / `kl_unit`"][place].replace(",", " ").split()
+            assert float(penalty[number] if penalty else 0) == config.kl_weight
+            sizes = rows["replies a buffer, a minibatch, passes"][place].replace(",", " ").split()
+            assert sizes == [str(n) for n in (config.iteration_replies, config.minibatch_replies, config.inner_epochs)]
+            assert float(rows["average of the weights"][place].strip() or 0) == config.weight_average
+            assert f"{config.gamma:g}, {config.lam:g}" == rows["γ, λ of the advantages"][place].strip()
 
 
 def test_the_rate_warms_up_from_a_tenth_and_falls_as_the_schedule_says() -> None:
