@@ -4,8 +4,7 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -213,52 +212,6 @@ def by_length(elements: Sequence[Ranked], budget: int) -> list[list[Ranked]]:
         else:
             parts.append([element])
     return parts
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """B prompts with M replies in all as tensors; reply after reply, prompt after prompt."""
-
-    input_ids: Tensor  # [R, T], R = B shared or M plain
-    position_ids: Tensor | None  # [R, T]; None in plain rows, where columns are positions
-    mask: Tensor | None  # [R, 1, T, T] True where a query may look at a key; None in plain rows (causal)
-    row: Tensor  # [M] of each reply
-    end: Tensor  # [M] the column of its end token
-
-    def to(self, device: torch.device) -> "Rows":
-        """Return the same rows on `device`."""
-        fields: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in fields.items()}
-        return Rows(**moved)
-
-
-def plain_rows(elements: Sequence[Ranked], pad: int) -> Rows:
-    """Write each reply as a right-padded row of its own, behind its prompt."""
-    rows = [element.prompt + reply for element in elements for reply in element.replies]
-    ends = torch.tensor([len(row) - 1 for row in rows])
-    return Rows(right_padded(rows, pad), None, None, torch.arange(len(rows)), ends)
-
-
-def shared_rows(elements: Sequence[Ranked], pad: int) -> Rows:
-    """Write each prompt as one row: prompt, reply 1, …, reply K, padding; the prompt is computed once.
-
-    No reply sees another one, and each takes the positions right after the prompt.
-    """
-    rows, positions, owners, ends = [], [], [], []
-    for element in elements:
-        prompt, lengths = len(element.prompt), [len(reply) for reply in element.replies]
-        rows.append(element.prompt + [token for reply in element.replies for token in reply])
-        positions.append([*range(prompt), *(prompt + place for length in lengths for place in range(length))])
-        owners.append([0] * prompt + [number for number, length in enumerate(lengths, 1) for _ in range(length)])
-        ends.append([end - 1 for end in accumulate(lengths, initial=prompt)][1:])
-    owner = right_padded(owners, -1)  # [B, T]: 0 the prompt, k the k-th reply, -1 the padding
-    seen = (owner[:, None, :] == 0) | (owner[:, None, :] == owner[:, :, None])  # [B, T, T]: query row, key column
-    column = torch.arange(owner.shape[1])
-    mask = seen & (column[:, None] >= column[None, :])
-    row = torch.tensor([number for number, of_row in enumerate(ends) for _ in of_row])
-    end = torch.tensor([end for of_row in ends for end in of_row])
-    # positions of the padding are 0: they must not run past learned ones
-    return Rows(right_padded(rows, pad), right_padded(positions, 0), mask[:, None], row, end)
 
 
 def right_padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.batches import Ranked, by_length
+from training.batches import Ranked
 from training.calibration import rightness
 from training.config import PreferenceConfig
 from training.objective import binary_loss, kwise_loss
@@ -27,7 +27,7 @@ class Lesson:
         imitation = self.objective == "imitation"
         spoken = imitation or self.lm_weight > 0
         loss = words_loss = right = margin = 0.0
-        for part in by_length([self.elements[number] for number in mine], self.reader.budget):
+        for part in self.reader.parts([self.elements[number] for number in mine]):
             read = self.reader.read(part, words="best" if spoken else "none")
             terms = [] if imitation else [self.loss(read.scores, part) * (len(part) / count)]
             loss += sum(float(term.detach()) for term in terms)

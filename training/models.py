@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTr
 from transformers.utils import logging as transformers_logging
 
 from training import files, lora
+from training.device import products
 from training.snapshots import (
     BadSnapshot,
     check_snapshot,
@@ -24,6 +25,7 @@ from training.snapshots import (
     load_weights,
     write_manifest,
 )
+from training.trunk.vocabulary import tell
 
 
 class PreferenceModel(nn.Module):
@@ -155,12 +157,15 @@ class PreferenceModel(nn.Module):
         """Return the normalised score at every position, as PPO's critic reads it.  [B, T] -> [B, T]"""
         return self.normalised(self.hidden(input_ids, mask))
 
-    def word_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return -log p of each target token.  [N, d], [N] -> [N]"""
+    def word_losses(self, hidden: Tensor, targets: Tensor, *, half: bool = False) -> Tensor:
+        """Return -log p of each target token; products in bfloat16 if `half`.  [N, d], [N] -> [N]"""
         if self.words is None:
             raise ValueError("the vocabulary head was not kept; build the model with words=True")
-        logits = self.words(hidden).float()
         cap = getattr(self.backbone.config, "final_logit_softcapping", None)  # Gemma 2 bends its logits
+        if type(self.words) is nn.Linear and not cap:
+            return -tell(hidden, self.words.weight, self.words.bias, targets, half=half).logp
+        with products(half, hidden.device):
+            logits = self.words(hidden).float()
         if cap:
             logits = cap * torch.tanh(logits / cap)
         return nn.functional.cross_entropy(logits, targets, reduction="none")

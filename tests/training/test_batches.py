@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedTokenizerFast
 
-from training.batches import Ranked, by_length, order, plain_rows, shared_rows, tokenised
+from training.batches import Ranked, by_length, order, tokenised
 from training.records import Comparison
 
 
@@ -58,35 +58,3 @@ def test_parts_keep_to_the_budget_and_pad_little():
     pairs = [sized(n) for n in (90, 10, 50, 12, 11, 49, 300)]
     parts = by_length(pairs, 100)
     assert [[pair.tokens for pair in part] for part in parts] == [[10, 11, 12], [49, 50], [90], [300]]
-
-
-def test_rows_are_laid_out_as_described():
-    pairs = [Ranked([1, 2], ([3, 4], [5]), (1, 2)), Ranked([6], ([7], [8, 9]), (1, 2))]
-    plain = plain_rows(pairs, 0)
-    assert plain.input_ids.tolist() == [[1, 2, 3, 4], [1, 2, 5, 0], [6, 7, 0, 0], [6, 8, 9, 0]]
-    assert (plain.row.tolist(), plain.end.tolist()) == ([0, 1, 2, 3], [3, 2, 1, 2])
-    shared = shared_rows(pairs, 0)
-    assert shared.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]]
-    assert shared.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 2, 0]]
-    assert (shared.row.tolist(), shared.end.tolist()) == ([0, 0, 1, 1], [3, 4, 1, 3])
-    assert shared.mask[0, 0].int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],  # the rejected reply sees the prompt and itself
-    ]
-
-
-def test_a_ranking_is_one_row_in_which_no_reply_sees_another():
-    rows = shared_rows([Ranked([1], ([2], [3, 4], [5]), (1, 2, 2))], 0)
-    assert rows.input_ids.tolist() == [[1, 2, 3, 4, 5]]
-    assert rows.position_ids.tolist() == [[0, 1, 1, 2, 1]]
-    assert rows.end.tolist() == [1, 3, 4]
-    assert rows.mask[0, 0].int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 0, 1, 0, 0],
-        [1, 0, 1, 1, 0],
-        [1, 0, 0, 0, 1],
-    ]

@@ -23,11 +23,13 @@ class Known:
     """A reader of scores and word losses that are given: replies are named by their first token."""
 
     device = torch.device("cpu")
-    budget = 10_000
 
     def __init__(self, scores: dict[int, float], words: float = 0.0) -> None:
         self.scores = {name: torch.tensor(score, requires_grad=True) for name, score in scores.items()}
         self.each_word = words
+
+    def parts(self, elements: Sequence[Ranked]) -> list[list[Ranked]]:
+        return [list(elements)] if elements else []
 
     def read(self, elements: Sequence[Ranked], *, words: Words = "none") -> Read:
         scores = torch.stack([self.scores[reply[0]] for element in elements for reply in element.replies])

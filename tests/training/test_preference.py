@@ -21,11 +21,13 @@ from training.config import PreferenceConfig
 from training.fitting import chosen_learning_rate, rate_share
 from training.job import JobFailed
 from training.models import PreferenceModel
+from training.packing import Group, Packed
 from training.preference import main
 from training.reading import Reader
 from training.records import read_comparisons
 from training.run_folder import RunFolder
 from training.snapshots import check_snapshot, render, render_reply
+from training.trunk import FusedTrunk
 
 WORDS = ["ash", "birch", "cedar", "dill", "elm", "fir"]
 
@@ -217,28 +219,65 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     assert not (path / "failure.json").exists()
 
 
-def test_the_self_check_finds_a_model_that_looks_at_padding(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_self_check_finds_a_model_that_looks_at_its_company(tiny_policy: Path):
     model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
     reader = Reader(model, pad=tokenizer.pad_token_id)
     pairs = [Ranked([1, 2], ([3, 4, 257], [5, 257]), (1, 2)), Ranked([6], ([7, 257], [8, 9, 10, 257]), (1, 2))]
     reader.self_check(pairs)
-    hidden = PreferenceModel.hidden
-    leak = lambda self, ids, *rest: hidden(self, ids, *rest) + (ids == tokenizer.pad_token_id).sum()
-    monkeypatch.setattr(PreferenceModel, "hidden", leak)
-    with pytest.raises(JobFailed, match="self-check failed: a padded row scores unlike"):
+
+    def leak(_module, _inputs, found):
+        found.last_hidden_state.add_(len(found.last_hidden_state) - 1)
+
+    model.backbone.register_forward_hook(leak)
+    with pytest.raises(JobFailed, match="self-check failed: replies read together score unlike each alone"):
         reader.self_check(pairs)
 
 
-def test_the_self_check_finds_a_wrong_shared_layout(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_self_check_finds_replies_that_see_each_other(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
     model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
     reader = Reader(model, pad=tokenizer.pad_token_id)
-    hidden = PreferenceModel.hidden
-    # forget the mask: the rejected reply then sees the chosen one
-    monkeypatch.setattr(
-        PreferenceModel, "hidden", lambda self, ids, mask=None, places=None: hidden(self, ids, None, places)
-    )
-    with pytest.raises(JobFailed, match="a shared prompt gives other scores"):
+    hidden = FusedTrunk.hidden
+    one_row = lambda row: Packed(row.tokens, row.positions, (Group(0, 0, (len(row.tokens),)),))
+    monkeypatch.setattr(FusedTrunk, "hidden", lambda self, row, columns: hidden(self, one_row(row), columns))
+    with pytest.raises(JobFailed, match="self-check failed: replies read together score unlike each alone"):
         reader.self_check([Ranked([1, 2], ([3, 4, 257], [5, 257]), (1, 2))])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_reading_fused_or_plain_gives_the_same_scores_words_and_gradients(
+    family: str, built_policies, monkeypatch: pytest.MonkeyPatch
+):
+    model, tokenizer = PreferenceModel.from_policy(built_policies(family), seed=0, words=True)
+    elements = [Ranked([1, 2, 9], ([3, 4, 257], [5, 257], [7, 7, 8, 257]), (1, 2, 3)), Ranked([6], ([7, 257],), (1,))]
+    found = []
+    for fused in ("1", "0"):
+        monkeypatch.setenv("WHETSTONE_FUSED", fused)
+        for words in ("none", "best", "all"):
+            model.zero_grad()
+            read = Reader(model, pad=tokenizer.pad_token_id).read(elements, words=words)
+            assert (read.words is None) == (words == "none")
+            (read.scores.square().sum() + (0 if read.words is None else read.words.sum())).backward()
+            gradients = [part.grad for part in model.parameters() if part.grad is not None]
+            found.append([read.scores, *([] if read.words is None else [read.words]), *gradients])
+    for fused_read, plain in zip(found[:3], found[3:], strict=True):
+        for mine, other in zip(fused_read, plain, strict=True):
+            assert (mine - other).abs().max() <= 1e-5 * (1 + other.abs().max())
+
+
+def test_parts_of_packed_elements_are_even(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+    model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=0)
+    reader = Reader(model, pad=tokenizer.pad_token_id)
+    reader.budget = 100
+    elements = [Ranked([1] * (size - 2), ([2], [3]), (1, 2)) for size in (40, 30, 30, 40, 300, 20)]
+    assert [[element.tokens for element in part] for part in reader.parts(elements)] == [
+        [40, 30, 30],
+        [40],
+        [300],
+        [20],
+    ]
+    assert [len(part) for part in reader.parts(elements[:4])] == [2, 2]  # 70 and 70, not 100 and 40
+    monkeypatch.setenv("WHETSTONE_FUSED", "0")  # rows: as many as fit at the length of the longest
+    assert [[element.tokens for element in part] for part in reader.parts(elements)] == [[20, 30, 30], [40, 40], [300]]
 
 
 def test_scores_of_come_in_the_order_given(tiny_policy: Path):

@@ -16,7 +16,9 @@ __all__ = ["SHARE_PROMPTS", "FusedTrunk", "GeneralTrunk", "Trunk", "fusible", "h
 
 
 class Trunk(Protocol):
-    """A backbone that reads packed sequences."""
+    """A backbone that reads packed sequences; `shares` says whether a prompt is computed once for all its replies."""
+
+    shares: bool
 
     def hidden(self, packing: Packed, columns: Tensor | None = None) -> Tensor:
         """The last hidden states at `columns` [M], or at all columns; differentiable in the backbone's parameters.  -> [M, d]"""

@@ -110,6 +110,8 @@ def _block_of(layer: Any) -> _Block:
 class FusedTrunk:
     """A Llama, Mistral, Qwen2 or Qwen3 backbone over packed rows."""
 
+    shares = True
+
     def __init__(self, backbone: Any, *, half: bool) -> None:
         self.backbone, self.half = backbone, half
 
@@ -134,7 +136,7 @@ class FusedTrunk:
         learn = torch.is_grad_enabled() and any(w is not None and w.requires_grad for w in weights)
         found: Tensor = _Trunk.apply(work, learn, *weights)
         # a column that was asked for twice, as the end of a shared prompt is, takes the sum of its gradients
-        return found if places is None else found[places]
+        return found if columns is None or torch.equal(work.chosen, columns) else found[places]
 
 
 @dataclass
@@ -146,7 +148,7 @@ class _Work:
     sin: Tensor
     layout: Layout
     last_layout: Layout  # of the last block
-    chosen: Tensor | None  # [M] ascending
+    chosen: Any  # Tensor [M], ascending, or None
     heads: int
     kv_heads: int
     size: int
