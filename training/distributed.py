@@ -111,6 +111,26 @@ def share(items: Sequence[Item]) -> list[Item]:
     return list(items[ranks.rank() :: ranks.size()])
 
 
+def added(x: Tensor) -> Tensor:
+    """Return the sum of what every process holds, in place; the same bits everywhere.  Any shape, the same on all"""
+    if ranks.size() > 1:
+        with _meeting():
+            distributed.all_reduce(x)
+    return x
+
+
+def assembled(rows: Tensor | None, places: Sequence[int], count: int, like: Tensor) -> Tensor:
+    """Put the rows of all processes together: `rows` [n, R] of this one stand at `places` of `count`; 0 in the padding.
+
+    None where it has none; `like` tells type and device. R may differ, the widest decides.  -> [count, R]
+    """
+    width = max(gathered(0 if rows is None else rows.shape[1]))
+    table = torch.zeros(count, width, dtype=like.dtype, device=like.device)
+    if rows is not None:
+        table[list(places), : rows.shape[1]] = rows
+    return added(table)
+
+
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by the sum of all processes'; one that no process has stays None."""
     if ranks.size() == 1:

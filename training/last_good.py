@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from training import files
+from training import files, ranks
 
 
 class LastGood:
@@ -22,7 +22,7 @@ class LastGood:
 
     def keep(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Keep the weights after iteration `step` where it is a window's turn; those too old to be asked for go."""
-        if step % self.window:
+        if step % self.window or not ranks.leads():
             return
         files.replace_directory(
             self.root / str(step),
@@ -46,4 +46,5 @@ class LastGood:
 
     def forget(self) -> None:
         """Remove what is no longer needed once the run is finished."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        if ranks.leads():
+            shutil.rmtree(self.root, ignore_errors=True)

@@ -8,12 +8,13 @@ gradient of pretraining text (PPO-ptx) is added to it before the step.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from training import objective
+from training import distributed, objective, ranks
 from training.average import WeightAverage
 from training.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from training.config import PolicyConfig
@@ -80,7 +81,7 @@ class Learner:
             value[index, : judged.value.shape[1]] = judged.value
             if self.groups is not None and label is not None:
                 label[index] = self.groups(judged.features)
-        return value, label
+        return distributed.added(value), None if label is None else distributed.added(label)
 
     def _forward(self, rollout: Rollout, *, learn_policy: bool) -> _Judged:
         """Run policy and critic over some replies. The policy runs only where it learns or lends its trunk."""
@@ -130,7 +131,7 @@ class Learner:
         value_clip = None if critic_only else config.value_clip or None
         sign = -1.0 if critic_only else self._entropy_sign(batch.rollout)
         pull = self._group_pull(batch)
-        seen: list[tuple[Tensor, Tensor]] = []  # replies of each part and their features
+        before, features = replace(done), self._no_features(len(replies))
         for index in even_parts(batch.rollout):
             part = batch.rows(index)
             mask = part.rollout.mask
@@ -143,7 +144,7 @@ class Learner:
                 policy_loss = float(surrogate.detach())
                 loss = loss + surrogate
                 self._watch(judged, part, done)
-            seen.append((index, judged.features.detach()))
+            features[index] = judged.features.detach().float()
             if self.groups is not None and pull is not None:
                 loss = loss + (pull[index] * self.groups(judged.features)).sum()
             if not bool(loss.isfinite()):
@@ -153,20 +154,27 @@ class Learner:
             done.policy_loss += policy_loss * tokens
         if not critic_only:
             self._learn_texts(round(config.ptx_ratio * len(replies)), met, done, place)
+        done.meet(before)
+        if not critic_only:
             done.policy_grad_norm += self._descend(self.policy_adam, self.policy, place, replies)
             if self.average is not None:
                 self.average.observe()
         done.critic_grad_norm += self._descend(self.critic_adam, self.critic, place, replies)
         if self.groups is not None:
             if pull is None:
-                order = torch.cat([index for index, _ in seen])
-                label = self.groups(torch.cat([features for _, features in seen]))
-                objective.group_loss(
-                    batch.earned[order], label, config.group_critic_weight, config.group_balance
-                ).backward()  # type: ignore[no-untyped-call]
+                # a quotient of sums over the minibatch, which shares of it would not add up to: the first process does it
+                label = self.groups(distributed.added(features))
+                if ranks.leads():
+                    objective.group_loss(
+                        batch.earned, label, config.group_critic_weight, config.group_balance
+                    ).backward()  # type: ignore[no-untyped-call]
             self._descend(self.group_adam, self.groups, place, replies)
         done.tokens += tokens
         done.minibatches += 1
+
+    def _no_features(self, count: int) -> Tensor:
+        width = self.critic.width if isinstance(self.critic, PreferenceModel) else self.policy.config.hidden_size
+        return torch.zeros(count, width, device=self.policy.device)
 
     def _policy_loss(self, judged: _Judged, part: Experience, tokens: int, sign: float) -> Tensor:
         """The surrogate of a part, and the entropy bonus where it is switched on."""
@@ -198,6 +206,7 @@ class Learner:
             states = self._forward(rollout.rows(index), learn_policy=True).states
             assert states is not None
             total += float(states.entropy.sum())
+        total = distributed.summed({"entropy": total})["entropy"]
         return 1.0 if total / int(rollout.mask.sum()) > config.entropy_threshold else -1.0
 
     def _group_pull(self, batch: Experience) -> Tensor | None:
@@ -231,7 +240,8 @@ class Learner:
         done.ptx_loss += loss / self.config.ptx_weight
 
     def _descend(self, optimizer: torch.optim.Optimizer, module: nn.Module, place: str, replies: list[int]) -> float:
-        """One step along the gradient, clipped unless that is off; the norm it had before."""
+        """One step along the gradient of all processes, clipped unless that is off; the norm it had before."""
+        distributed.add_gradients(module.parameters())
         norm = float(nn.utils.clip_grad_norm_(module.parameters(), self.config.max_grad_norm or math.inf))
         if not math.isfinite(norm):
             raise NotANumber(f"a gradient is not a number at {place}; lower learning_rate", replies)

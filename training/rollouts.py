@@ -1,5 +1,6 @@
 """Rollouts: replies sampled from the present policy, with all that PPO needs to learn from them.
 
+Of several processes each samples and reads its share, and all get the whole: all must call what is below alike.
 Shapes: B replies, T columns of prompt and reply together (right-padded), R columns of the longest reply.
 """
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training import distributed, ranks
 from training.engine import Engine, Generated, generate
 from training.models import PreferenceModel
 from training.packing import packed_rows
@@ -74,15 +76,34 @@ def sample(
     each_step: Callable[[int], None] | None = None,
 ) -> Rollout:  # fmt: skip
     """Write a reply to every prompt."""
-    return rollout_of(prompts, generate(engine, prompts, seeds, max_new_tokens, temperature, each_step=each_step))
+    mine = distributed.share(range(len(prompts)))
+    written: Generated | None = None
+    if mine:
+
+        def told(count: int) -> None:  # the others are about as far
+            if each_step is not None:
+                each_step(min(count * ranks.size(), len(prompts)))
+
+        written = generate(
+            engine, [prompts[place] for place in mine], [seeds[place] for place in mine], max_new_tokens, temperature,
+            each_step=told,
+        )  # fmt: skip
+    if ranks.size() == 1 and written is not None:
+        return rollout_of(prompts, written)
+    number, share = torch.zeros(0, dtype=torch.long, device=engine.device), torch.zeros(0, device=engine.device)
+    tokens = distributed.assembled(written and written.tokens, mine, len(prompts), number)
+    logp = distributed.assembled(written and written.logp, mine, len(prompts), share)
+    mask = distributed.assembled(written and written.mask.long(), mine, len(prompts), number)
+    ended = distributed.assembled(written and written.ended.long()[:, None], mine, len(prompts), number)
+    return rollout_of(prompts, Generated(tokens, logp, mask.bool(), ended[:, 0].bool()))
 
 
 def even_parts(rollout: Rollout) -> list[Tensor]:
-    """Row numbers in parts of similar length, each a forward pass; together every row once."""
+    """Row numbers of this process's share in parts of similar length, each a forward pass; together every row once."""
     lengths = rollout.length.tolist()
     parts: list[list[int]] = []
     longest = 0
-    for row in sorted(range(len(lengths)), key=lambda r: lengths[r], reverse=True):
+    for row in distributed.share(sorted(range(len(lengths)), key=lambda r: lengths[r], reverse=True)):
         fits = bool(parts) and lengths[row] >= PART_EVENNESS * longest and (len(parts[-1]) + 1) * longest <= PART_TOKENS
         if fits:
             parts[-1].append(row)
@@ -92,20 +113,16 @@ def even_parts(rollout: Rollout) -> list[Tensor]:
     return [torch.tensor(part, device=rollout.tokens.device) for part in parts]
 
 
-def _by_parts(rollout: Rollout, measure: Callable[[Rollout], Tensor]) -> Tensor:
+def _by_parts(rollout: Rollout, shape: torch.Size, measure: Callable[[Rollout], Tensor]) -> Tensor:
     """`measure` of each part ([b, r] or [b]) put back in the order of the rollout, 0 in the padding."""
-    found: Tensor | None = None
+    found = torch.zeros(shape, device=rollout.tokens.device)
     for part in even_parts(rollout):
         some = measure(rollout.rows(part))
-        if found is None:
-            shape = rollout.mask.shape if some.dim() == 2 else rollout.mask.shape[:1]
-            found = torch.zeros(shape, device=some.device, dtype=torch.float32)
         if some.dim() == 2:
             found[part, : some.shape[1]] = some.float()
         else:
             found[part] = some.float()
-    assert found is not None
-    return found
+    return distributed.added(found)
 
 
 @torch.inference_mode()
@@ -113,6 +130,7 @@ def policy_logp(model: Any, rollout: Rollout, temperature: float) -> Tensor:
     """Log π of every reply token under `model`.  -> [B, R]"""
     return _by_parts(
         rollout,
+        rollout.mask.shape,
         lambda part: log_probs(reply_states(model, part.tokens, part.prompt_length, part.mask, temperature), part.mask),
     )
 
@@ -120,7 +138,7 @@ def policy_logp(model: Any, rollout: Rollout, temperature: float) -> Tensor:
 @torch.inference_mode()
 def preference_scores(model: PreferenceModel, rollout: Rollout, end_id: int) -> Tensor:
     """The preference model's score of each reply, read on its end token; a cut reply is given one to be read at.  -> [B]"""
-    return _by_parts(rollout, lambda part: _scores(model, part, end_id))
+    return _by_parts(rollout, rollout.mask.shape[:1], lambda part: _scores(model, part, end_id))
 
 
 def _scores(model: PreferenceModel, part: Rollout, end_id: int) -> Tensor:

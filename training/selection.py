@@ -50,7 +50,7 @@ class Selection(Pace):
     def see(self, step: int, numbers: Mapping[str, float]) -> Mapping[str, float]:
         """Return the perplexity of every update, and what a look found."""
         more = {"perplexity": math.exp(min(numbers["loss"], 700.0))}
-        if step in self.looks and self.by != "last" and ranks.leads():  # of several processes the others wait
+        if step in self.looks and self.by != "last":
             more |= self._look(step)
         return more
 
@@ -68,9 +68,10 @@ class Selection(Pace):
         self.found.append({"step": step, **found})
         if self.best is None or self._worth(found) > self._worth(self.best):
             self.best = self.found[-1]
-            shutil.rmtree(self.kept, ignore_errors=True)  # of a start that was killed before its checkpoint
-            self.kept.mkdir(parents=True)
-            self.policy.save(self.kept)
+            if ranks.leads():
+                shutil.rmtree(self.kept, ignore_errors=True)  # of a start that was killed before its checkpoint
+                self.kept.mkdir(parents=True)
+                self.policy.save(self.kept)
         return found
 
     def _worth(self, found: Mapping[str, float]) -> float:

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
+from training import distributed, ranks
 from training.job import JobFailed
+
+# What each of several processes counts of its own share of a minibatch; the rest is counted of the whole by all alike.
+SUMMED = (
+    "policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio", "entropy",
+    "entropy_tokens", "ptx_loss",
+)  # fmt: skip
+LARGEST = ("ratio_max", "sampler_gap")
 
 
 @dataclass
@@ -38,6 +46,17 @@ class Updates:
         if ptx:
             found["ptx_loss"] = self.ptx_loss / minibatches
         return found | {"minibatches": float(self.minibatches), "stopped_early": float(self.stopped_early)}
+
+    def meet(self, before: "Updates") -> None:
+        """Make what this process counted since `before` what all of them counted; what is a largest stays one."""
+        if ranks.size() == 1:
+            return
+        counted = {name: getattr(self, name) - getattr(before, name) for name in SUMMED}
+        for name, number in distributed.summed(counted).items():
+            setattr(self, name, getattr(before, name) + number)
+        largest = distributed.gathered([getattr(self, name) for name in LARGEST])
+        for name, numbers in zip(LARGEST, zip(*largest, strict=True), strict=True):
+            setattr(self, name, max(numbers))
 
 
 class NotANumber(JobFailed):

@@ -6,15 +6,18 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.training.policy_runs import folder_of
 from tests.training.processes import started, together
 from tests.training.test_preference import comparisons, make_folder, timeless
-from training import distributed, preference, ranks
+from training import distributed, evaluate, policy, preference, ranks, sft
 from training.run_folder import RunFolder
+from training.snapshots import load_policy, save_policy
 
 # Two processes add the same numbers in another order; Adam turns the rounding of a gradient near zero into a step.
 TOLERANCE = 1e-4
@@ -77,6 +80,18 @@ def alike(one: RunFolder, two: RunFolder) -> None:
                 assert b[name] == value, name
 
 
+def killed(folder: RunFolder, processes: list[BaseProcess], lines: int) -> None:
+    """Kill them all once so many lines are logged; they were in mid-work."""
+    while len(folder.metrics()) < lines and all(process.is_alive() for process in processes):
+        time.sleep(0.002)
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL
+    assert not folder.finished
+
+
 SETTINGS = {"batch_prompts": 7, "checkpoint_steps": 3, "threads": 1}
 
 
@@ -98,15 +113,7 @@ def test_a_run_of_two_that_was_killed_goes_on_whoever_takes_it_up(tmp_path: Path
     one, other = run_of(tmp_path / "one", tiny_policy), run_of(tmp_path / "other", tiny_policy)
     assert preference.main([str(one)]) == 0
     for count, lines in ((2, 4), (1, 7)):
-        processes = started(count, lambda: preference.main([str(other)]))
-        while len(RunFolder(other).metrics()) < lines and all(process.is_alive() for process in processes):
-            time.sleep(0.002)
-        for process in processes:
-            os.kill(process.pid, signal.SIGKILL)
-        for process in processes:
-            process.join(30)
-            assert process.exitcode == -signal.SIGKILL
-        assert not (other / "result.json").exists()
+        killed(RunFolder(other), started(count, lambda: preference.main([str(other)])), lines)
     assert together(2, lambda: preference.main([str(other)])) == [0, 0]
     alike(RunFolder(one), RunFolder(other))
     assert timeless(RunFolder(other).metrics())[0]["step"] == 1
@@ -147,3 +154,96 @@ def test_processes_that_begin_with_other_weights_are_refused(
     monkeypatch.setattr(distributed, "exact_sum", lambda module: whole(module) + ranks.rank())
     assert together(2, lambda: preference.main([str(folder)])) == [2, 2]
     assert "disagree on their weights" in json.loads((folder / "failure.json").read_text())["reason"]
+
+
+# Nothing divides evenly. With its usual ε Adam makes whole steps of the rounding of gradients near zero, which some draw
+# of a token would soon turn into another reply: two runs of one process that add in another order part in the same way.
+PPO = {
+    "episodes": 40,
+    "rollout_replies": 15,
+    "minibatch_replies": 7,
+    "checkpoint_steps": 1,
+    "adam_eps": 1e-3,
+    "critic_adam_eps": 1e-3,
+}
+
+
+def ppo(path: Path, tiny_policy: Path, pm_path: Path, **settings: object) -> RunFolder:
+    return folder_of(path, tiny_policy, pm_path, **PPO | settings)
+
+
+TRICKS = {
+    "critic": "shared",
+    "groups": 2,
+    "group_policy_weight": 0.1,
+    "group_kl": True,
+    "entropy_weight": 0.01,
+    "entropy_threshold": 3.0,
+    "weight_average": 0.5,
+    "kl_target": 1.0,
+    "ptx_weight": 0.5,
+    "ptx_ratio": 0.4,
+}
+
+
+@pytest.mark.parametrize("settings", [{}, TRICKS], ids=["plain", "every trick"])
+def test_two_processes_learn_a_policy_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path, settings: dict):
+    one, two = (ppo(tmp_path / name, tiny_policy, pm_path, **settings) for name in ("one", "two"))
+    for folder in (one, two):
+        (folder.data / "pretraining.jsonl").write_text(
+            "".join(json.dumps({"text": f"number {n} is {n * n}"}) + "\n" for n in range(9))
+        )
+    assert policy.main([str(one.path)]) == 0
+    assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+
+
+def test_a_policy_run_of_two_that_was_killed_is_ended_by_one_as_if_nothing_had_happened(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path
+):
+    one, other = (ppo(tmp_path / name, tiny_policy, pm_path) for name in ("one", "other"))
+    assert policy.main([str(one.path)]) == 0
+    killed(other, started(2, lambda: policy.main([str(other.path)])), 2)
+    assert policy.main([str(other.path)]) == 0
+    alike(one, other)
+
+
+def test_two_processes_evaluate_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path):
+    model, tokenizer = load_policy(tiny_policy)
+    model.get_output_embeddings().weight.data += 0.05 * torch.randn(264, 32, generator=torch.Generator().manual_seed(1))
+    save_policy(tmp_path / "other", model, tokenizer)
+    folders = []
+    for name in ("one", "two"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        folder = RunFolder(tmp_path / name)
+        (folder.data / "prompts.jsonl").write_text(
+            "".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(5))
+        )
+        settings = {"model": str(tmp_path / "other"), "opponent": str(tiny_policy)}
+        folder.config_file.write_text(
+            json.dumps(settings | {"preference_model": str(pm_path), "max_new_tokens": 9, "threads": 1})
+        )
+        folders.append(folder)
+    assert evaluate.main([str(folders[0].path)]) == 0
+    assert together(2, lambda: evaluate.main([str(folders[1].path)])) == [0, 0]
+    alike(*folders)
+
+
+def test_two_processes_finetune_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path):
+    folders = []
+    for name in ("one", "two"):
+        path = make_folder(
+            tmp_path / name,
+            comparisons(40),
+            comparisons(5, seed=1),
+            model=str(tiny_policy),
+            preference_model=str(pm_path),
+            batch_sequences=7,
+            epochs=2,
+            max_new_tokens=6,
+            threads=1,
+        )
+        folders.append(RunFolder(path))
+    assert sft.main([str(folders[0].path)]) == 0
+    assert together(2, lambda: sft.main([str(folders[1].path)])) == [0, 0]
+    alike(*folders)
