@@ -58,7 +58,7 @@ def fill(db: Session, policy: Path | None, pairs: int = 40) -> Snapshot:
     person = factories.person(db)
     for number in range(pairs):
         chat = factories.conversation(db, campaign, person, status="finished")
-        replies = (f"Yes {number}.", "No.") if number % 2 else ("No.", f"Yes {number}.")
+        replies = (f"Yes {number}.", f"No {number}.") if number % 2 else (f"No {number}.", f"Yes {number}.")
         turn = factories.turn(db, chat, f"Is it {number}?", replies, snapshot=initial)
         factories.comparison(db, turn, person, picked=1 - number % 2)
     return initial
