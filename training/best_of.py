@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,17 +20,17 @@ from torch import Tensor
 from training import files, objective, ranks
 from training.calibration import wilson_interval
 from training.config import BestOfConfig
-from training.device import device_of_choice
 from training.evaluate import mean_ci95
-from training.job import JobFailed, run_job
+from training.field import Judges, fitting
+from training.job import run_job
 from training.models import PreferenceModel
 from training.parts import Parts
 from training.plots import Series, plot
 from training.progress import Bar
-from training.prompts import Prompt, evenly, read_prompts
+from training.prompts import Prompt, read_prompts
 from training.run_folder import RunFolder
 from training.self_checks import check_tokenizers
-from training.snapshots import PromptTooLong, check_snapshot
+from training.snapshots import check_snapshot
 from training.variants import Answers, EachStep, Policy, Prefix, Replies, Sampling, scores
 
 # Seeds of replies to choose from are drawn far from those of training iterations and of evaluations.
@@ -71,33 +71,6 @@ def rows_of(replies: Replies, index: Tensor) -> Replies:
     return Replies([replies.texts[place] for place in index.tolist()], kept, replies.room)
 
 
-class Judges(NamedTuple):
-    """The preference model that chooses first, and the one that only judges, where there is one; by their names in results."""
-
-    models: dict[str, PreferenceModel]
-
-    def scores(self, policy: Policy, conversations: Sequence[Prompt], replies: Replies) -> dict[str, Tensor]:
-        """Return the score of every reply under each.  -> [B] each"""
-        return {name: scores(pm, policy.tokenizer, conversations, replies) for name, pm in self.models.items()}
-
-
-def fitting(policy: Policy, judges: Judges, prompts: Sequence[Prompt], new: int) -> tuple[list[Prompt], dict[str, int]]:
-    """Prompts that every model can read beside a reply of `new` tokens; how many lose their oldest turns, or do not fit."""
-    found, told = [], {"shortened": 0, "over_long": 0}
-    for prompt in prompts:
-        try:
-            dropped = policy.prompt(prompt, new).dropped
-            for pm in judges.models.values():
-                room = int(getattr(pm.backbone.config, "max_position_embeddings", None) or 2048) - new - 1
-                dropped = max(dropped, Prefix().within(policy.tokenizer, prompt, room).dropped)
-        except PromptTooLong:
-            told["over_long"] += 1
-            continue
-        found.append(prompt)
-        told["shortened"] += dropped > 0
-    return found, told
-
-
 class BestOfRun:
     """One run: its models, the prompts that fit, and what has been sampled."""
 
@@ -109,20 +82,14 @@ class BestOfRun:
         if config.opponent:
             check_tokenizers(self.policy.tokenizer, self.rival.tokenizer, "opponent")
         named = {"score": config.preference_model, "test_score": config.test_preference_model}
-        models = {}
-        for name, path in named.items():
-            if path:
-                models[name], tokenizer = PreferenceModel.load(path)
-                check_tokenizers(self.policy.tokenizer, tokenizer, "preference model")
-                models[name].to(device_of_choice())
-        self.judges = Judges(models)
+        self.judges = Judges(named, self.policy.tokenizer)
         self.sampling = Sampling(config.max_new_tokens, config.temperature)
-        prompts, self.left_out = fitting(
-            self.policy, self.judges, read_prompts(folder.data / "prompts.jsonl"), config.max_new_tokens
+        readers = self.judges.readers(config.max_new_tokens)
+        for answering in (self.policy, self.rival):
+            readers.append((answering.prefix, answering.context - config.max_new_tokens))
+        self.prompts, self.left_out = fitting(
+            self.policy.tokenizer, read_prompts(folder.data / "prompts.jsonl"), readers, config.evaluation_prompts
         )
-        self.prompts = evenly(prompts, config.evaluation_prompts or len(prompts))
-        if not self.prompts:
-            raise JobFailed("no prompt fits into the context beside a reply; give shorter ones or lower max_new_tokens")
         self.together = max(1, config.slots // config.samples)  # prompts that fill the engine
 
     def run(self) -> dict[str, Any]:
@@ -152,8 +119,8 @@ class BestOfRun:
         repeated = [prompt for prompt in prompts for _ in range(count)]
         replies = self.policy.reply(repeated, [seed for some in seeds for seed in some[:count]], self.sampling)
         rival = self.rival.reply(prompts, [some[count] for some in seeds], self.sampling)
-        scored = self.judges.scores(self.policy, repeated, replies)
-        rivals = self.judges.scores(self.policy, prompts, rival)
+        scored = self.judges.scores(repeated, replies)
+        rivals = self.judges.scores(prompts, rival)
         length = replies.generated.mask.sum(1).view(-1, count).tolist()
         ended = replies.generated.ended.view(-1, count).tolist()
         found = []

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 # Each is `python -m training.<name>`; a program of its own, so that torch never lives in the web process.
-JOBS = ("sft", "preference", "policy", "evaluate", "best_of", "distill")
+JOBS = (
+    "sft", "distill", "preference", "policy", "evaluate", "best_of", "tournament", "robustness", "sqrt_kl", "ood", "hhh", "log_p",
+)  # fmt: skip
 
 
 @click.command(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.training.documented import documented
+from tests.training.results import names_of
 from training import best_of
 from training.best_of import BestOf, chosen, rows_of, sample_seeds
 from training.demonstrations import read_demonstrations
@@ -28,13 +29,6 @@ def test_pm(tiny_policy: Path, tmp_path: Path) -> Path:
     pm, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=8)
     pm.save(tmp_path / "test-pm", tokenizer)
     return tmp_path / "test-pm"
-
-
-def names_of(value: object) -> set[str]:
-    """Every key of a result, those inside lists and tables too."""
-    if isinstance(value, dict):
-        return set(value) | {name for inner in value.values() for name in names_of(inner)}
-    return {name for inner in value for name in names_of(inner)} if isinstance(value, list) else set()
 
 
 def test_a_whole_run_and_one_that_is_killed_are_the_same(

@@ -8,8 +8,11 @@ N = Huang et al., "The N implementation details of RLHF with PPO"; starter = mea
 from training.config.best_of import BestOfConfig
 from training.config.distill import DistillConfig
 from training.config.evaluate import EvaluateConfig
+from training.config.field import FieldConfig, RobustnessConfig, SqrtKlConfig, TournamentConfig
 from training.config.fitting import FitConfig
+from training.config.hhh import HhhConfig, LogPConfig
 from training.config.loading import BadConfig, load_config
+from training.config.ood import OodConfig
 from training.config.policy import PolicyConfig
 from training.config.preference import PreferenceConfig
 from training.config.sampling import SamplingConfig
@@ -21,10 +24,17 @@ __all__ = [
     "BestOfConfig",
     "DistillConfig",
     "EvaluateConfig",
+    "FieldConfig",
     "FitConfig",
+    "HhhConfig",
+    "LogPConfig",
+    "OodConfig",
     "PolicyConfig",
     "PreferenceConfig",
+    "RobustnessConfig",
     "SamplingConfig",
     "SftConfig",
+    "SqrtKlConfig",
+    "TournamentConfig",
     "load_config",
 ]

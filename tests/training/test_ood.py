@@ -1,0 +1,89 @@
+"""The ood job: which prompts are strange to a policy, at every layer, and a run that is killed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.documented import documented
+from tests.training.results import names_of, reason_of, result_of, run_folder
+from training import ood
+from training.ood import activations, area_ci95, probe
+from training.snapshots import load_policy, render
+
+USUAL = [{"prompt": f"what is {n} plus {n + 1}?"} for n in range(24)]
+STRANGE = [{"prompt": "ZQ" * n + "!!"} for n in range(3, 15)]
+
+
+def test_a_run_and_one_that_is_killed(tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"model": str(tiny_policy), "few_shot": [1, 4], "draws": 3, "batch_prompts": 5}
+    path = run_folder(tmp_path / "run", given, inliers=USUAL, outliers=STRANGE)
+    assert ood.main([str(path)]) == 0
+    result = result_of(path)
+    assert names_of(result) <= documented()
+    assert [row["layer"] for row in result["layers"]] == [1, 2]
+    for row in result["layers"]:
+        assert row["mahalanobis_ci95"][0] <= row["mahalanobis"] <= row["mahalanobis_ci95"][1]
+        assert row["few_shot"][1]["auroc"] > 0.9  # capitals beside small letters: easy to show
+    assert result["inliers"] + result["held_out_inliers"] == 24 and result["outliers"] == 12
+    assert len(json.loads((path / "ood.json").read_text())["series"]) == 4
+
+    again, passes = (
+        run_folder(tmp_path / "again", given | {"checkpoint_seconds": 0.0}, inliers=USUAL, outliers=STRANGE),
+        [],
+    )
+
+    def killed(*arguments):
+        passes.append(1)
+        if len(passes) == 4:
+            raise KeyboardInterrupt
+        return activations(*arguments)
+
+    monkeypatch.setattr(ood, "activations", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ood.main([str(again)])
+    assert ood.main([str(again)]) == 0
+    assert len(passes) == 9  # eight batches in all; the fourth was tried twice
+    assert result_of(again) | {"seconds": 0} == result | {"seconds": 0}
+
+
+def test_activations_are_those_of_the_last_token_alone(any_policy: Path) -> None:
+    model, tokenizer = load_policy(any_policy)
+    prompts = [render(tokenizer, [{"role": "user", "content": text}]) for text in ("elm", "which tree is tallest?")]
+    together = activations(model, prompts, [1, 2])
+    for row, prompt in enumerate(prompts):
+        states = model.base_model(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states
+        assert torch.allclose(together[row, 0], states[1][0, -1], atol=1e-5)
+        assert torch.allclose(together[row, 1], states[2][0, -1], atol=1e-5)
+
+
+def test_the_probe_is_at_its_optimum_and_weighs_both_sides_alike() -> None:
+    """One feature, inliers at -1 and two outliers at +1, each copied twice: the bias is 0, and 1/(1 + e^w) = decay·w."""
+    weight, bias = probe(-torch.ones(4, 1).double(), torch.ones(2, 1).double(), 0.1)
+    w = float(weight[0])
+    assert float(bias) == pytest.approx(0, abs=1e-4)
+    assert 1 / (1 + torch.tensor(w).exp()) == pytest.approx(0.1 * w, abs=1e-4)
+
+
+def test_a_perfect_order_still_has_an_interval() -> None:
+    area, (low, high) = area_ci95(torch.zeros(10), torch.ones(20))
+    assert area == 1.0 and high == pytest.approx(1.0)
+    assert low == pytest.approx(10 / (10 + 1.96**2), abs=1e-4)  # Wilson's at ten trials
+
+
+@pytest.mark.parametrize(
+    ("change", "usual", "strange", "reason"),
+    [
+        ({"model": ""}, USUAL, STRANGE, "model is missing"),
+        ({"layers": [3]}, USUAL, STRANGE, "layers names 3 and the model has 2"),
+        ({"ridge": 0.0}, USUAL, STRANGE, "ridge must be above 0"),
+        ({"few_shot": [12]}, USUAL, STRANGE, "showing 12 leaves none"),
+        ({}, USUAL[:2], STRANGE, "needs at least four"),
+        ({}, USUAL, [], "outliers.jsonl holds no prompt"),
+    ],
+)
+def test_what_cannot_be_told_is_said(tmp_path: Path, tiny_policy: Path, change, usual, strange, reason: str) -> None:
+    path = run_folder(tmp_path / "run", {"model": str(tiny_policy), **change}, inliers=usual, outliers=strange)
+    assert ood.main([str(path)]) == 2
+    assert reason in reason_of(path)

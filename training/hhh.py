@@ -1,0 +1,192 @@
+"""`python -m training.hhh FOLDER`: is the better answer told apart, on your copy of BIG-bench's hhh_alignment?
+
+A policy is scored by empirical mutual information I(a, q) = log P(a|q) - log P(a), which takes out that some answers are likely
+after any question, and for comparison by log P(a|q), whole and a token; a preference model by the sign of the score difference
+(Askell et al. 2021). Reads TASKS/CATEGORY/task.json; result.json has each category and all together, with Wilson intervals.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from training.calibration import wilson_interval
+from training.config import HhhConfig
+from training.device import device_of_choice
+from training.job import JobFailed, run_job
+from training.likelihood import reply_scores, total_log_p
+from training.models import PreferenceModel
+from training.parts import Parts
+from training.progress import Bar
+from training.records import BadRecord, Message, parse_line
+from training.run_folder import RunFolder
+from training.snapshots import PromptTooLong, load_policy, render, render_reply, render_within
+
+
+class Item(NamedTuple):
+    """A question and its answers, of which `better` is the one to be told."""
+
+    prompt: list[Message]
+    answers: list[str]
+    better: int
+
+
+def read_task(path: Path) -> list[Item]:
+    """Read {"examples": [{"input", "target_scores": {answer: score}}]}; JobFailed says which example is wrong and how."""
+    try:
+        task = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as bad:
+        raise JobFailed(f"{path} cannot be read as JSON ({bad}); copy BIG-bench's task.json again") from bad
+    examples = task.get("examples") if isinstance(task, dict) else None
+    if not isinstance(examples, list) or not examples:
+        raise JobFailed(f"{path} has no list of 'examples'; copy BIG-bench's task.json of one category")
+    return [_item(path, number, example) for number, example in enumerate(examples, 1)]
+
+
+def _item(path: Path, number: int, example: Any) -> Item:
+    def refused(reason: str) -> JobFailed:
+        return JobFailed(f"{path}, example {number}: {reason}")
+
+    if not isinstance(example, dict) or not isinstance(example.get("input"), str) or not example["input"].strip():
+        raise refused("'input' must be the text of a question")
+    scored = example.get("target_scores")
+    if not isinstance(scored, dict) or len(scored) < 2:
+        raise refused("'target_scores' must give two answers or more their scores")
+    if not all(isinstance(score, int | float) and not isinstance(score, bool) for score in scored.values()):
+        raise refused("each answer's score in 'target_scores' must be a number")
+    answers, most = list(scored), max(scored.values())
+    if not all(answer.strip() for answer in answers):
+        raise refused("an answer is empty")
+    if list(scored.values()).count(most) != 1:
+        raise refused("one answer must have a higher score than all others")
+    try:  # a question may be a whole transcript "Human: … Assistant: … Human: …"
+        record = {"prompt": example["input"], "chosen": answers[0], "rejected": answers[1]}
+        prompt = list(parse_line(json.dumps(record), number).prompt)
+    except BadRecord as bad:
+        raise refused(bad.reason) from bad
+    return Item(prompt, answers, list(scored.values()).index(most))
+
+
+def read_tasks(root: Path) -> dict[str, list[Item]]:
+    """Items by category, a folder each with its task.json."""
+    found = {file.parent.name: read_task(file) for file in sorted(root.glob("*/task.json"))}
+    if not found:
+        raise JobFailed(
+            f"{root} has no CATEGORY/task.json; copy helpful, honest, harmless and other of BIG-bench's hhh_alignment there"
+        )
+    return found
+
+
+def rightness(scores: Sequence[float], better: int) -> float:
+    """1 when the better answer has the highest score, shared evenly where several have it, 0 otherwise."""
+    most = max(scores)
+    winners = [place for place, score in enumerate(scores) if score == most]
+    return 1 / len(winners) if better in winners else 0.0
+
+
+def accuracies(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Share told right by each scorer, by category and overall: {scorer: {category: {accuracy, accuracy_ci95, items}}}."""
+    scorers = {name for some in items.values() for item in some for name in item["scores"]}
+    found: dict[str, Any] = {}
+    for scorer in sorted(scorers):
+        groups = {**items, "overall": [item for some in items.values() for item in some]}
+        found[scorer] = {}
+        for category, some in groups.items():
+            right = [rightness(item["scores"][scorer], item["better"]) for item in some]
+            if right:
+                share = sum(right) / len(right)
+                interval = list(wilson_interval(share, len(right)))
+                found[scorer][category] = {"accuracy": share, "accuracy_ci95": interval, "items": len(right)}
+    return found
+
+
+class Scorers:
+    """The policy, the preference model, or both; `scored` gives every number for one question's answers."""
+
+    def __init__(self, config: HhhConfig) -> None:
+        self.policy = self.pm = None
+        self.tokenizers = []
+        if config.model:
+            self.policy, tokenizer = load_policy(config.model)
+            self.policy.to(device_of_choice())  # type: ignore[arg-type]
+            self.tokenizers.append((tokenizer, self.policy.config))
+        if config.preference_model:
+            self.pm, tokenizer = PreferenceModel.load(config.preference_model)
+            self.pm.to(device_of_choice())
+            self.tokenizers.append((tokenizer, self.pm.backbone.config))
+
+    def scored(self, item: Item) -> dict[str, list[float]] | None:
+        """Each scorer's number of every answer; None when the question does not fit into a context beside its longest answer."""
+        found: dict[str, list[float]] = {}
+        try:
+            asked = []
+            for tokenizer, config in self.tokenizers:
+                answers = [render_reply(tokenizer, answer) for answer in item.answers]
+                room = int(getattr(config, "max_position_embeddings", None) or 2048) - max(map(len, answers))
+                asked.append((render_within(tokenizer, item.prompt, room).ids, answers, tokenizer))
+        except PromptTooLong:
+            return None
+        if self.policy is not None:
+            prompt, answers, tokenizer = asked[0]
+            nothing = render(tokenizer, [{"role": "user", "content": ""}])  # P(a): behind a question that says nothing
+            given = total_log_p(self.policy, [prompt] * len(answers), answers)
+            alone = total_log_p(self.policy, [nothing] * len(answers), answers)
+            length = torch.tensor([len(answer) for answer in answers], device=given.device)
+            found["mutual_information"] = (given - alone).tolist()
+            found["log_p"] = given.tolist()
+            found["mean_log_p"] = (given / length).tolist()
+        if self.pm is not None:
+            prompt, answers, tokenizer = asked[-1]
+            found["score"] = reply_scores(
+                self.pm, [prompt] * len(answers), answers, int(tokenizer.eos_token_id)
+            ).tolist()
+        return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, run, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.hhh",
+        description="Accuracy on your copy of BIG-bench's hhh_alignment: helpful, honest, harmless, other.",
+        epilog="Example: whetstone train hhh my-check --tasks BIG-bench/bigbench/benchmark_tasks/hhh_alignment "
+        "--model my-policy/model --preference-model my-pm/model",
+    )
+    parser.add_argument("folder", help="run folder; data/CATEGORY/task.json where --tasks is not given")
+    parser.add_argument("--tasks", help="folder with CATEGORY/task.json")
+    parser.add_argument("--model", help="directory of a policy")
+    parser.add_argument("--preference-model", help="directory of a preference model")
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: _hhh(folder, given))
+
+
+def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
+    config, began = folder.configure(HhhConfig, "hhh", **given), time.monotonic()
+    tasks = read_tasks(Path(config.tasks) if config.tasks else folder.data)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    scorers = Scorers(config)
+    places = {f"{category} {place}": item for category, items in tasks.items() for place, item in enumerate(items)}
+    with Bar("questions", len(places)) as bar:
+        found = Parts(folder, config).measure(
+            list(places), lambda name: scorers.scored(places[name]), lambda step, _: bar.at(step)
+        )
+    items: dict[str, list[dict[str, Any]]] = {category: [] for category in tasks}
+    for (name, item), scores in zip(places.items(), found, strict=True):
+        if scores is not None:
+            items[name.rpartition(" ")[0]].append({"scores": scores, "better": item.better})
+    if not any(items.values()):
+        raise JobFailed("no question fits into the model's context beside its answers")
+    return {
+        "accuracy_by_scorer": accuracies(items),
+        "over_long": found.count(None),
+        "seconds": time.monotonic() - began,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""`python -m training.log_p FOLDER`: does a policy find the better replies likelier? (Bai et al. 2022 App. B.3)
+
+Mean-log-p accuracy: the share of comparisons in which the mean log-probability of a token is higher on the chosen reply. It stays
+below a preference model's accuracy, which is shown beside where one is given. Reads data/test.jsonl, comparisons of any shape.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from training.calibration import accuracy, wilson_interval
+from training.config import LogPConfig
+from training.device import device_of_choice
+from training.job import JobFailed, run_job
+from training.likelihood import reply_scores, total_log_p
+from training.lines import data_file
+from training.models import PreferenceModel
+from training.parts import Parts
+from training.progress import Bar
+from training.records import Comparison, read_comparisons
+from training.run_folder import RunFolder
+from training.self_checks import check_tokenizers
+from training.snapshots import PromptTooLong, load_policy, render_reply, render_within
+
+
+class Sides(NamedTuple):
+    """A comparison in tokens."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    mode: str
+
+
+def fitting(
+    comparisons: Sequence[Comparison], tokenizer: Any, room: int, weakest_strength: int
+) -> tuple[list[Sides], Counter[str]]:
+    """Comparisons that fit into `room` tokens; how many were left out by reason, and how many lost their oldest turns."""
+    found, told = [], Counter(weakest=0, same_tokens=0, over_long=0, shortened=0)
+    for comparison in comparisons:
+        chosen, rejected = (render_reply(tokenizer, side) for side in (comparison.chosen, comparison.rejected))
+        if comparison.strength is not None and comparison.strength <= weakest_strength:
+            told["weakest"] += 1
+        elif chosen == rejected:
+            told["same_tokens"] += 1
+        else:
+            try:
+                prompt = render_within(tokenizer, comparison.prompt, room - max(len(chosen), len(rejected)))
+            except PromptTooLong:
+                told["over_long"] += 1
+                continue
+            told["shortened"] += prompt.dropped > 0
+            found.append(Sides(prompt.ids, chosen, rejected, comparison.mode or "unknown"))
+    return found, told
+
+
+def share_right(margins: Sequence[float]) -> dict[str, Any]:
+    """Share of margins above 0, ties half, with its Wilson interval."""
+    share = accuracy(margins)
+    return {"accuracy": share, "accuracy_ci95": list(wilson_interval(share, len(margins))), "pairs": len(margins)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, run, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.log_p",
+        description="Share of comparisons whose chosen reply a policy finds likelier, a token on average.",
+        epilog="Example: whetstone train log_p my-check --model my-policy/model --preference-model my-pm/model",
+    )
+    parser.add_argument("folder", help="run folder with config.json and data/test.jsonl")
+    parser.add_argument("--model", help="directory of the policy")
+    parser.add_argument("--preference-model", help="directory of a preference model to hold it against")
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: _log_p(folder, given))
+
+
+def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
+    config, began = folder.configure(LogPConfig, "log_p", **given), time.monotonic()
+    file = data_file(folder.data, "test")
+    if file is None:
+        raise JobFailed(f"{folder.data / 'test.jsonl'} is missing; write comparisons into it, one a line")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    policy, tokenizer = load_policy(config.model)
+    policy.to(device_of_choice())  # type: ignore[arg-type]
+    configs, pm = [policy.config], None
+    if config.preference_model:
+        pm, other = PreferenceModel.load(config.preference_model)
+        check_tokenizers(tokenizer, other, "preference model")
+        configs.append(pm.to(device_of_choice()).backbone.config)
+    room = min(int(getattr(some, "max_position_embeddings", None) or 2048) for some in configs)
+    pairs, left_out = fitting(list(read_comparisons(file)), tokenizer, room, config.weakest_strength)
+    if not pairs:
+        raise JobFailed(f"{file} holds no comparison that can be measured on ({dict(left_out)})")
+
+    def measured(name: str) -> dict[str, list[float]]:
+        begin = int(name.split()[1])
+        some = pairs[begin : begin + config.batch_comparisons]
+        prompts = [pair.prompt for pair in some] * 2
+        replies = [pair.chosen for pair in some] + [pair.rejected for pair in some]
+        length = torch.tensor([len(reply) for reply in replies], device=policy.device)
+        good, bad = (total_log_p(policy, prompts, replies) / length).chunk(2)
+        found = {"mean_log_p": (good - bad).tolist()}
+        if pm is not None:
+            good, bad = reply_scores(pm, prompts, replies, int(tokenizer.eos_token_id)).chunk(2)
+            found["score"] = (good - bad).tolist()
+        return found
+
+    names = [f"comparisons {begin}" for begin in range(0, len(pairs), config.batch_comparisons)]
+    with Bar("comparisons", len(names)) as bar:
+        found = Parts(folder, config).measure(names, measured, lambda step, _: bar.at(step))
+    result: dict[str, Any] = {}
+    for scorer, key in (("mean_log_p", "mean_log_p_accuracy"), ("score", "preference_model_accuracy")):
+        margins = [margin for part in found for margin in part.get(scorer, [])]
+        if margins:
+            modes = sorted({pair.mode for pair in pairs})
+            of_mode = {mode: [m for m, pair in zip(margins, pairs, strict=True) if pair.mode == mode] for mode in modes}
+            result[key] = share_right(margins) | {
+                "by_mode": {mode: share_right(some) for mode, some in of_mode.items()}
+            }
+    return result | {"left_out": dict(left_out), "seconds": time.monotonic() - began}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

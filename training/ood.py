@@ -1,0 +1,196 @@
+"""`python -m training.ood FOLDER`: tell prompts outside of what is usual by a policy's activations (Bai et al. 2022 §5.4).
+
+At each layer, on the last token of a prompt: plain and simplified relative Mahalanobis distance from the inliers, and a linear
+probe that was shown a few outliers; the AUROC of each. Reads data/inliers.jsonl and data/outliers.jsonl, prompts a line; writes
+ood.png and .json, and result.json. Part of the inliers is held out: what the distances were fitted to is never tested on.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training import objective
+from training.calibration import wilson_interval
+from training.config import BadConfig, OodConfig
+from training.device import device_of_choice
+from training.evaluate import mean_ci95
+from training.job import JobFailed, run_job
+from training.plots import Series, plot
+from training.progress import Bar
+from training.prompts import hold_out, read_prompts, rendered
+from training.run_folder import RunFolder
+from training.snapshots import load_policy
+
+SIDES = ("inliers", "held_out", "outliers")
+
+
+def area_ci95(inlier: Tensor, outlier: Tensor) -> tuple[float, list[float]]:
+    """AUROC with a 95% interval: Wilson's, at as many trials as give its variance; never empty, also at 1.  [N], [M]"""
+    area, variance = objective.auroc(inlier, outlier)
+    least = float(min(len(inlier), len(outlier)))
+    trials = min(area * (1 - area) / variance, len(inlier) * len(outlier)) if variance > 0 else least
+    return area, list(wilson_interval(area, trials))
+
+
+@torch.inference_mode()
+def activations(model: Any, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
+    """Hidden states of the last token of each prompt after each of `layers` (from 1).  -> [N, len(layers), d]"""
+    ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
+    tokens = torch.zeros(len(prompts), int(ends.max()) + 1, dtype=torch.long, device=model.device)
+    for row, prompt in enumerate(prompts):  # right-padded: causal attention keeps the padding out
+        tokens[row, : len(prompt)] = torch.tensor(prompt, device=model.device)
+    states = model.base_model(input_ids=tokens, use_cache=False, output_hidden_states=True).hidden_states
+    rows = torch.arange(len(prompts), device=model.device)
+    return torch.stack([states[layer][rows, ends] for layer in layers], dim=1).float().cpu()
+
+
+def probe(inliers: Tensor, outliers: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+    """One linear layer on frozen features: inliers 0, each of the M outliers copied N // M times 1   ([Bai] §5.4).  -> [d], []
+
+    Logistic regression with λ/2 |w|², fitted to its optimum. Features are to be on a common scale.
+    """
+    copies = max(1, len(inliers) // len(outliers))
+    shown = torch.cat([inliers, outliers.repeat(copies, 1)])
+    target = torch.cat([torch.zeros(len(inliers)), torch.ones(copies * len(outliers))]).double()
+    weight = torch.zeros(shown.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.binary_cross_entropy_with_logits(shown @ weight + bias, target)
+        loss = loss + decay / 2 * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)
+    return weight.detach(), bias.detach()
+
+
+def layer_report(parts: Mapping[str, Tensor], config: OodConfig) -> dict[str, Any]:
+    """Each detector's AUROC at one layer.  [N, d] each"""
+    inliers, held, outliers = (parts[name].double() for name in SIDES)
+    gaussian = objective.fitted_gaussian(inliers, config.ridge)
+    found: dict[str, Any] = {}
+    for name, distance in (
+        ("simplified_relative_mahalanobis", objective.simplified_relative_mahalanobis),
+        ("mahalanobis", objective.mahalanobis),
+    ):
+        found[name], found[f"{name}_ci95"] = area_ci95(distance(held, gaussian), distance(outliers, gaussian))
+    spread = inliers.std(0).clamp_min(1e-12)
+    inliers, held, outliers = ((some - gaussian.mean) / spread for some in (inliers, held, outliers))
+    found["few_shot"] = []
+    for shown in config.few_shot:
+        areas = []
+        for draw in range(config.draws):
+            order = list(range(len(outliers)))
+            random.Random(f"outliers {config.seed} {shown} {draw}").shuffle(order)
+            weight, _ = probe(inliers, outliers[order[:shown]], config.probe_decay)
+            areas.append(objective.auroc(held @ weight, outliers[order[shown:]] @ weight)[0])
+        mean, interval = mean_ci95(torch.tensor(areas, dtype=torch.float64))
+        found["few_shot"].append(
+            {"shown": shown, "auroc": mean, "auroc_ci95": [max(0.0, interval[0]), min(1.0, interval[1])]}
+        )
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, run, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.ood",
+        description="Detect prompts outside of what is usual by a policy's activations, at every layer.",
+        epilog="Example: whetstone train ood my-detector --model my-policy/model",
+    )
+    parser.add_argument("folder", help="run folder with config.json, data/inliers.jsonl and data/outliers.jsonl")
+    parser.add_argument("--model", help="directory of the policy whose activations are read")
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: _ood(folder, given))
+
+
+def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
+    config, began = folder.configure(OodConfig, "ood", **given), time.monotonic()
+    if not config.model:
+        raise BadConfig("model is missing: name a directory in config.json or on the command line")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    model, tokenizer = load_policy(config.model)
+    model.to(device_of_choice())  # type: ignore[arg-type]
+    count = int(model.config.num_hidden_layers)
+    layers = config.layers or tuple(range(1, count + 1))
+    if max(layers) > count:
+        raise BadConfig(f"layers names {max(layers)} and the model has {count}")
+    room = int(getattr(model.config, "max_position_embeddings", None) or 2048)
+    usual, strange = (read_prompts(folder.data / f"{name}.jsonl") for name in ("inliers", "outliers"))
+    fitted, held = hold_out(usual, config.held_out)
+    prompts, left_out = {}, {}
+    for name, side in zip(SIDES, (fitted, held, strange), strict=True):
+        prompts[name], left_out[name] = rendered(tokenizer, side, room)
+    if min(len(prompts["inliers"]), len(prompts["held_out"])) < 2:
+        raise JobFailed("inliers.jsonl needs at least four prompts that begin differently: two to fit, two to test")
+    if len(prompts["outliers"]) <= max(config.few_shot, default=0):
+        raise JobFailed(
+            f"outliers.jsonl holds {len(prompts['outliers'])} prompts that fit; showing {max(config.few_shot)} leaves none to test"
+        )
+    everything = [prompt for name in SIDES for prompt in prompts[name]]
+    states = _read(folder, config, model, everything, layers)
+    ends = [0, *torch.tensor([len(prompts[name]) for name in SIDES]).cumsum(0).tolist()]
+    parts = {name: states[ends[place] : ends[place + 1]] for place, name in enumerate(SIDES)}
+    rows = []
+    with Bar("layers", len(layers)) as bar:
+        for place, layer in enumerate(layers):
+            at_layer = {name: part[:, place] for name, part in parts.items()}
+            rows.append({"layer": layer} | layer_report(at_layer, config))
+            bar.at(place + 1)
+    _paint(folder, config, rows)
+    best = max(rows, key=lambda row: row["simplified_relative_mahalanobis"])
+    return {
+        "layers": rows, "best_layer": best["layer"], "inliers": len(prompts["inliers"]), "outliers": len(prompts["outliers"]),
+        "held_out_inliers": len(prompts["held_out"]), "left_out": left_out, "features": states.shape[2],
+        "seconds": time.monotonic() - began,
+    }  # fmt: skip
+
+
+def _read(
+    folder: RunFolder, config: OodConfig, model: Any, prompts: Sequence[list[int]], layers: Sequence[int]
+) -> Tensor:
+    """Activations of all prompts, kept in the checkpoint as they come.  -> [N, len(layers), d]"""
+    checkpoint = folder.load_checkpoint()
+    done = [checkpoint.tensors["states"]] if checkpoint else []
+    begin, saved_at = checkpoint.step if checkpoint else 0, time.monotonic()
+    with Bar("prompts", len(prompts)) as bar:
+        while begin < len(prompts):
+            done.append(activations(model, prompts[begin : begin + config.batch_prompts], layers))
+            begin = min(begin + config.batch_prompts, len(prompts))
+            bar.at(begin)
+            if time.monotonic() - saved_at > config.checkpoint_seconds or begin == len(prompts):
+                folder.save_checkpoint(begin, {"states": torch.cat(done)}, {})
+                saved_at = time.monotonic()
+    return torch.cat(done)
+
+
+def _paint(folder: RunFolder, config: OodConfig, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw every detector's AUROC by layer."""
+    layers = [row["layer"] for row in rows]
+    series = []
+    for name, label in (
+        ("simplified_relative_mahalanobis", "simplified relative Mahalanobis"),
+        ("mahalanobis", "Mahalanobis"),
+    ):
+        low, high = ([row[f"{name}_ci95"][side] for row in rows] for side in (0, 1))
+        series.append(Series(label, layers, [row[name] for row in rows], low, high))
+    for place, shown in enumerate(config.few_shot):
+        probes = [row["few_shot"][place] for row in rows]
+        low, high = ([one["auroc_ci95"][side] for one in probes] for side in (0, 1))
+        series.append(Series(f"probe, {shown} shown", layers, [one["auroc"] for one in probes], low, high))
+    plot(folder.path / "ood", "Outliers told from inliers", "layer", "AUROC", series)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

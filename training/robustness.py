@@ -1,0 +1,113 @@
+"""`python -m training.robustness FOLDER`: scores of the same replies under the preference model that a policy was trained
+against and under one that it was not (Bai et al. 2022 §4.2): where they part, the policy exploits the first.
+
+`snapshots` are those of one training, the initial policy first. Each model's mean score of the initial policy's replies, on
+prompts that serve for nothing else, is its 0. Reads data/prompts.jsonl; writes robustness.png and .json, and result.json.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from training.config import RobustnessConfig
+from training.curves import sqrt_kl_law
+from training.evaluate import mean_ci95
+from training.field import Field
+from training.job import JobFailed, run_job
+from training.plots import Series, plot
+from training.prompts import Prompt, hold_out
+from training.run_folder import RunFolder
+
+JUDGES = {"train": "score", "test": "test_score"}
+
+
+def centring(prompts: Sequence[Prompt], share: float) -> list[bool]:
+    """Which prompts say where 0 is; conversations with the same first message stay together."""
+    _, out = hold_out(list(prompts), share)
+    aside = {id(prompt) for prompt in out}
+    return [id(prompt) in aside for prompt in prompts]
+
+
+def parted(
+    found: Mapping[str, Mapping[str, Any]], scales: Mapping[str, float], aside: Sequence[bool]
+) -> list[dict[str, Any]]:
+    """Each snapshot's mean centred score under both models, in nats of log-odds, and the gap between them, with intervals."""
+    held = torch.tensor(aside)
+    if bool(held.all()) or not bool(held.any()):
+        raise JobFailed("the prompts all begin with the same message, so none can be put aside to centre the scores")
+    first = next(iter(found.values()))
+    zero = {
+        who: float((torch.tensor(first[name], dtype=torch.float64) * scales[name])[held].mean())
+        for who, name in JUDGES.items()
+    }
+    rows = []
+    for snapshot, numbers in found.items():
+        row: dict[str, Any] = {"snapshot": snapshot}
+        centred = {
+            who: (torch.tensor(numbers[name], dtype=torch.float64) * scales[name])[~held] - zero[who]
+            for who, name in JUDGES.items()
+        }
+        for who, score in (*centred.items(), ("gap", centred["train"] - centred["test"])):
+            key = who if who == "gap" else f"{who}_score"
+            row[key], row[f"{key}_ci95"] = mean_ci95(score)
+        row["kl"], row["kl_ci95"] = mean_ci95(torch.tensor(numbers["kl"])[~held])
+        rows.append(row)
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, run, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.robustness",
+        description="Scores along a training under the preference model it was trained against and under another.",
+        epilog="Example: whetstone train robustness my-check --snapshots training/starter/model early/model late/model "
+        "--preference-model half-0/model --test-preference-model half-1/model",
+    )
+    parser.add_argument("folder", help="run folder with config.json and data/prompts.jsonl")
+    parser.add_argument("--snapshots", nargs="+", help="policies, DIR or NAME=DIR, the initial policy first")
+    parser.add_argument("--preference-model", help="directory of the one that they were trained against")
+    parser.add_argument("--test-preference-model", help="directory of one that they were not")
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: _robustness(folder, given))
+
+
+def _robustness(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
+    stated = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    config = folder.configure(RobustnessConfig, "robustness", **stated)
+    config.need("preference_model", "test_preference_model")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    field = Field(folder, config, {"score": config.preference_model, "test_score": config.test_preference_model}, 2)
+    aside = centring(field.prompts, config.centring_share)
+    found = field.measure()
+    rows = parted(found, {name: pm.scale for name, pm in field.judges.models.items()}, aside)
+    kl = [row["kl"] for row in rows]
+    root = [math.sqrt(max(one, 0.0)) for one in kl]
+    series = []
+    for key, label in (("train_score", "train"), ("test_score", "test"), ("gap", "train − test")):
+        low, high = ([row[f"{key}_ci95"][side] for row in rows] for side in (0, 1))
+        series.append(Series(label, root, [row[key] for row in rows], low, high))
+    plot(
+        folder.path / "robustness",
+        "Two preference models",
+        "√KL (√nats)",
+        "score over the initial policy's (nats)",
+        series,
+    )
+    return {
+        "snapshots": rows,
+        "train_line": sqrt_kl_law(kl, [row["train_score"] for row in rows])["sqrt_kl"],
+        "test_line": sqrt_kl_law(kl, [row["test_score"] for row in rows])["sqrt_kl"],
+        "prompts": len(field.prompts) - sum(aside),
+        "centring_prompts": sum(aside),
+        "left_out": field.left_out,
+        "seconds": sum(numbers["seconds"] for numbers in found.values()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""`python -m training.tournament FOLDER`: every policy against every other on the same prompts, under a preference model.
+
+Win rates of each pair, Elo by maximum likelihood with the first snapshot at 0 (Bai et al. 2022 §2.4, App. B.5), scores, KL.
+Reads data/prompts.jsonl; writes tournament.png and .json, and result.json.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training import objective
+from training.config import TournamentConfig
+from training.evaluate import mean_ci95, win_rate
+from training.field import Field
+from training.job import run_job
+from training.plots import Series, plot
+from training.run_folder import RunFolder
+
+
+def wins_table(score: Tensor) -> Tensor:
+    """How often each beats each on each prompt, a tie half.  [M, P] -> [P, M, M]"""
+    by_prompt = score.T
+    return (torch.sign(by_prompt[:, :, None] - by_prompt[:, None, :]) + 1) / 2
+
+
+def ratings(score: Tensor) -> list[dict[str, Any]]:
+    """Elo of each over the first, in points, by maximum likelihood from the wins of all pairs.  [M, P]
+
+    `elo_error` is the likelihood's own standard error, as in the paper; `elo_ci95` allows for the games of one prompt
+    depending on each other. None where no finite Elo exists, since some win or lose every time.
+    """
+    wins = wins_table(score)
+    try:
+        fitted = objective.fitted_strengths(wins.sum(0))
+    except ValueError:
+        return [{"elo": None, "elo_error": None, "elo_ci95": None} for _ in score]
+    points = (fitted.strength * objective.POINTS_A_NAT).tolist()
+    errors = (fitted.covariance.diagonal().sqrt() * objective.POINTS_A_NAT).tolist()
+    clustered = objective.clustered_covariance(wins, fitted) if len(wins) > 1 else fitted.covariance
+    reach = (1.96 * clustered.diagonal().clamp_min(0).sqrt() * objective.POINTS_A_NAT).tolist()
+    return [
+        {"elo": elo, "elo_error": error, "elo_ci95": [elo - wide, elo + wide]}
+        for elo, error, wide in zip(points, errors, reach, strict=True)
+    ]
+
+
+def pairings(names: Sequence[str], score: Tensor) -> list[dict[str, Any]]:
+    """Win rate of the later snapshot of each pair over the earlier one.  [M, P]"""
+    found = []
+    for one, other in itertools.combinations(range(len(names)), 2):
+        share, interval = win_rate(score[other], score[one])
+        found.append({"snapshot": names[other], "opponent": names[one], "win_rate": share, "win_rate_ci95": interval})
+    return found
+
+
+def standing(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Means over prompts of one snapshot's numbers by reply, with their intervals."""
+    found: dict[str, Any] = {}
+    for name in ("score", "test_score", "kl"):
+        if name in numbers:
+            key = name if name == "kl" else f"{name}_mean"
+            found[key], found[f"{key}_ci95"] = mean_ci95(torch.tensor(numbers[name]))
+    for name, key in (("kl_k3", "kl_k3"), ("length", "length_mean"), ("eos", "eos_share")):
+        found[key] = sum(numbers[name]) / len(numbers[name])
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, run, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.tournament",
+        description="Win rates between any number of policies under a preference model, and their Elo.",
+        epilog="Example: whetstone train tournament my-table --preference-model my-pm/model "
+        "--snapshots start=training/starter/model week-1=my-policy/model",
+    )
+    parser.add_argument("folder", help="run folder with config.json and data/prompts.jsonl")
+    parser.add_argument("--snapshots", nargs="+", help="policies, DIR or NAME=DIR, the reference first")
+    parser.add_argument("--preference-model", help="directory of the preference model that judges")
+    parser.add_argument("--test-preference-model", help="directory of another one, for a second table")
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: _tournament(folder, given))
+
+
+def _tournament(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
+    stated = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    config = folder.configure(TournamentConfig, "tournament", **stated)
+    config.need("preference_model")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    judges = {"score": config.preference_model, "test_score": config.test_preference_model}
+    field = Field(folder, config, judges, 2)
+    found = field.measure()
+    rows = [{"snapshot": name} | standing(numbers) for name, numbers in found.items()]
+    pairs = {}
+    for name, pm in field.judges.models.items():
+        score = torch.tensor([numbers[name] for numbers in found.values()], dtype=torch.float64)
+        before = name.removesuffix("score")
+        for row, rating, own in zip(rows, ratings(score), score, strict=True):
+            row |= {before + key: value for key, value in rating.items()}
+            # what the scores alone would foretell ([Bai] App. B.4): raw scores are log-odds, 174 points a nat
+            row[f"{before}elo_of_scores"] = float((own.mean() - score[0].mean()) * pm.scale) * objective.POINTS_A_NAT
+        pairs[f"{before}pairs"] = pairings(field.names, score)
+    _paint(folder, rows)
+    return {"snapshots": rows, **pairs, "prompts": len(field.prompts), "left_out": field.left_out,
+            "seconds": sum(numbers["seconds"] for numbers in found.values())}  # fmt: skip
+
+
+def _paint(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw Elo against √KL, by wins and as the scores would foretell it."""
+    series = []
+    for before, who in (("", "preference model"), ("test_", "test preference model")):
+        rated = [row for row in rows if row.get(f"{before}elo") is not None]
+        root = [math.sqrt(max(row["kl"], 0.0)) for row in rated]
+        if rated:
+            low, high = ([row[f"{before}elo_ci95"][side] for row in rated] for side in (0, 1))
+            series.append(Series(f"wins, {who}", root, [row[f"{before}elo"] for row in rated], low, high, line=False))
+        foretold = [row for row in rows if f"{before}elo_of_scores" in row]
+        if foretold:
+            root = [math.sqrt(max(row["kl"], 0.0)) for row in foretold]
+            points = [row[f"{before}elo_of_scores"] for row in foretold]
+            series.append(Series(f"174 · mean score, {who}", root, points, line=False))
+    plot(folder.path / "tournament", "Elo", "√KL from the reference (√nats)", "Elo over the reference", series)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
