@@ -12,7 +12,7 @@ import json
 from contextlib import ExitStack
 from typing import Any
 
-from bench.limits import bandwidth_at, measured
+from bench.limits import bandwidth, measured, products_now
 from bench.shapes import SHAPES, Shape, models, prompts
 from bench.sides import Side, Turns, in_turns
 from bench.table import Report, forward, parser
@@ -76,11 +76,21 @@ def least_seconds(shape: Shape, batch: int, asked: dict[str, Any], limits: dict[
         weights = (shape.body + shape.head) * size
         for length in range(asked["prompt"], asked["prompt"] + asked["new"] - 1):
             cache = 2 * shape.layers * shape.width / shape.group * length * size * batch
-            reading = (weights + cache) / (bandwidth_at(limits, (weights + cache) / 1e6) * 1e9)
+            reading = (weights + cache) / (limits[f"memory {kind}"] * 1e9)
             products = batch * (2 * (shape.body + shape.head) + 4 * shape.layers * shape.width * length) / flops
             took += max(reading, products)
         found[kind] = took
     return found
+
+
+def limits_now(shape: Shape, device: str) -> dict[str, float]:
+    """Matrix products, and reading memory of the size of the weights in either precision."""
+    megabytes = (shape.body + shape.head) * 4 / 1e6
+    reading = {
+        f"memory {kind}": bandwidth(size, device, 1, 0.05)
+        for kind, size in (("fp32", megabytes), ("bf16", megabytes / 2))
+    }
+    return products_now(device) | reading
 
 
 def main() -> None:
@@ -95,7 +105,7 @@ def main() -> None:
         serve(given)
         return
     peers = (given.peers or ("generate-bf16" if given.device == "cuda" else "generate-default")).split(",")
-    limits = measured(given.device)
+    limits = measured(given.device, given.threads)
     report = Report("generate", "tokens/s", given, limits)
     for size in given.sizes.split(",")[: 1 if given.quick else None]:
         shape = SHAPES[size]
@@ -112,8 +122,11 @@ def main() -> None:
                     )
                     for name in ("ours", *peers)
                 ]  # fmt: skip
-                found = in_turns(sides, given.rounds)
-            least = {kind: took * asked["repeats"] for kind, took in least_seconds(shape, batch, asked, limits).items()}
+                found = in_turns(sides, given.rounds, lambda shape=shape: limits_now(shape, given.device))
+            least = {
+                kind: took * asked["repeats"]
+                for kind, took in least_seconds(shape, batch, asked, found["limits"]).items()
+            }
             report.add(f"generate {size} {batch}", found, batch * given.new * asked["repeats"], least)
 
 

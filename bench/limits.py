@@ -43,15 +43,20 @@ def gflops(rows: int, inner: int, outer: int, dtype: torch.dtype, device: str, r
     return 2 * rows * inner * outer / took / 1e9
 
 
-def bandwidth(megabytes: int, device: str, repeats: int, least: float) -> float:
-    """Return GB/s of reading a weight matrix of this size once, as a matrix-vector product does."""
-    weight = torch.ones(megabytes * 250, 1000, device=device)  # written, so that its pages exist
+def bandwidth(megabytes: float, device: str, repeats: int, least: float) -> float:
+    """Return GB/s of reading this much float32 once, by whichever of a matrix-vector product and a sum is faster."""
+    weight = torch.ones(max(1, int(megabytes * 250)), 1000, device=device)  # written, so that its pages exist
     x = torch.ones(1000, device=device)
-    return weight.numel() * 4 / seconds_of(lambda: torch.mv(weight, x), device, repeats, least) / 1e9
+    took = min(
+        seconds_of(work, device, repeats, least)
+        for work in (lambda: torch.mv(weight, x), lambda: weight.view(-1).sum())
+    )
+    return weight.numel() * 4 / took / 1e9
 
 
-def measured(device: str = "cpu", *, quick: bool = True) -> dict[str, Any]:
+def measured(device: str, threads: int, *, quick: bool = True) -> dict[str, Any]:
     """Measure; about ten seconds when quick."""
+    torch.set_num_threads(threads)
     repeats, least = (3, 0.1) if quick else (5, 0.2)
     large = LARGE[device]
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -71,11 +76,13 @@ def measured(device: str = "cpu", *, quick: bool = True) -> dict[str, Any]:
     return found
 
 
-def bandwidth_at(limits: dict[str, Any], megabytes: float) -> float:
-    """Return the measured GB/s of the largest size that is not above `megabytes`, at least the smallest one's."""
-    sizes = sorted(map(int, limits["bandwidth"]))
-    below = [size for size in sizes if size <= megabytes] or sizes[:1]
-    return float(limits["bandwidth"][str(below[-1])])
+def products_now(device: str) -> dict[str, float]:
+    """Return GFLOP/s of large matrix products at this moment, by precision; about half a second."""
+    large = LARGE[device]
+    return {
+        name: gflops(large, large, large, kind, device, 1, 0.1)
+        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
 
 
 def main() -> None:
@@ -86,8 +93,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    found = measured(given.device, quick=given.quick)
+    found = measured(given.device, given.threads, quick=given.quick)
     print(f"large matrix products: fp32 {found['fp32']:,.0f}, bf16 {found['bf16']:,.0f} GFLOP/s")
     print("memory, GB/s: " + ", ".join(f"{size} MB {rate:.0f}" for size, rate in found["bandwidth"].items()))
     for name, rate in found.get("rows", {}).items():

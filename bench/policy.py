@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.limits import measured
+from bench.limits import measured, products_now
 from bench.shapes import SHAPES, Shape, models, prompts, text, write_lines
 from bench.sides import Side, Turns, in_turns
 from bench.table import Report, forward, parser
@@ -84,7 +84,7 @@ def main() -> None:
         folder = Path(given.serve)
         serve_ours(folder, json.loads((folder / "settings.json").read_text()))
         return
-    limits = measured(given.device)
+    limits = measured(given.device, given.threads)
     report = Report("policy", "episodes/s", given, limits)
     more = json.loads(given.settings)
     label = "".join(f", {name} {value}" for name, value in more.items())
@@ -105,9 +105,9 @@ def main() -> None:
             for peer in given.peers.split(","):
                 one = Side(peer, "bench.trl_policy", [json.dumps(asked | {"setting": peer})], peer="ppo", threads=given.threads, device=given.device)  # fmt: skip
                 sides.append(stack.enter_context(one))
-            found = in_turns(sides, given.rounds)
+            found = in_turns(sides, given.rounds, lambda: products_now(given.device))
         need = operations(shape, rows)
-        least = {kind: need / limits[kind] / 1e9 for kind in ("fp32", "bf16")}
+        least = {kind: need / found["limits"][kind] / 1e9 for kind in ("fp32", "bf16")}
         report.add(f"policy {size}{label}", found, episodes, least)
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.limits import measured
+from bench.limits import measured, products_now
 from bench.shapes import SHAPES, Shape, models, pairs, text, write_lines
 from bench.sides import Side, Turns, in_turns
 from bench.table import Report, forward, parser
@@ -86,7 +86,7 @@ def main() -> None:
         asked = json.loads(given.serve)
         serve_ours(Path(asked["folder"]), asked["size"], asked["updates"])
         return
-    limits = measured(given.device)
+    limits = measured(given.device, given.threads)
     report = Report("preference", "pairs/s", given, limits)
     for size in given.sizes.split(",")[: 1 if given.quick else None]:
         shape = SHAPES[size]
@@ -103,13 +103,13 @@ def main() -> None:
             for peer in given.peers.split(","):
                 one = Side(peer, "bench.trl_preference", [json.dumps(asked | {"setting": peer})], peer=".", threads=given.threads, device=given.device)  # fmt: skip
                 sides.append(stack.enter_context(one))
-            found = in_turns(sides, given.rounds)
+            found = in_turns(sides, given.rounds, lambda: products_now(given.device))
         need = operations(shape, rows)
         report.add(
             f"preference {size}",
             found,
             len(rows),
-            {kind: need / limits[kind] / 1e9 for kind in ("fp32", "bf16")},
+            {kind: need / found["limits"][kind] / 1e9 for kind in ("fp32", "bf16")},
         )
 
 

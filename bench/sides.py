@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,15 +113,21 @@ def busy_seconds() -> float:
     return (fields[0] + fields[1] + fields[2] + fields[5] + fields[6] + fields[7]) / os.sysconf("SC_CLK_TCK")
 
 
-def in_turns(sides: Sequence[Side], rounds: int) -> dict[str, Any]:
-    """All sides once a round, `rounds` times, every other round backwards; medians, and how busy others kept the machine."""
+def in_turns(sides: Sequence[Side], rounds: int, limit: Callable[[], dict[str, float]]) -> dict[str, Any]:
+    """All sides once a round, `rounds` times, every other round backwards; medians, and how busy others kept the machine.
+
+    `limit` is asked in every round too, since what the machine can do drifts as much as what it does.
+    """
     taken: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
-    began, busy, own = time.perf_counter(), busy_seconds(), sum(side.cpu_seconds() for side in sides)
+    limits: list[dict[str, float]] = []
+    own_seconds = lambda: sum(side.cpu_seconds() for side in sides) + time.process_time()
+    began, busy, own = time.perf_counter(), busy_seconds(), own_seconds()
     for number in range(rounds):
+        limits.append(limit())
         for side in sides if number % 2 == 0 else reversed(sides):
             taken[side.name].append(side.turn())
     wall = time.perf_counter() - began
-    others = busy_seconds() - busy - (sum(side.cpu_seconds() for side in sides) - own)
+    others = busy_seconds() - busy - (own_seconds() - own)
     ours = [turn["seconds"] for turn in taken[sides[0].name]]
     found: dict[str, Any] = {
         "others_share": round(max(0.0, others) / (wall * (os.cpu_count() or 1)), 3),

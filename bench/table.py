@@ -57,7 +57,7 @@ class Report:
             "what": what, "unit": unit, "at": time.strftime("%Y-%m-%d %H:%M"), "limits": limits,
             "settings": {name: str(value) for name, value in vars(given).items()}, "rows": [],
         }  # fmt: skip
-        heading(f"{what}, {unit} (limits: fp32 {limits['fp32']:,.0f}, bf16 {limits['bf16']:,.0f} GFLOP/s)")
+        heading(f"{what}, {unit} (at the start: fp32 {limits['fp32']:,.0f}, bf16 {limits['bf16']:,.0f} GFLOP/s)")
 
     def add(
         self,
@@ -72,7 +72,7 @@ class Report:
         """Print a row for each peer in `found` beside `ours`. `count`: units of a turn; `least_seconds` at the limit, by precision."""
         mine = found[ours]
         for peer, theirs in found.items():
-            if not isinstance(theirs, dict) or peer == ours or "ratio" not in theirs:
+            if not isinstance(theirs, dict) or peer in (ours, "limits"):
                 continue
             required, moonshot = GOALS.get(goal or name, (None, None)) if peer.endswith("default") else (None, None)
             row = {
@@ -81,7 +81,7 @@ class Report:
                 "required": required, "moonshot": moonshot,
                 "share_of_limit": {kind: least / mine["seconds"] for kind, least in least_seconds.items()},
                 "peak_mb": mine["peak_mb"], "peer_peak_mb": theirs["peak_mb"],
-                "others_share": found["others_share"], "turns": {"ours": mine, "peer": theirs},
+                "others_share": found["others_share"], "limits": found["limits"], "turns": {"ours": mine, "peer": theirs},
             }  # fmt: skip
             self.found["rows"].append(row)
             cells = (
