@@ -91,6 +91,11 @@ def both(tmp_path_factory: pytest.TempPathFactory, tiny_policy: Path, ask: Calla
     return Both(ask("trl_reward", asked, question), run, start, pairs, margins)
 
 
+def scores(both: Both) -> torch.Tensor:
+    """Of the chosen and the rejected replies, before anything is learnt.  -> [pairs, 2]"""
+    return torch.tensor(Reader(both.start, pad=0, precision="float32").scores_of(both.pairs))
+
+
 def test_the_scores_of_both_sides_agree(both: Both) -> None:
     scores = Reader(both.start, pad=0, precision="float32").scores_of(both.pairs)
     chosen, rejected = ([pair[side] for pair in scores] for side in (0, 1))
