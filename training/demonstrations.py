@@ -5,6 +5,7 @@ A line is one of these; a message is {"role": "user" or "assistant", "content"}:
     TRL conversational            {"messages": [...]}, ending with the assistant's
     TRL prompt and completion     {"prompt": text or messages, "completion": text or messages}; "reply" is read as "completion"
     a comparison                  any shape of records.py: its chosen reply
+    a ranking, a marked reply     of rankings.py: the best reply (the first of equals); the reply, if it is marked good
 """
 
 from collections import Counter
@@ -16,7 +17,8 @@ from typing import Any, Literal, NamedTuple, cast
 from transformers import PreTrainedTokenizerBase
 
 from training.lines import read_lines
-from training.records import BadRecord, Comparison, Message, is_held_out, parse_line
+from training.rankings import marked_of, ranking_of
+from training.records import BadRecord, Message, Reason, Spoken, is_held_out, parse_line
 from training.snapshots import PromptTooLong, render, render_reply, render_within
 from training.words import Example
 
@@ -30,15 +32,12 @@ class Demonstration:
     messages: tuple[Message, ...]
     shown: int
     conversation: str | None = None
+    good: bool = True  # False: somebody marked the reply as bad, and it is left out
 
     @property
-    def prompt(self) -> list[Message]:
+    def prompt(self) -> tuple[Message, ...]:
         """What the last reply answers."""
-        return list(self.messages[:-1])
-
-
-class _Reason(ValueError):
-    """Why a record is no demonstration."""
+        return self.messages[:-1]
 
 
 def read_demonstrations(path: Path) -> list[Demonstration]:
@@ -50,37 +49,47 @@ def read_line(file: str, number: int, text: str, record: dict[str, Any]) -> Demo
     """Read one line, given as its text and as the object in it; BadRecord(number, why) when it is no demonstration."""
     try:
         return _demonstration(record, text, number)
-    except _Reason as bad:
+    except Reason as bad:
         raise BadRecord(number, f"{file}: {bad}") from bad
 
 
 def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstration:
     if "chosen" in record or "rejected" in record:
         comparison = parse_line(text, number)
-        reply: Message = {"role": "assistant", "content": comparison.chosen}
-        # the replies before were picked by people too, but in red_team picked for the harm in them
-        return Demonstration((*comparison.prompt, reply), len(comparison.prompt), comparison.conversation)
+        return _reply_to(comparison, comparison.chosen)
+    if "replies" in record or "ranks" in record:
+        ranking = ranking_of(record)
+        return _reply_to(ranking, ranking.replies[ranking.ranks.index(min(ranking.ranks))])
+    if "good" in record:
+        marked = marked_of(record)
+        return _reply_to(marked, marked.reply, good=marked.good)
     if "messages" in record:
         before: list[Message] = []
         after = _messages("messages", record["messages"])
     elif "prompt" in record:
         key = "completion" if "completion" in record else "reply"
         if key not in record:
-            raise _Reason("has a 'prompt' and no 'completion': there is no reply to learn")
+            raise Reason("has a 'prompt' and no 'completion': there is no reply to learn")
         before, after = _side("prompt", record["prompt"], "user"), _side(key, record[key], "assistant")
     elif "text" in record:
-        raise _Reason("is a text without a reply; texts belong into pretraining.jsonl")
+        raise Reason("is a text without a reply; texts belong into pretraining.jsonl")
     else:
-        raise _Reason("has neither 'messages', nor 'prompt' and 'completion', nor 'chosen' and 'rejected'")
+        raise Reason("has neither 'messages', nor 'prompt' and 'completion', nor 'chosen' and 'rejected'")
     spoken = [*before, *after]
     if not spoken or spoken[-1]["role"] != "assistant":
-        raise _Reason("does not end with a message of the assistant: there is no reply to learn")
+        raise Reason("does not end with a message of the assistant: there is no reply to learn")
     if not any(message["role"] == "user" and message["content"].strip() for message in spoken[:-1]):
-        raise _Reason("holds nothing that the last reply could answer: no message of the user before it")
+        raise Reason("holds nothing that the last reply could answer: no message of the user before it")
     conversation = record.get("conversation")
     if conversation is not None and not isinstance(conversation, str):
-        raise _Reason(f"'conversation' must be a text, not {conversation!r}")
+        raise Reason(f"'conversation' must be a text, not {conversation!r}")
     return Demonstration(tuple(spoken), len(before), conversation)
+
+
+def _reply_to(record: Spoken, reply: str, *, good: bool = True) -> Demonstration:
+    """Learn the last reply alone: people picked those before it too, but in red_team for the harm in them."""
+    said: Message = {"role": "assistant", "content": reply}
+    return Demonstration((*record.prompt, said), len(record.prompt), record.conversation, good)
 
 
 def _side(key: str, value: Any, role: Literal["user", "assistant"]) -> list[Message]:
@@ -89,12 +98,12 @@ def _side(key: str, value: Any, role: Literal["user", "assistant"]) -> list[Mess
 
 def _messages(key: str, items: Any) -> list[Message]:
     if not isinstance(items, list) or not items:
-        raise _Reason(f"{key!r} must be a list of messages{'' if key == 'messages' else ' or a text'}")
+        raise Reason(f"{key!r} must be a list of messages{'' if key == 'messages' else ' or a text'}")
     for place, item in enumerate(items, 1):
         if not isinstance(item, dict) or not isinstance(item.get("content"), str):
-            raise _Reason(f"message {place} of {key!r} has no text in 'content'")
+            raise Reason(f"message {place} of {key!r} has no text in 'content'")
         if item.get("role") not in {"user", "assistant"}:
-            raise _Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
+            raise Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
     return [cast("Message", {"role": item["role"], "content": item["content"]}) for item in items]
 
 
@@ -103,8 +112,7 @@ def split(demonstrations: Iterable[Demonstration], share: float) -> tuple[list[D
     train: list[Demonstration] = []
     out: list[Demonstration] = []
     for shown in demonstrations:
-        place = Comparison(tuple(shown.prompt), "", "", conversation=shown.conversation)
-        (out if is_held_out(place, share) else train).append(shown)
+        (out if is_held_out(shown, share) else train).append(shown)
     return train, out
 
 
@@ -124,13 +132,16 @@ def tokenised(
     """Turn demonstrations into examples of at most `max_tokens`, learnt on their replies, each with its end token.
 
     A conversation that is too long loses its oldest turns whole ("shortened"). Dropped: "over_long", when the last turn
-    alone does not fit; "empty_reply", when the last reply says nothing.
+    alone does not fit; "empty_reply", when the last reply says nothing; "marked_bad", when somebody called it bad.
     """
     examples: list[Example] = []
     prompts: list[list[Message]] = []
     dropped: Counter[str] = Counter()
     shortened = missed = 0
     for shown in demonstrations:
+        if not shown.good:
+            dropped["marked_bad"] += 1
+            continue
         if not shown.messages[-1]["content"].strip():
             dropped["empty_reply"] += 1
             continue
@@ -153,11 +164,15 @@ def tokenised(
                     else:
                         missed += 1
         examples.append(Example(tokens, sorted(learnt)))
-        prompts.append(shown.prompt)
+        prompts.append(list(shown.prompt))
     return Tokenised(examples, prompts, dropped, shortened, missed)
 
 
 def reasons(dropped: Counter[str]) -> str:
     """Say in words what was left out and why."""
-    words = {"over_long": "longer than the model can read", "empty_reply": "with an empty reply"}
+    words = {
+        "over_long": "longer than the model can read",
+        "empty_reply": "with an empty reply",
+        "marked_bad": "marked as bad",
+    }
     return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())

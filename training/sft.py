@@ -17,6 +17,7 @@ import torch
 from training import demonstrations, lora, ranks
 from training.batches import order
 from training.config import SFT_PRESETS, BadConfig, SftConfig
+from training.config.loading import beneath
 from training.fitting import Fit, chosen_learning_rate
 from training.job import JobFailed, run_job
 from training.lines import data_file
@@ -49,20 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> SftConfig:
     """config.json and the command line over the preset over the defaults; written back complete."""
-    begun = folder.settings()
     stated = {name: value for name, value in given.items() if value is not None}
-    named = set(stated) | set(begun)
-    preset = given.get("preset") or begun.get("preset", "starter")
-    if preset not in SFT_PRESETS:
-        raise BadConfig(f"preset must be one of {', '.join(SFT_PRESETS)}, not {preset!r}")
-    if "job" in begun and preset != begun.get(
-        "preset"
-    ):  # config.json is complete: each setting in it outranks a preset
-        raise BadConfig(
-            f"this folder was begun with the preset {begun.get('preset')!r}; start a new one for {preset!r}"
-        )
-    beneath = {name: value for name, value in SFT_PRESETS[preset].items() if name not in named}
-    config = folder.configure(SftConfig, "sft", **(beneath | stated))
+    config = folder.configure(SftConfig, "sft", **beneath(folder.settings(), given, SFT_PRESETS), **stated)
     if not config.model:
         raise BadConfig('no model is named: set "model" in config.json or give --model DIR')
     return config

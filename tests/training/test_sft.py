@@ -71,12 +71,15 @@ def test_every_shape_of_a_demonstration_is_read(tmp_path: Path):
             {"prompt": talk[:3], "completion": talk[3:]},
             {"prompt": talk[:3], "reply": "d"},
             {"prompt": talk[:3], "chosen": "d", "rejected": "e"},
+            {"prompt": talk[:3], "replies": ["e", "d", "f"], "ranks": [2, 1, 1]},
+            {"prompt": talk[:3], "reply": "d", "good": False},
             {"chosen": "\n\nHuman: c\n\nAssistant: d", "rejected": "\n\nHuman: c\n\nAssistant: e"},
         )
     )
-    assert [list(shown.messages) for shown in found] == [talk, talk[2:], talk, talk, talk, talk[2:]]
-    assert [shown.shown for shown in found] == [0, 1, 3, 3, 3, 1]
-    assert found[0].conversation == "7" and found[0].prompt == talk[:3]
+    assert [list(shown.messages) for shown in found] == [talk, talk[2:], *[talk] * 5, talk[2:]]
+    assert [shown.shown for shown in found] == [0, 1, 3, 3, 3, 3, 3, 1]
+    assert [shown.good for shown in found] == [True] * 6 + [False, True]
+    assert found[0].conversation == "7" and list(found[0].prompt) == talk[:3]
 
 
 @pytest.mark.parametrize(
@@ -119,13 +122,18 @@ def test_what_is_too_long_loses_turns_or_is_left_out_and_both_are_counted(tiny_p
         Demonstration((user("x" * 90), assistant("f")), 0),
         Demonstration((user("x"), assistant(" ")), 0),
         Demonstration((user("x"), assistant("y")), 0),
+        Demonstration((user("x"), assistant("y")), 1, good=False),
     ]
     found = tokenised(shown, tokenizer, max_tokens=40, turns="all")
     assert [tokenizer.decode(example.tokens) for example in found.examples] == [
         "<|bos|><|user|>e<|end|><|assistant|>f<|end|>",
         "<|bos|><|user|>x<|end|><|assistant|>y<|end|>",
     ]
-    assert (dict(found.dropped), found.shortened, found.turns_missed) == ({"over_long": 1, "empty_reply": 1}, 1, 0)
+    assert (dict(found.dropped), found.shortened, found.turns_missed) == (
+        {"over_long": 1, "empty_reply": 1, "marked_bad": 1},
+        1,
+        0,
+    )
 
 
 def test_a_conversation_falls_on_the_side_of_its_comparisons():
