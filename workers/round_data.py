@@ -15,6 +15,8 @@ from training.records import Comparison, to_line
 MOST_CONTEXTS = 4_000  # conversation beginnings beside the pool; PPO answers each prompt a few times at most
 MOST_HELD_OUT = 400
 
+Messages = list[dict[str, str]]
+
 
 def as_record(member: datasets.Member) -> Comparison:
     """A member of a dataset version as training reads it; people are pseudonyms."""
@@ -39,26 +41,31 @@ def write_comparisons(db: Session, version_id: int, folder: Path) -> None:
 
 
 def write_prompts(db: Session, version_id: int, campaigns: list[int], folder: Path) -> int:
-    """Write data/prompts.jsonl and data/held_out.jsonl; returns how many prompts there are to train on.
+    """Write data/prompts.jsonl and data/held_out.jsonl, with modes; returns how many prompts there are to train on.
 
     To train on: the pools' openings and where people's conversations stood in the training split. Nothing that begins with
     a held-out opening is among them.
     """
     held_out = datasets.pool_prompts(db, "held_out", campaigns)
-    openings = [text for text in datasets.pool_prompts(db, "train", campaigns) if text not in set(held_out)]
-    prompts = [[{"role": "user", "content": text}] for text in openings]
-    prompts += _contexts(db, version_id, set(held_out), {json.dumps(prompt) for prompt in prompts})
-    _write_lines(folder / "data" / "prompts.jsonl", (_line(prompt) for prompt in prompts))
+    openings = datasets.pool_prompts(db, "train", campaigns)
+    prompts = [(_said(text), mode) for text, mode in openings.items() if text not in held_out]
+    prompts += _contexts(db, version_id, set(held_out), {json.dumps(prompt) for prompt, _ in prompts})
+    _write_lines(folder / "data" / "prompts.jsonl", (_line(prompt, mode) for prompt, mode in prompts))
     if held_out:
         count = min(MOST_HELD_OUT, len(held_out))  # at even distances: the pool stands campaign by campaign
-        kept = [held_out[place * len(held_out) // count] for place in range(count)]
-        _write_lines(folder / "data" / "held_out.jsonl", (_line([{"role": "user", "content": text}]) for text in kept))
+        pool = list(held_out.items())
+        kept = [pool[place * len(pool) // count] for place in range(count)]
+        _write_lines(folder / "data" / "held_out.jsonl", (_line(_said(text), mode) for text, mode in kept))
     return len(prompts)
 
 
-def _contexts(db: Session, version_id: int, held_out: set[str], known: set[str]) -> list[list[dict[str, str]]]:
-    """Distinct prompts of the training comparisons, evenly thinned to MOST_CONTEXTS."""
-    found: list[list[dict[str, str]]] = []
+def _said(text: str) -> Messages:
+    return [{"role": "user", "content": text}]
+
+
+def _contexts(db: Session, version_id: int, held_out: set[str], known: set[str]) -> list[tuple[Messages, str]]:
+    """Distinct prompts of the training comparisons with their modes, evenly thinned to MOST_CONTEXTS."""
+    found: list[tuple[Messages, str]] = []
     every = 1
     for place, prompt in enumerate(_distinct(db, version_id, held_out, known)):
         if place % every == 0:
@@ -69,17 +76,17 @@ def _contexts(db: Session, version_id: int, held_out: set[str], known: set[str])
     return found[:MOST_CONTEXTS] if every == 1 else found
 
 
-def _distinct(db: Session, version_id: int, held_out: set[str], known: set[str]) -> Iterator[list[dict[str, str]]]:
+def _distinct(db: Session, version_id: int, held_out: set[str], known: set[str]) -> Iterator[tuple[Messages, str]]:
     for member in datasets.members(db, version_id, "train"):
         text = json.dumps(member.prompt)
         asked = member.prompt[-1]["content"].strip()
         if asked and text not in known and member.prompt[0]["content"] not in held_out:
             known.add(text)
-            yield member.prompt
+            yield member.prompt, member.mode
 
 
-def _line(prompt: list[dict[str, str]]) -> str:
-    return json.dumps({"messages": prompt}, ensure_ascii=False)
+def _line(prompt: Messages, mode: str) -> str:
+    return json.dumps({"messages": prompt, "mode": mode}, ensure_ascii=False)
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

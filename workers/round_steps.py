@@ -28,6 +28,7 @@ from server.settings import Settings
 from server.transaction import transaction
 from training import files
 from training.config import BadConfig, PolicyConfig, PreferenceConfig, load_config
+from training.presets import PRESETS
 from training.run_folder import RunFolder
 from workers import gates, round_data
 from workers.breath import Breath, LostStep
@@ -77,6 +78,11 @@ def freeze(work: Work) -> None:
                 raise StepFailed(
                     f"The settings of this round cannot be used: {bad}. Cancel it and start another."
                 ) from bad
+        if (PRESETS.get(wanted.policy.get("preset", ""), {}) | wanted.policy).get("ptx_weight"):
+            raise StepFailed(
+                "A round has no pretraining text, which PPO-ptx learns from. Cancel it and start another with "
+                "policy.ptx_weight=0, or with the preset instructgpt_ppo."
+            )
         version = datasets.freeze(db, wanted.dataset)
         row.dataset_version_id = version.id
         db.flush()

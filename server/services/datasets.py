@@ -282,7 +282,15 @@ def _member(row: Any, turns: list[Any]) -> Member:
     )
 
 
-def pool_prompts(db: Session, split: str, campaigns: list[int]) -> list[str]:
-    """The openings of these campaigns' pools on one side, each text once, in a fixed order."""
-    query = select(Prompt.text, func.min(Prompt.id)).where(Prompt.split == split, Prompt.campaign_id.in_(campaigns))
-    return [row.text for row in db.execute(query.group_by(Prompt.text).order_by(func.min(Prompt.id)))]
+def pool_prompts(db: Session, split: str, campaigns: list[int]) -> dict[str, str]:
+    """The openings of these campaigns' pools on one side, each text once, in a fixed order, with their campaign's mode.
+
+    A text that stands in campaigns of both modes counts as helpful.
+    """
+    first = func.min(Prompt.id)
+    query = (
+        select(Prompt.text, func.min(Campaign.mode).label("mode"))
+        .join(Campaign, Campaign.id == Prompt.campaign_id)
+        .where(Prompt.split == split, Prompt.campaign_id.in_(campaigns))
+    )
+    return {row.text: str(row.mode) for row in db.execute(query.group_by(Prompt.text).order_by(first))}

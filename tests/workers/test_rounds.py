@@ -175,6 +175,19 @@ def test_a_cancelled_round_ends_its_job_and_a_wrong_setting_fails_at_once(
     assert (folder / "metrics.jsonl").stat().st_size == grown, "the job still works"
 
 
+@pytest.mark.parametrize("policy", [{"preset": "instructgpt"}, {"ptx_weight": 1.0}])
+def test_a_round_refuses_what_needs_pretraining_text(policy: dict, installation: Settings, committed: str):
+    sessions = session_factory(committed)
+    with sessions.begin() as db:
+        fill(db, None)
+        round_id = rounds.start(db, trigger="command", settings={"minimum_comparisons": 3, "policy": policy}).id
+    advance(round_id, installation)
+    with sessions.begin() as db:
+        row = rounds.find_round(db, round_id)
+        assert row.status == "failed"
+        assert "pretraining text" in str(row.steps[0].failure)
+
+
 def test_freeze_is_done_once_and_a_message_that_outlived_its_round_does_nothing(installation: Settings, committed: str):
     sessions = session_factory(committed)
     with sessions.begin() as db:

@@ -1,0 +1,32 @@
+"""What a round writes for its jobs: prompts say their mode, and nothing held out is among those to train on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from server.models import Prompt
+from server.services import datasets
+from server.services.datasets import DatasetSelection
+from tests import factories
+from training.prompts import read_prompts_with_modes
+from workers.round_data import write_prompts
+
+
+def test_prompts_carry_the_mode_of_their_campaign_or_comparison(db: Session, tmp_path: Path) -> None:
+    helpful, red, person = factories.campaign(db), factories.campaign(db, mode="red_team"), factories.person(db)
+    for campaign, text, split in (
+        (helpful, "Eggs?", "train"), (helpful, "Bread?", "held_out"), (red, "Harm!", "train"), (red, "Both?", "train"),
+        (helpful, "Both?", "train"), (red, "Bread?", "train"),
+    ):  # fmt: skip
+        db.add(Prompt(campaign_id=campaign.id, text=text, split=split))
+    db.flush()
+    factories.comparison(db, factories.turn(db, factories.conversation(db, red, person), "More harm!"), person)
+    version = datasets.freeze(db, DatasetSelection(held_out=0.0))
+    assert write_prompts(db, version.id, [helpful.id, red.id], tmp_path) == 4
+    found = {prompt[-1]["content"]: mode for prompt, mode in read_prompts_with_modes(tmp_path / "data/prompts.jsonl")}
+    assert found == {"Eggs?": "helpful", "Harm!": "red_team", "Both?": "helpful", "More harm!": "red_team"}
+    (held_out,) = (tmp_path / "data/held_out.jsonl").read_text().splitlines()
+    assert json.loads(held_out) == {"messages": [{"role": "user", "content": "Bread?"}], "mode": "helpful"}
