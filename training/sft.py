@@ -175,7 +175,8 @@ def selected(
             )
     else:
         how = "the least held-out loss" if tested.examples else "being the last: nothing is held out"
-        print(f"no preference_model is named: the model is kept for {how}", file=sys.stderr)
+        if ranks.leads():
+            print(f"no preference_model is named: the model is kept for {how}", file=sys.stderr)
     every = config.select_updates or max(1, len(batches) // config.epochs)
     looks = [*range(every, len(batches), every), len(batches)]
     examples = tested.examples
