@@ -30,7 +30,7 @@ class Turns:
         self._out = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)  # what libraries print must not fall into the line
         self._report: dict[str, Any] = {}
-        self._began = 0.0
+        self._began = self._worked = 0.0
 
     def begin(self) -> None:
         """Report the turn before and wait for the next; the process ends here when there is none."""
@@ -38,7 +38,7 @@ class Turns:
         if sys.stdin.readline().strip() != "go":
             self._out.flush()
             os._exit(0)  # in the middle of someone's training loop, and nothing of it is wanted any more
-        self._began = time.perf_counter()
+        self._began, self._worked = time.perf_counter(), time.process_time()
 
     def end(self, **numbers: Any) -> None:
         """Stop the clock of this turn."""
@@ -48,7 +48,11 @@ class Turns:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             memory = torch.cuda.max_memory_allocated() / 2**20
-        self._report = {"seconds": time.perf_counter() - self._began, "peak_mb": memory, **numbers}
+        took = {
+            "seconds": time.perf_counter() - self._began,
+            "cpu_seconds": time.process_time() - self._worked,  # of all threads; holds on a busy machine too
+        }
+        self._report = took | {"peak_mb": memory, **numbers}
 
 
 class Side:
@@ -136,9 +140,10 @@ def in_turns(sides: Sequence[Side], rounds: int, limit: Callable[[], dict[str, f
     for side in sides:
         turns = taken[side.name]
         seconds = [turn["seconds"] for turn in turns]
+        work = [statistics.median(turn["cpu_seconds"] for turn in taken[name]) for name in (side.name, sides[0].name)]
         ratios = sorted(theirs / mine for theirs, mine in zip(seconds, ours, strict=True))
         found[side.name] = turns[-1] | {
             "seconds": statistics.median(seconds), "all_seconds": [round(one, 4) for one in seconds],
-            "ratio": statistics.median(ratios), "ratio_least": ratios[0], "ratio_most": ratios[-1],
+            "ratio": statistics.median(ratios), "cpu_ratio": work[0] / work[1], "ratio_least": ratios[0], "ratio_most": ratios[-1],
         }  # fmt: skip
     return found

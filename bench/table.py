@@ -25,6 +25,7 @@ HEADINGS = (
     "peer",
     "ratio",
     "least..most",
+    "cpu",
     "required",
     "moonshot",
     "of fp32",
@@ -33,7 +34,7 @@ HEADINGS = (
     "peer",
     "others",
 )
-WIDTHS = (30, 10, 10, 7, 13, 8, 8, 8, 8, 8, 7, 6)
+WIDTHS = (30, 10, 10, 7, 13, 6, 8, 8, 8, 8, 8, 7, 6)
 
 
 def forward(shape: Shape, lengths: list[int], head_tokens: int = 0) -> float:
@@ -77,7 +78,7 @@ class Report:
             required, moonshot = GOALS.get(goal or name, (None, None)) if peer.endswith("default") else (None, None)
             row = {
                 "work": f"{name}, {peer}", "ours": count / mine["seconds"], "peer": count / theirs["seconds"],
-                "ratio": theirs["ratio"], "ratio_least": theirs["ratio_least"], "ratio_most": theirs["ratio_most"],
+                "ratio": theirs["ratio"], "ratio_least": theirs["ratio_least"], "ratio_most": theirs["ratio_most"], "cpu_ratio": theirs["cpu_ratio"],
                 "required": required, "moonshot": moonshot,
                 "share_of_limit": {kind: least / mine["seconds"] for kind, least in least_seconds.items()},
                 "peak_mb": mine["peak_mb"], "peer_peak_mb": theirs["peak_mb"],
@@ -86,7 +87,7 @@ class Report:
             self.found["rows"].append(row)
             cells = (
                 row["work"], f"{row['ours']:,.2f}", f"{row['peer']:,.2f}", f"{row['ratio']:.2f}",
-                f"{row['ratio_least']:.2f}..{row['ratio_most']:.2f}", required or "-", moonshot or "-",
+                f"{row['ratio_least']:.2f}..{row['ratio_most']:.2f}", f"{row['cpu_ratio']:.2f}", required or "-", moonshot or "-",
                 *(f"{row['share_of_limit'][kind]:.1%}" for kind in ("fp32", "bf16")),
                 f"{row['peak_mb']:,.0f}", f"{row['peer_peak_mb']:,.0f}", f"{row['others_share']:.0%}",
             )  # fmt: skip
