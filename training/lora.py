@@ -7,7 +7,7 @@ that an adapted model is served as any other: its snapshot holds merged weights,
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,30 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(enabled=True)
 
 
+class Unadapted:
+    """A model as it is without its adapters, sharing all weights with it: called, or asked for anything, it answers as that."""
+
+    def __init__(self, model: Any) -> None:
+        self._whole = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def off(self) -> AbstractContextManager[None]:
+        """The shared model's adapters are off inside."""
+        return adapters_off(self._whole)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Do a forward pass with the adapters off."""
+        with self.off():
+            return self._whole(*arguments, **named)
+
+
+def seen(model: Any) -> AbstractContextManager[None]:
+    """Inside, the weights of `model` are read by name as it computes with them."""
+    return model.off() if isinstance(model, Unadapted) else nullcontext()
+
+
 @contextmanager
 def dropping(model: nn.Module, draw: int) -> Iterator[None]:
     """The adapters' dropout is on inside the block, its draws decided by `draw` alone; nothing where it is 0."""
@@ -153,9 +177,12 @@ def save_adapter(trunk: Any, path: Path) -> None:
 
 
 # -- what it saves ----------------------------------------------------------------------------------------------------
-def sizes(model: nn.Module) -> dict[str, int]:
-    """Count the weights of the snapshot, those that are trained, and the bytes that training need not hold for the others."""
+def sizes(model: nn.Module, *, copies: int = 0) -> dict[str, int]:
+    """Count the weights of the snapshot, those that are trained, and the bytes that training need not hold for the others.
+
+    `copies`: weights of whole models that need not be there twice, four bytes each.
+    """
     every = sum(parameter.numel() for name, parameter in model.named_parameters() if ".lora_" not in name)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
-    return {"parameters": every, "trained_parameters": trained, "saved_bytes": frozen * ADAM_BYTES}
+    return {"parameters": every, "trained_parameters": trained, "saved_bytes": frozen * ADAM_BYTES + copies * 4}

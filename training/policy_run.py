@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training import objective
+from training import lora, objective
 from training.collapse import CollapseAlarm
 from training.config import PolicyConfig
 from training.device import device_of_choice
@@ -43,7 +43,7 @@ class PolicyRun:
         self.policy, self.reference, self.pm, self.tokenizer = (
             models.policy, models.reference, models.pm, models.tokenizer
         )  # fmt: skip
-        self.end_id = models.end_id
+        self.end_id, self.copies = models.end_id, models.copies
         self.room = room_for_prompts([self.policy.config, self.pm.backbone.config], config.max_new_tokens)
         self.prompts = PolicyPrompts(folder.data, self.tokenizer, self.room, config.held_out, config.prompt_weights)
         self.texts: PretrainingText | None = None
@@ -274,6 +274,7 @@ class PolicyRun:
                 if self.texts
                 else {}
             ),
+            **lora.sizes(self.policy, copies=self.copies),
             "self_check": self.gaps,
             "seconds": self.seconds,
         }
@@ -281,7 +282,8 @@ class PolicyRun:
     def _measure(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
         config = self.config
         self.engine.refresh(self.policy)
-        rival = Engine(self.reference, self.tokenizer, config.slots, self.room + config.max_new_tokens)
+        with lora.seen(self.reference):
+            rival = Engine(self.reference, self.tokenizer, config.slots, self.room + config.max_new_tokens)
         with Bar("evaluation", 2 * len(prompts)) as bar:
             return against(
                 self.policy, self.engine, self.reference, rival, self.pm, self.end_id, prompts, config.seed,

@@ -4,20 +4,23 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.training.documented import documented
+from tests.training.policy_runs import folder_of
+from tests.training.policy_runs import run_of as run_of_policy
 from tests.training.processes import started, together
 from tests.training.test_distributed import alike
 from tests.training.test_preference import comparisons, make_folder, timeless
-from training import lora, preference
+from training import lora, policy, policy_run, preference
 from training.config import PreferenceConfig
 from training.engine import Engine, generate
 from training.models import PreferenceModel
-from training.rollouts import policy_logp, rollout_of
+from training.rollouts import policy_logp, preference_scores, rollout_of, sample
 from training.run_folder import RunFolder
 from training.snapshots import check_snapshot, load_policy, save_policy
 
@@ -152,3 +155,72 @@ def test_what_cannot_be_adapted_is_refused(tmp_path: Path, tiny_policy: Path, se
     folder = run_of(tmp_path / "run", tiny_policy, **settings)
     assert preference.main([str(folder)]) == 2
     assert reason in json.loads((folder / "failure.json").read_text())["reason"]
+
+
+PPO = {"lora_rank": 4, "critic_pretraining": 1, "learning_rate": 2e-2}
+
+
+@pytest.mark.parametrize("critic", ["pm", "policy", "shared"])
+def test_a_policy_learns_through_its_adapter_and_is_its_own_reference(
+    critic: str, tmp_path: Path, tiny_policy: Path, pm_path: Path
+):
+    run = run_of_policy(folder_of(tmp_path / "run", tiny_policy, pm_path, critic=critic, **PPO))
+    copy_of_start, _ = load_policy(tiny_policy)
+    scorer, _ = PreferenceModel.load(pm_path)
+    frozen = {n: w.clone() for n, w in run.policy.named_parameters() if not w.requires_grad}
+    assert run.self_check()["reference_gap"] < 1e-5
+    for iteration in range(3):
+        run.iterate(iteration)
+    rollout = sample(run.engine, [[5, 6, 7], [8] * 9], [1, 2], 12, 1.0)
+    away = (policy_logp(run.policy, rollout, 1.0) - policy_logp(run.reference, rollout, 1.0)).abs().max()
+    assert away > 1e-2  # the policy has moved
+    assert torch.allclose(policy_logp(run.reference, rollout, 1.0), policy_logp(copy_of_start, rollout, 1.0), atol=1e-4)
+    assert torch.allclose(
+        preference_scores(run.pm, rollout, run.end_id), preference_scores(scorer, rollout, run.end_id), atol=1e-4
+    )
+    with lora.seen(run.reference):
+        rival = Engine(run.reference, run.tokenizer, 2, 64)
+    same = sample(Engine(copy_of_start, run.tokenizer, 2, 64), [[5, 6, 7]], [3], 12, 1.0)
+    assert torch.equal(sample(rival, [[5, 6, 7]], [3], 12, 1.0).tokens, same.tokens)
+    assert all(torch.equal(frozen[n], w) for n, w in run.policy.named_parameters() if n in frozen)
+
+
+def test_a_policy_run_of_adapters_gives_the_numbers_of_one_with_a_copy(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The reference and the scorer as models of their own, in place of the same weights with the adapter off."""
+    shared, apart = (folder_of(tmp_path / name, tiny_policy, pm_path, **PPO) for name in ("shared", "apart"))
+    assert policy.main([str(shared.path)]) == 0
+    load = policy_run.load_models
+
+    def copies(config: object, device: torch.device) -> object:
+        models = load(config, device)
+        scorer = PreferenceModel.load(pm_path)[0].requires_grad_(False)
+        return replace(models, reference=load_policy(tiny_policy)[0], pm=scorer)
+
+    monkeypatch.setattr(policy_run, "load_models", copies)
+    assert policy.main([str(apart.path)]) == 0
+    alike(shared, apart)
+    result = shared.result()
+    assert set(result) <= documented()
+    assert result["trained_parameters"] < result["parameters"] / 3
+    trained, frozen = result["trained_parameters"], result["parameters"]
+    assert result["saved_bytes"] > 12 * frozen + 4 * frozen  # gradients and moments, and the reference
+    assert trained == sum(
+        weight.numel() for name, weight in with_adapter_of(4, tiny_policy).named_parameters() if ".lora_" in name
+    )
+    assert check_snapshot(shared.model).parameters == check_snapshot(tiny_policy).parameters
+
+
+def with_adapter_of(rank: int, path: Path) -> torch.nn.Module:
+    model, _ = load_policy(path)
+    lora.adapt(model, model, PreferenceConfig(lora_rank=rank), seed=0)
+    return model
+
+
+def test_two_processes_learn_the_adapters_of_a_policy_as_one(tmp_path: Path, tiny_policy: Path, pm_path: Path):
+    settings = PPO | {"adam_eps": 1e-3, "critic_adam_eps": 1e-3}
+    one, two = (folder_of(tmp_path / name, tiny_policy, pm_path, **settings) for name in ("one", "two"))
+    assert policy.main([str(one.path)]) == 0
+    assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
+    alike(one, two)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from training.config.adapter import AdapterConfig
 from training.config.loading import BadConfig, above_zero, at_least, shares
 
 Preset = Literal[
@@ -19,7 +20,7 @@ Preset = Literal[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PolicyConfig:
+class PolicyConfig(AdapterConfig):
     """Settings of `python -m training.policy`; PM = Zheng et al. 2023, "Secrets of RLHF I" (2307.04964); PM-code = the code
     its authors released (MOSS-RLHF); GI = Zheng et al. 2023, "group invariant learning" (2310.11971).
 
@@ -132,6 +133,7 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""
+        super().__post_init__()
         at_least(self, 1, "episodes", "rollout_replies", "minibatch_replies", "inner_epochs", "max_new_tokens", "slots")
         at_least(self, 1, "collapse_window", "evaluation_prompts", "buffer_rollouts", "halving_episodes", "ptx_tokens")
         at_least(self, 0, "seed", "critic_pretraining", "kl_weight", "kl_target", "score_clip", "missing_end_penalty")
