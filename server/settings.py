@@ -10,6 +10,7 @@
 | WHETSTONE_SECRET      | signs cookies and links; at least 32 characters                  | made at first start, only with no DATABASE_URL |
 | WHETSTONE_PUBLIC_URL  | the address people type; https makes cookies secure              | http://HOST:PORT                             |
 | WHETSTONE_ARTIFACTS   | folder of snapshots, runs, imports and exports                   | WHETSTONE_HOME/artifacts                     |
+| WHETSTONE_TRAIN_PROCESSES | processes of a training job, one a GPU of the worker's host     | 1                                            |
 | WHETSTONE_DEMO        | 1 allows one-click sign-in links                                 | 0                                            |
 
 The host has a prefix because some shells export HOST as the machine's own name, which would open the port to the network.
@@ -55,6 +56,8 @@ class Settings:
     """PostgreSQL as SQLAlchemy writes it (`postgresql+psycopg://`); None until embedded services run."""
     redis_url: str | None = field(default=None, repr=False)
     """Redis as redis-py writes it (`redis://`, `rediss://` or `unix://`); None until embedded services run."""
+    train_processes: int = 1
+    """How many processes do a training job together, one a GPU of the training worker's host."""
     demo: bool = False
     """Whether one-click sign-in links may be made; only where the operator asked."""
 
@@ -90,6 +93,7 @@ class Settings:
             "WHETSTONE_SECRET": self.secret,
             "WHETSTONE_PUBLIC_URL": self.public_url,
             "WHETSTONE_ARTIFACTS": self.artifacts,
+            "WHETSTONE_TRAIN_PROCESSES": str(self.train_processes),
             "WHETSTONE_DEMO": "1" if self.demo else "0",
         }
 
@@ -118,6 +122,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         secret=_secret(environ if environ is not None else os.environ, home, own_services=database_url is not None),
         public_url=_public_url(given.get("WHETSTONE_PUBLIC_URL") or f"http://{_address(host)}:{port}"),
         artifacts=_artifacts(given.get("WHETSTONE_ARTIFACTS") or str(home / "artifacts")),
+        train_processes=_processes(given.get("WHETSTONE_TRAIN_PROCESSES", "1")),
         demo=_yes_or_no("WHETSTONE_DEMO", given.get("WHETSTONE_DEMO", "0")),
     )
 
@@ -131,6 +136,12 @@ def default_home() -> Path:
 def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise SettingsError(f"PORT is {text!r}; give a number from 1 to 65535.")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise SettingsError(f"WHETSTONE_TRAIN_PROCESSES is {text!r}; give the number of GPUs of a training worker.")
     return int(text)
 
 

@@ -1,6 +1,6 @@
 """Starting a training job on its run folder and following it: `python -m training.<job> FOLDER` in a process of its own.
 
-The job dies with the worker that started it; whoever takes the step up again starts it on the same folder, where it goes on
+Where several devices are configured torch's launcher starts as many processes, which do the job together. The job dies with the worker that started it; whoever takes the step up again starts it on the same folder, where it goes on
 from its checkpoint.
 """
 
@@ -100,7 +100,7 @@ class Metrics:
         return {**self.newest, "curves": self.curves}
 
 
-def launch(folder: Path, job: str, follow: Callable[[Metrics], bool]) -> dict[str, Any]:
+def launch(folder: Path, job: str, follow: Callable[[Metrics], bool], processes: int = 1) -> dict[str, Any]:
     """Run the job to its end and return result.json; `follow` is called each second and answers whether to go on.
 
     Raises JobFailed with the job's own reason, or JobStopped when `follow` said no.
@@ -113,7 +113,7 @@ def launch(folder: Path, job: str, follow: Callable[[Metrics], bool]) -> dict[st
     with (folder / "log.txt").open("ab") as log:
         log_begins = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", f"training.{job}", str(folder)],
+            command(folder, job, processes),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -138,6 +138,12 @@ def launch(folder: Path, job: str, follow: Callable[[Metrics], bool]) -> dict[st
     if not run.finished:
         raise JobFailed(_reason(run, process.returncode, log_begins))
     return run.result()
+
+
+def command(folder: Path, job: str, processes: int) -> list[str]:
+    """The command line of a job of so many processes on this host."""
+    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *(together if processes > 1 else []), "-m", f"training.{job}", str(folder)]
 
 
 def _wait_until_free(run: RunFolder) -> None:

@@ -144,7 +144,7 @@ def _train(work: Work, job: str, prepare: Callable[[Session, Round, RoundSetting
         return not work.breath.lost.is_set()
 
     try:
-        result = launch(folder, job, follow)
+        result = launch(folder, job, follow, work.settings.train_processes)
     except JobStopped as stopped:
         raise LostStep(job) from stopped
     except JobFailed as failed:

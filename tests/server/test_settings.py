@@ -72,6 +72,7 @@ def test_settings_survive_the_way_through_a_childs_environment(tmp_path):
         ({"PORT": "70000"}, "from 1 to 65535"),
         ({"WHETSTONE_PUBLIC_URL": "lab.org"}, "WHETSTONE_PUBLIC_URL is 'lab.org'"),
         ({"WHETSTONE_DEMO": "perhaps"}, "give 1 or 0"),
+        ({"WHETSTONE_TRAIN_PROCESSES": "0"}, "give the number of GPUs"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(wrong, said):

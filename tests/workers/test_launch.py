@@ -65,6 +65,15 @@ def test_a_job_s_own_reason_comes_back(tmp_path: Path):
         launch.launch(tmp_path, "preference", lambda _: True)
 
 
+@pytest.mark.slow  # it imports torch, twice at once
+def test_several_processes_do_one_job_and_the_reason_of_its_failure_comes_back(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"colour": 1}')
+    assert launch.command(tmp_path, "preference", 1)[1:] == ["-m", "training.preference", str(tmp_path)]
+    with pytest.raises(JobFailed, match="colour"):
+        launch.launch(tmp_path, "preference", lambda _: True, 2)
+    assert "torch.distributed.elastic" in (tmp_path / "log.txt").read_text()  # it was torch's launcher that ended
+
+
 def test_a_job_that_does_not_exist_shows_its_log(tmp_path: Path):
     with pytest.raises(JobFailed, match=r"exit code 1[\s\S]*No module named training\.juggling"):
         launch.launch(tmp_path, "juggling", lambda _: True)
