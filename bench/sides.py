@@ -137,6 +137,7 @@ def in_turns(sides: Sequence[Side], rounds: int, limit: Callable[[], dict[str, f
         "others_share": round(max(0.0, others) / (wall * (os.cpu_count() or 1)), 3),
         "rounds": rounds,
     }
+    found["limits"] = {kind: statistics.median(one[kind] for one in limits) for kind in limits[0]}
     for side in sides:
         turns = taken[side.name]
         seconds = [turn["seconds"] for turn in turns]
