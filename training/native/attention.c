@@ -8,8 +8,9 @@
 
 #include "team.h"
 #include "lanes.h"
+#include "vectors.h"
 
-#define QUERIES 32
+#define QUERIES 16
 
 typedef struct {
     int64_t prefix, prefix_length, start, length, query, queries;
@@ -34,16 +35,16 @@ typedef struct {
 static inline __attribute__((always_inline)) void block(const float *a, long a_row, long a_column, const float *b, long ldb,
                                                         float *c, long ldc, long inner, int add, const int rows,
                                                         const int lanes) {
-    Lanes sums[8][4];
+    Wide sums[8][4];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < lanes; j++)
-            sums[i][j] = add ? *(const Lanes *)(c + i * ldc + j * LANES) : (Lanes){0};
+            sums[i][j] = add ? *(const Wide *)(c + i * ldc + j * WIDE) : (Wide){0};
     for (long k = 0; k < inner; k++) {
-        Lanes row[4];
+        Wide row[4];
 #pragma GCC unroll 4
-        for (int j = 0; j < lanes; j++) row[j] = *(const Lanes *)(b + k * ldb + j * LANES);
+        for (int j = 0; j < lanes; j++) row[j] = *(const Wide *)(b + k * ldb + j * WIDE);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             float x = a[i * a_row + k * a_column];
@@ -54,19 +55,19 @@ static inline __attribute__((always_inline)) void block(const float *a, long a_r
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < lanes; j++) *(Lanes *)(c + i * ldc + j * LANES) = sums[i][j];
+        for (int j = 0; j < lanes; j++) *(Wide *)(c + i * ldc + j * WIDE) = sums[i][j];
 }
 
 static void product(const float *a, long a_row, long a_column, const float *b, long ldb, float *c, long ldc, long rows,
                     long columns, long inner, int add) {
     long j = 0;
-    for (; j + 4 * LANES <= columns; j += 4 * LANES)
+    for (; j + 4 * WIDE <= columns; j += 4 * WIDE)
         for (long i = 0; i < rows; i += 4)
             block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 4, 4);
-    for (; j + 2 * LANES <= columns; j += 2 * LANES)
+    for (; j + 2 * WIDE <= columns; j += 2 * WIDE)
         for (long i = 0; i < rows; i += 8)
             block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 8, 2);
-    for (; j < columns; j += LANES)
+    for (; j < columns; j += WIDE)
         for (long i = 0; i < rows; i += 8)
             block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 8, 1);
 }
@@ -102,9 +103,9 @@ static void copy_rows(float *to, const float *from, long stride, long count, lon
 /* The same, transposed: to [width, ld]. */
 static void copy_columns(float *to, const float *from, long stride, long count, long width, long ld) {
     long i = 0;
-    for (; i + LANES <= count; i += LANES) /* writes side by side, reads from rows that stay near */
+    for (; i + WIDE <= count; i += WIDE) /* writes side by side, reads from rows that stay near */
         for (long j = 0; j < width; j++)
-            for (long k = 0; k < LANES; k++) to[j * ld + i + k] = from[(i + k) * stride + j];
+            for (long k = 0; k < WIDE; k++) to[j * ld + i + k] = from[(i + k) * stride + j];
     for (; i < count; i++)
         for (long j = 0; j < width; j++) to[j * ld + i] = from[i * stride + j];
     for (long j = 0; j < width; j++) memset(to + j * ld + count, 0, (size_t)(ld - count) * 4);
@@ -120,8 +121,8 @@ typedef struct {
 static Room room_of(const Attention *a, long group) {
     const Segment *first = a->segments + a->groups[group], *last = a->segments + a->groups[group + 1] - 1;
     Room room = {.begin = first->start, .columns = last->start + last->length - first->start, .wide = padded(a->width)};
-    room.ld = padded(room.columns) + LANES;
-    room.most = padded(room.columns) + 2 * LANES;
+    room.ld = padded(room.columns) + WIDE;
+    room.most = padded(room.columns) + 2 * WIDE;
     return room;
 }
 
@@ -155,25 +156,55 @@ static void scores_of(const Block *b, const float *queries, long wide, const flo
     product(queries, wide, 1, transposed + b->own_at, ldt, scores + b->prefix, ld, b->rows, b->own, width, 0);
 }
 
-static void clear(const Block *b, float *row, long reach) {
-    for (long j = b->prefix_real; j < b->prefix; j++) row[j] = 0;
-    for (long j = b->prefix + reach; j < b->prefix + b->own; j++) row[j] = 0;
+/* Rows of scores are worked on in whole lanes, since loops over their odd ends would take longer than all the rest: what a
+   query does not see is minus infinity, and then a probability of 0. */
+static inline void hide(float *row, long from, long to) {
+    for (long j = from; j < to; j++) row[j] = -__builtin_inff();
+}
+
+static inline void hide_ends(const Block *b, float *row, long reach) {
+    hide(row, b->prefix_real, b->prefix);
+    hide(row + b->prefix, reach, padded(reach));
+}
+
+/* row = e^(row - less); the sum.  row [n], n % WIDE == 0 */
+static inline float exponentials(float *row, long n, float less) {
+    Wide sum = {0};
+    for (long j = 0; j < n; j += WIDE) {
+        for (int k = 0; k < WIDE; k += LANES) store(row + j + k, exp_of(load(row + j + k) - less));
+        sum += *(const Wide *)(row + j);
+    }
+    return sum_of_lanes(sum);
+}
+
+/* scores become probabilities p, pulls p (pull - mean).  [n], n % WIDE == 0 */
+static inline void pull_back(float *scores, float *pulls, long n, float total, float mean) {
+    for (long j = 0; j < n; j += LANES) {
+        Floats p = exp_of(load(scores + j) - total);
+        store(scores + j, p);
+        store(pulls + j, p * (load(pulls + j) - mean));
+    }
+}
+
+/* row [from, to) = 0, both % WIDE == 0 */
+static inline void clear(float *row, long from, long to) {
+    for (long j = from; j < to; j += WIDE) *(Wide *)(row + j) = (Wide){0};
 }
 
 static void forward_piece(Attention *a, long group, long key_head) {
     Room room = room_of(a, group);
     long wide = room.wide, width = a->width, shared = a->heads / a->key_heads;
-    float *memory = scratch(width * room.ld + (room.columns + LANES) * wide + QUERIES * (room.most + 2 * wide) + 8 * LANES);
+    float *memory = scratch(width * room.ld + (room.columns + WIDE) * wide + QUERIES * (room.most + 2 * wide) + 8 * WIDE);
     if (memory == 0) {
         atomic_store(&a->failed, 1);
         return;
     }
-    float *keys = take(&memory, width * room.ld), *values = take(&memory, (room.columns + LANES) * wide);
+    float *keys = take(&memory, width * room.ld), *values = take(&memory, (room.columns + WIDE) * wide);
     float *scores = take(&memory, QUERIES * room.most), *queries = take(&memory, QUERIES * wide);
     float *found = take(&memory, QUERIES * wide), factor = 1.0f / __builtin_sqrtf((float)width);
     copy_columns(keys, a->key + room.begin * a->key_stride + key_head * width, a->key_stride, room.columns, width, room.ld);
     copy_rows(values, a->value + room.begin * a->value_stride + key_head * width, a->value_stride, room.columns, width, wide,
-              room.columns + LANES, 1);
+              room.columns + WIDE, 1);
     for (long number = a->groups[group]; number < a->groups[group + 1]; number++) {
         const Segment *segment = a->segments + number;
         for (long head = key_head * shared; head < (key_head + 1) * shared; head++)
@@ -185,12 +216,11 @@ static void forward_piece(Attention *a, long group, long key_head) {
                 scores_of(&b, queries, wide, keys, room.ld, scores, room.most, width);
                 float shares[QUERIES];
                 for (long i = 0; i < b.queries; i++) {
-                    float *prefix = scores + i * room.most, *own = prefix + b.prefix, sum = 0;
-                    float most = largest(own, b.reach[i]), before = b.prefix_real ? largest(prefix, b.prefix_real) : most;
-                    most = before > most ? before : most;
-                    for (long j = 0; j < b.prefix_real; j++) sum += prefix[j] = exp_of(prefix[j] - most);
-                    for (long j = 0; j < b.reach[i]; j++) sum += own[j] = exp_of(own[j] - most);
-                    clear(&b, prefix, b.reach[i]);
+                    float *row_of = scores + i * room.most;
+                    long far = b.prefix + padded(b.reach[i]); /* the prefix and what is in reach lie side by side */
+                    hide_ends(&b, row_of, b.reach[i]);
+                    float most = largest(row_of, far), sum = exponentials(row_of, far, most);
+                    clear(row_of, far, b.prefix + b.own);
                     shares[i] = 1.0f / sum;
                     a->total[(row + i) * a->heads + head] = most + __builtin_logf(sum);
                 }
@@ -208,8 +238,8 @@ static void forward_piece(Attention *a, long group, long key_head) {
 
 static void backward_piece(Attention *a, long group, long key_head) {
     Room room = room_of(a, group);
-    long wide = room.wide, width = a->width, shared = a->heads / a->key_heads, rows = room.columns + LANES;
-    float *memory = scratch(2 * width * room.ld + 3 * rows * wide + QUERIES * (2 * room.most + 3 * wide) + 12 * LANES);
+    long wide = room.wide, width = a->width, shared = a->heads / a->key_heads, rows = room.columns + WIDE;
+    float *memory = scratch(2 * width * room.ld + 3 * rows * wide + QUERIES * (2 * room.most + 3 * wide) + 12 * WIDE);
     if (memory == 0) {
         atomic_store(&a->failed, 1);
         return;
@@ -243,17 +273,11 @@ static void backward_piece(Attention *a, long group, long key_head) {
                     float *p = scores + i * room.most, *pull = pulls + i * room.most, mean = 0;
                     float total = a->total[(row + i) * a->heads + head];
                     for (long j = 0; j < width; j++) mean += gradient[i * stride + j] * found[i * stride + j];
-                    for (long j = 0; j < b.prefix_real; j++) {
-                        p[j] = exp_of(p[j] - total);
-                        pull[j] = p[j] * (pull[j] - mean);
-                    }
-                    float *own = p + b.prefix, *own_pull = pull + b.prefix;
-                    for (long j = 0; j < b.reach[i]; j++) {
-                        own[j] = exp_of(own[j] - total);
-                        own_pull[j] = own[j] * (own_pull[j] - mean);
-                    }
-                    clear(&b, p, b.reach[i]);
-                    clear(&b, pull, b.reach[i]);
+                    long far = b.prefix + padded(b.reach[i]);
+                    hide_ends(&b, p, b.reach[i]);
+                    pull_back(p, pull, far, total, mean);
+                    clear(p, far, b.prefix + b.own);
+                    clear(pull, far, b.prefix + b.own);
                 }
                 for (long i = b.queries; i < b.rows; i++) {
                     memset(scores + i * room.most, 0, (size_t)(b.prefix + b.own) * 4);

@@ -5,32 +5,58 @@
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16
-typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define WIDE 16
+typedef float Wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
 
-static inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
+static inline long padded(long n) { return (n + WIDE - 1) / WIDE * WIDE; }
+
+typedef int32_t Masks __attribute__((vector_size(4 * WIDE)));
+
+static inline Wide larger(Wide a, Wide b) {
+    Masks more = a > b;
+    return (Wide)(((Masks)a & more) | ((Masks)b & ~more));
+}
+
+/* x with its lanes moved round by so many. */
+#define ROUND(by) (0 + by) % 16, (1 + by) % 16, (2 + by) % 16, (3 + by) % 16, (4 + by) % 16, (5 + by) % 16, (6 + by) % 16, \
+    (7 + by) % 16, (8 + by) % 16, (9 + by) % 16, (10 + by) % 16, (11 + by) % 16, (12 + by) % 16, (13 + by) % 16, \
+    (14 + by) % 16, (15 + by) % 16
+#if defined(__clang__)
+#define MOVED(x, by) __builtin_shufflevector(x, x, ROUND(by))
+#else
+#define MOVED(x, by) __builtin_shuffle(x, (Masks){ROUND(by)})
+#endif
+
+/* Over all lanes, in four steps: one lane after the other would take longer than a short row's whole work. */
+static inline float largest_lane(Wide x) {
+    x = larger(x, MOVED(x, 8));
+    x = larger(x, MOVED(x, 4));
+    x = larger(x, MOVED(x, 2));
+    return larger(x, MOVED(x, 1))[0];
+}
+
+static inline float sum_of_lanes(Wide x) {
+    x += MOVED(x, 8);
+    x += MOVED(x, 4);
+    x += MOVED(x, 2);
+    return (x + MOVED(x, 1))[0];
+}
 
 /* The largest of x [n], n > 0; a NaN may be passed over. Written out, since compilers keep the order of such comparisons. */
 static inline float largest(const float *x, long n) {
-    typedef int32_t Masks __attribute__((vector_size(4 * LANES)));
     float most = x[0];
     long j = 0;
-    if (n >= LANES) {
-        Lanes best = *(const Lanes *)x;
-        for (j = LANES; j + LANES <= n; j += LANES) {
-            Lanes other = *(const Lanes *)(x + j);
-            Masks more = other > best;
-            best = (Lanes)(((Masks)other & more) | ((Masks)best & ~more));
-        }
-        most = best[0];
-        for (int lane = 1; lane < LANES; lane++) most = best[lane] > most ? best[lane] : most;
+    if (n >= WIDE) {
+        Wide best = *(const Wide *)x;
+        for (j = WIDE; j + WIDE <= n; j += WIDE) best = larger(*(const Wide *)(x + j), best);
+        most = largest_lane(best);
     }
     for (; j < n; j++) most = x[j] > most ? x[j] : most;
     return most;
 }
 
 /* e^x to about one unit in the last place, in a form that compilers turn into vector code; 0 below -87, NaN stays NaN. */
-static inline float exp_of(float x) {
+static inline float exp_one(float x) {
     float y = x < -87.0f ? -87.0f : x;
     y = y > 88.0f ? 88.0f : y;
     float n = __builtin_rintf(y * 1.44269504088896341f);

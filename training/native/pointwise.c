@@ -100,7 +100,7 @@ static void gate_share(void *what, Team *team, int me) {
     for (long i = first; i < last; i++) {
         const float *restrict gate = call->x + 2 * i * width, *restrict up = gate + width;
         float *restrict found = call->a + i * width;
-        for (long j = 0; j < width; j++) found[j] = gate[j] / (1.0f + exp_of(-gate[j])) * up[j];
+        for (long j = 0; j < width; j++) found[j] = gate[j] / (1.0f + exp_one(-gate[j])) * up[j];
     }
 }
 
@@ -118,7 +118,7 @@ static void gate_backward_share(void *what, Team *team, int me) {
         float *restrict gate = call->a + 2 * i * width, *restrict up = gate + width;
         float *restrict gradient = call->b + i * width;
         for (long j = 0; j < width; j++) {
-            float share = 1.0f / (1.0f + exp_of(-gate[j])), silu = gate[j] * share, pulled = gradient[j];
+            float share = 1.0f / (1.0f + exp_one(-gate[j])), silu = gate[j] * share, pulled = gradient[j];
             gradient[j] = silu * up[j];
             gate[j] = pulled * up[j] * (share + silu * (1.0f - share));
             up[j] = pulled * silu;
@@ -140,7 +140,7 @@ static void normalise_share(void *what, Team *team, int me) {
         float *restrict logits = call->a + i * width, factor = call->eps, sum = 0, mean = 0;
         float wanted = logits[call->index[i]] * factor, most = largest(logits, width) * factor;
         for (long j = 0; j < width; j++) {
-            float z = logits[j] * factor - most, p = exp_of(z);
+            float z = logits[j] * factor - most, p = exp_one(z);
             z = z < -100.0f ? -100.0f : z; /* there p is 0 and adds nothing, be z infinite */
             sum += p;
             mean += p * z;
