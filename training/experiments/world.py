@@ -33,7 +33,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """One token a word, and the special ones."""
     known = [*SPECIAL, "<unknown>", *TAGS, *WORDS]
     core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="<unknown>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    parts = [pre_tokenizers.Split(":", "merged_with_previous"), pre_tokenizers.WhitespaceSplit()]  # a tag, and words
+    core.pre_tokenizer = pre_tokenizers.Sequence(parts)
     made = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<end>",
         additional_special_tokens=["<user>", "<assistant>"], clean_up_tokenization_spaces=False,

@@ -51,7 +51,7 @@ class Options:
         torch.set_num_threads(given.threads)
         return cls(
             quick=given.quick,
-            seeds=2 if given.quick else given.seeds,
+            seeds=1 if given.quick else given.seeds,
             out=given.out or (None if given.quick else PAGES),
         )
 

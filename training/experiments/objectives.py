@@ -1,0 +1,124 @@
+"""Ranked preference modelling against imitation and binary discrimination (Askell et al. 2021, §3).
+
+    python -m training.experiments.objectives
+
+A graded target: every word has a weight, the better of two replies has more of it. A yes-or-no target: a reply is wrong if it
+holds one of 60 words. From the same random weights the same pairs teach a ranked model, a good/bad classifier, and a language model of the good replies.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from training import preference
+from training.experiments import world
+from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.progress import Bar
+
+OBJECTIVES = ("ranked", "binary", "imitation")
+TARGETS = ("graded", "yes or no")
+SIZES = (500, 3000)
+WRONG = frozenset(world.WORDS[::6])
+Accuracy = dict[str, dict[str, dict[int, float]]]  # by target, objective, pairs
+
+
+def exchange(draw: random.Random) -> tuple[str, str]:
+    """A prompt and a reply of random words."""
+    return world.sentence(draw, 3, 3), world.sentence(draw, 5, 8)
+
+
+def pairs(seed: str, count: int, target: str, gold: world.Gold) -> list[dict[str, Any]]:
+    """Pairs of unlike replies: by `gold`, or the one that holds no wrong word."""
+    draw = random.Random(seed)
+    right = [word for word in world.WORDS if word not in WRONG]
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        prompt, one = exchange(draw)
+        if target == "graded":
+            best, worst = world.preferred(draw, gold, prompt, [one, exchange(draw)[1]], 0.3)
+        else:
+            best = world.sentence(draw, 5, 8, right)
+            words = world.sentence(draw, 5, 8, right).split()
+            words[draw.randrange(len(words))] = draw.choice(sorted(WRONG))
+            worst = " ".join(words)
+        found.append(world.comparison(prompt, best, worst))
+    return found
+
+
+def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accuracy:
+    """Every target, objective and size once; held-out accuracy."""
+    start = world.random_policy(root / "policy", seed=seed)
+    gold = world.weighed(world.word_weights(seed))
+    found: Accuracy = {target: {objective: {} for objective in OBJECTIVES} for target in TARGETS}
+    for target in TARGETS:
+        test = pairs(f"test {seed}", 100 if quick else 600, target, gold)
+        for objective in OBJECTIVES:
+            for size in SIZES:
+                folder = world.run_folder(
+                    root / f"{target[:6]}-{objective}-{size}",
+                    {"model": str(start), "objective": objective, "seed": seed, "threads": 1},
+                    train=pairs(f"train {seed}", size // (20 if quick else 1), target, gold), test=test,
+                )  # fmt: skip
+                found[target][objective][size] = world.result_of(preference.main, folder)["accuracy"]
+            done += 1
+            bar.at(done, f"{target}, {objective}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run everything over the seeds and write what was found."""
+    options = Options.read("objectives", __doc__, seeds=5, arguments=arguments)
+    findings = Findings("objectives", options)
+    runs: list[Accuracy] = []
+    each = len(TARGETS) * len(OBJECTIVES)
+    with Bar("objectives", options.seeds * each) as bar, tempfile.TemporaryDirectory() as scratch:
+        for seed in range(options.seeds):
+            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * each))  # noqa: PERF401
+    rows = [
+        {"target": target, "objective": objective}
+        | {f"{size} pairs": shown([run[target][objective][size] for run in runs]) for size in SIZES}
+        for target in TARGETS
+        for objective in OBJECTIVES
+    ]
+    findings.write(rows=rows, claims=claims_of(runs), numbers=runs, draw=lambda figure: draw(figure, runs))
+
+
+def claims_of(runs: list[Accuracy]) -> list[Claim]:
+    """The paper's expectations against these runs; differences are within seeds."""
+
+    def lead(target: str, objective: str, other: str) -> list[float]:
+        return [run[target][objective][3000] - run[target][other][3000] for run in runs]
+
+    graded, binary = lead("graded", "ranked", "imitation"), lead("yes or no", "binary", "imitation")
+    over_binary = lead("graded", "ranked", "binary")
+    return [
+        Claim("graded target: ranked is far above imitation", interval(graded)[0] - interval(graded)[1] > 0.05, shown(graded)),
+        Claim("graded target: ranked is at least as good as binary discrimination",
+              interval(over_binary)[0] + interval(over_binary)[1] >= 0, shown(over_binary)),
+        Claim("yes-or-no target: discrimination and imitation are about equal (within 0.05)",
+              abs(interval(binary)[0]) < 0.05, shown(binary)),
+        Claim("ranked gains more over imitation where the target is graded",
+              interval(graded)[0] > interval(lead("yes or no", "ranked", "imitation"))[0],
+              f"{shown(graded)} against {shown(lead('yes or no', 'ranked', 'imitation'))}"),
+    ]  # fmt: skip
+
+
+def draw(figure: Figure, runs: list[Accuracy]) -> None:
+    """Accuracy by objective, a panel for each target."""
+    for panel, target in zip(figure.subplots(1, 2, sharey=True), TARGETS, strict=True):
+        for place, size in enumerate(SIZES):
+            means = [interval([run[target][objective][size] for run in runs]) for objective in OBJECTIVES]
+            at = [number + 0.4 * (place - 0.5) for number in range(len(OBJECTIVES))]
+            panel.bar(at, [m for m, _ in means], 0.38, yerr=[h for _, h in means], label=f"{size} pairs")
+        panel.set_xticks(range(len(OBJECTIVES)), OBJECTIVES)
+        panel.set_title(target)
+        panel.set_ylim(0.45, 1)
+        panel.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Preference-model pretraining saves comparisons, and binarised pairs are easier to unlearn (Askell et al. 2021, §4).
+
+    python -m training.experiments.pmp_efficiency
+
+The public scores answers by one set of word weights; people judge replies by a related one (correlation 0.8), or by its reverse.
+A preference model learns from 100, 500 or 2,000 of their comparisons, after no PMP, PMP on ranked pairs, or on binarised ones.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from training import preference
+from training.experiments import world
+from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.progress import Bar
+
+SIZES = (100, 500, 2000)
+STAGES = ("none", "ranked", "binarised")
+ORDERS = ("related", "reversed")
+Accuracy = dict[str, dict[str, dict[int, float]]]  # by order, stage, comparisons
+
+
+def question(draw: random.Random, gold: world.Gold) -> dict[str, Any]:
+    """A prompt with two to four scored answers, whole numbers as the public gives them."""
+    prompt = world.sentence(draw, 3, 3)
+    texts = [world.sentence(draw, 5, 8) for _ in range(draw.randint(2, 4))]
+    return {"prompt": prompt, "answers": [{"text": text, "score": round(2 * gold(prompt, text))} for text in texts]}
+
+
+def comparisons(seed: str, count: int, gold: world.Gold, noise: float) -> list[dict[str, Any]]:
+    """Pairs of random replies, judged by `gold` with noise."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        prompt = world.sentence(draw, 3, 3)
+        best, worst = world.preferred(draw, gold, prompt, [world.sentence(draw, 5, 8) for _ in range(2)], noise)
+        found.append(world.comparison(prompt, best, worst))
+    return found
+
+
+def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accuracy:
+    """Every order, stage and size once; held-out accuracy."""
+    start = world.random_policy(root / "policy", seed=seed)
+    public = world.word_weights(2 * seed)
+    people = world.mixed(public, world.word_weights(2 * seed + 1), 0.8)
+    draw = random.Random(f"public {seed}")
+    asked = [question(draw, world.weighed(public)) for _ in range(60 if quick else 2500)]
+    begins = {"none": start}
+    for stage in STAGES[1:]:
+        folder = world.run_folder(
+            root / f"pmp-{stage}",
+            {"preset": "pmp", "pmp_pairs": stage, "max_tokens": 0, "model": str(start), "seed": seed, "threads": 1,
+             "held_out": 0.02},
+            train=asked,
+        )  # fmt: skip
+        world.result_of(preference.main, folder)
+        begins[stage] = folder / "model"
+    found: Accuracy = {order: {stage: {} for stage in STAGES} for order in ORDERS}
+    for order in ORDERS:
+        gold = world.weighed(people if order == "related" else {word: -weight for word, weight in people.items()})
+        test = comparisons(f"test {seed}", 600, gold, 0)
+        for stage in STAGES:
+            for size in SIZES:
+                folder = world.run_folder(
+                    root / f"{order}-{stage}-{size}", {"model": str(begins[stage]), "seed": seed, "threads": 1},
+                    train=comparisons(f"train {seed}", size // (10 if quick else 1), gold, 0.3), test=test,
+                )  # fmt: skip
+                found[order][stage][size] = world.result_of(preference.main, folder)["accuracy"]
+            done += 1
+            bar.at(done, f"{order}, {stage}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run everything over the seeds and write what was found."""
+    options = Options.read("pmp_efficiency", __doc__, seeds=5, arguments=arguments)
+    findings = Findings("pmp_efficiency", options)
+    runs: list[Accuracy] = []
+    each = len(ORDERS) * len(STAGES)
+    with Bar("PMP", options.seeds * each) as bar, tempfile.TemporaryDirectory() as scratch:
+        for seed in range(options.seeds):
+            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * each))  # noqa: PERF401
+    rows = [
+        {"downstream order": order, "PMP": stage}
+        | {f"{size} comparisons": shown([run[order][stage][size] for run in runs]) for size in SIZES}
+        for order in ORDERS
+        for stage in STAGES
+    ]
+    findings.write(rows=rows, claims=claims_of(runs), numbers=runs, draw=lambda figure: draw(figure, runs))
+
+
+def claims_of(runs: list[Accuracy]) -> list[Claim]:
+    """The paper's expectations against these runs; differences are within seeds."""
+
+    def gain(order: str, stage: str, other: str, size: int) -> list[float]:
+        return [run[order][stage][size] - run[order][other][size] for run in runs]
+
+    few, many = gain("related", "binarised", "none", 500), gain("related", "binarised", "none", 2000)
+    ranked = gain("related", "ranked", "none", 500)
+    flipped = gain("reversed", "binarised", "ranked", 100)
+    return [
+        Claim("PMP on binarised pairs helps at 500 comparisons", interval(few)[0] > interval(few)[1], shown(few)),
+        Claim("PMP on ranked pairs helps at 500 comparisons", interval(ranked)[0] > interval(ranked)[1], shown(ranked)),
+        Claim("the gain shrinks by 2,000", interval(many)[0] < interval(few)[0], f"{shown(many)} against {shown(few)}"),
+        Claim("where the order is reversed, binarised PMP is ahead of ranked PMP at 100",
+              interval(flipped)[0] > interval(flipped)[1], shown(flipped)),
+    ]  # fmt: skip
+
+
+def draw(figure: Figure, runs: list[Accuracy]) -> None:
+    """Accuracy against comparisons, a panel for each order."""
+    for panel, order in zip(figure.subplots(1, 2, sharey=True), ORDERS, strict=True):
+        for stage in STAGES:
+            means = [interval([run[order][stage][size] for run in runs]) for size in SIZES]
+            panel.errorbar(SIZES, [m for m, _ in means], yerr=[h for _, h in means], marker="o", label=f"PMP: {stage}")
+        panel.set_xscale("log")
+        panel.set_xlabel("comparisons")
+        panel.set_title(f"{order} order")
+        panel.axhline(0.5, color="grey", linewidth=0.5)
+        panel.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""PPO forgets what it was pretrained on; PPO-ptx does not, and a larger β is no substitute (Ouyang et al. 2022, §4.2, App. E.6-E.9).
+
+    python -m training.experiments.pretraining_mix
+
+The initial policy knows two things: short replies of random words, and texts of a chain in which each word has three successors.
+PPO learns to reply with good words; what it unlearns is the loss on held-out texts of the chain.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from training import policy, preference
+from training.experiments import world
+from training.experiments.speaking import metrics_of, replies_of, spoken_policy, text_loss
+from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.progress import Bar
+
+SPOKEN = world.WORDS[:24]
+GOOD = frozenset(SPOKEN[:8])
+CHAIN = world.WORDS[20:60]  # shares some words with the replies, as text and talk do
+CAP = 12
+ARMS: dict[str, dict[str, Any]] = {
+    "PPO, β 0.02": {"kl_weight": 0.02},
+    "PPO, β 0.1": {"kl_weight": 0.1},
+    "PPO, β 0.4": {"kl_weight": 0.4},
+    "PPO-ptx, β 0.02, γ 1": {"kl_weight": 0.02, "ptx_weight": 1.0},
+    "PPO-ptx, β 0.02, γ 27.8": {"kl_weight": 0.02, "ptx_weight": 27.8},
+}
+COMMON = {"learning_rate": 1e-3, "critic_learning_rate": 2e-3, "rollout_replies": 64, "minibatch_replies": 32,
+          "max_new_tokens": CAP, "evaluation_prompts": 32, "threads": 1, "ptx_ratio": 1.0, "ptx_tokens": 16,
+          "collapse_alarm": False}  # fmt: skip
+
+
+def chain_texts(seed: str, count: int) -> list[str]:
+    """Texts of 12 words; a word's three successors are the same in every text of every seed."""
+    successors = {word: random.Random(f"after {word}").sample(CHAIN, 3) for word in CHAIN}
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        words = [draw.choice(CHAIN)]
+        while len(words) < 12:
+            words.append(draw.choice(successors[words[-1]]))
+        found.append(" ".join(words))
+    return found
+
+
+def exchange(draw: random.Random) -> tuple[str, str]:
+    """A prompt and a reply of random words."""
+    return world.sentence(draw, 3, 3, SPOKEN), world.sentence(draw, 3, 8, SPOKEN)
+
+
+def gold(_prompt: str, reply: str) -> float:
+    """Share of good words."""
+    words = reply.split()
+    return sum(word in GOOD for word in words) / max(1, len(words))
+
+
+def comparisons(seed: str, count: int) -> list[dict[str, Any]]:
+    """Pairs of random replies, the one with more good words chosen."""
+    draw = random.Random(seed)
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        prompt, one = exchange(draw)
+        other = exchange(draw)[1]
+        if gold(prompt, one) != gold(prompt, other):
+            best, worst = world.preferred(draw, gold, prompt, [one, other], 0.05)
+            found.append(world.comparison(prompt, best, worst))
+    return found
+
+
+def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, dict[str, float]]:
+    """Every arm once; score, gold score, KL and the loss on held-out text at its end."""
+    texts = chain_texts(f"chain {seed}", 200 if quick else 6000)
+    initial = spoken_policy(root, seed, exchange, texts=300 if quick else 6000, pretraining=texts)
+    pm = world.run_folder(
+        root / "pm", {"model": str(initial), "seed": seed, "threads": 1},
+        train=comparisons(f"train {seed}", 200 if quick else 3000), test=comparisons(f"test {seed}", 200),
+    )  # fmt: skip
+    world.result_of(preference.main, pm)
+    unseen = chain_texts(f"held out {seed}", 64 if quick else 400)
+    chance = random.Random(f"prompts {seed}")
+    asked = [exchange(chance)[0] for _ in range(300)]
+    found = {"initial policy": {"text loss": text_loss(initial, unseen), "score": 0.0, "KL": 0.0,
+                                "gold": mean_gold(initial, asked[:128], seed)}}  # fmt: skip
+    for number, (arm, settings) in enumerate(ARMS.items()):
+        folder = world.run_folder(
+            root / f"arm-{number}",
+            {"model": str(initial), "preference_model": str(pm / "model"), "seed": seed, **COMMON, **settings,
+             "episodes": 128 if quick else 64 * 30},
+            prompts=[{"prompt": text} for text in asked], pretraining=[{"text": text} for text in texts],
+        )  # fmt: skip
+        world.result_of(policy.main, folder)
+        last = metrics_of(folder)[-1]
+        found[arm] = {"text loss": text_loss(folder / "model", unseen), "score": last["score_mean"], "KL": last["kl"],
+                      "gold": mean_gold(folder / "model", asked[:128], seed)}  # fmt: skip
+        bar.at(done + number + 1, arm)
+    return found
+
+
+def mean_gold(policy_path: Path, prompts: Sequence[str], seed: int) -> float:
+    """The mean gold score of sampled replies."""
+    return sum(map(gold, prompts, replies_of(policy_path, prompts, CAP, seed))) / len(prompts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run all arms over the seeds and write what was found."""
+    options = Options.read("pretraining_mix", __doc__, seeds=4, arguments=arguments)
+    findings = Findings("pretraining_mix", options)
+    runs: list[dict[str, dict[str, float]]] = []
+    with Bar("PPO and PPO-ptx", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
+        for seed in range(options.seeds):
+            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))  # noqa: PERF401
+
+    def column(arm: str, name: str) -> list[float]:
+        return [run[arm][name] for run in runs]
+
+    rows = [
+        {"arm": arm, "PM score": shown(column(arm, "score"), 2), "gold": shown(column(arm, "gold"), 2),
+         "KL, nats": shown(column(arm, "KL"), 1), "loss on held-out text, nats a token": shown(column(arm, "text loss"), 3)}
+        for arm in ("initial policy", *ARMS)
+    ]  # fmt: skip
+    findings.write(rows=rows, claims=claims_of(column), numbers=runs, draw=lambda figure: draw(figure, column))
+
+
+def claims_of(column: Any) -> list[Claim]:
+    """The paper's expectations against these runs."""
+
+    def mean(arm: str, name: str) -> float:
+        return interval(column(arm, name))[0]
+
+    start = mean("initial policy", "text loss")
+    rise = {arm: mean(arm, "text loss") - start for arm in ARMS}
+    plain, mixed, larger = "PPO, β 0.02", "PPO-ptx, β 0.02, γ 27.8", "PPO, β 0.4"
+    return [
+        Claim("PPO raises the loss on the pretraining text", rise[plain] > 0.1, f"{rise[plain]:+.3f} nats a token"),
+        Claim("PPO-ptx keeps it near where it was", abs(rise[mixed]) < 0.25 * rise[plain], f"{rise[mixed]:+.3f}"),
+        Claim("PPO-ptx gains about the same gold score as PPO",
+              mean(mixed, "gold") > mean(plain, "gold") - 0.25 * (mean(plain, "gold") - mean("initial policy", "gold")),
+              f"{mean(mixed, 'gold'):.2f} against {mean(plain, 'gold'):.2f}"),
+        Claim("a larger β costs gold score", mean(larger, "gold") < mean(plain, "gold") - 0.05,
+              f"{mean(larger, 'gold'):.2f} against {mean(plain, 'gold'):.2f}"),
+        Claim("and does not bring the text back", rise[larger] > abs(rise[mixed]),
+              f"{rise[larger]:+.3f} against {rise[mixed]:+.3f} of PPO-ptx"),
+    ]  # fmt: skip
+
+
+def draw(figure: Figure, column: Any) -> None:
+    """Gold score against the loss on text, an arm each."""
+    panel = figure.subplots()
+    for arm in ("initial policy", *ARMS):
+        (gold_mean, gold_half), (loss_mean, loss_half) = (
+            interval(column(arm, "gold")),
+            interval(column(arm, "text loss")),
+        )
+        panel.errorbar(gold_mean, loss_mean, xerr=gold_half, yerr=loss_half, fmt="o", label=arm)
+    panel.set_xlabel("gold score of replies")
+    panel.set_ylabel("loss on held-out text, nats a token")
+    panel.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    main()

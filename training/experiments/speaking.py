@@ -1,0 +1,72 @@
+"""Policies of the experiments: pretraining one on texts of the world, letting one reply, reading what a run logged."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from training import sft
+from training.engine import Engine, generate
+from training.experiments import world
+from training.pretraining_text import PretrainingText
+from training.rollouts import policy_logp, rollout_of
+from training.run_folder import RunFolder
+from training.snapshots import load_policy, render
+
+Exchange = tuple[str, str]  # prompt, reply
+
+
+def spoken_policy(
+    root: Path, seed: int, draw: Callable[[random.Random], Exchange], texts: int, pretraining: Sequence[str] = ()
+) -> Path:
+    """Pretrain a random model on `texts` exchanges, half of each update `pretraining` texts where there are any (job sft).
+
+    One epoch; returns the policy's directory.
+    """
+    start = world.random_policy(root / "random", seed=seed)
+    chance = random.Random(f"texts {seed}")
+    lines = [dict(zip(("prompt", "completion"), draw(chance), strict=True)) for _ in range(texts)]
+    settings = {"model": str(start), "seed": seed, "epochs": 1, "batch_sequences": 32, "learning_rate": 3e-3,
+                "held_out": 0.02, "threads": 1}  # fmt: skip
+    data = {"train": lines}
+    if pretraining:
+        settings["pretraining_share"] = 0.5
+        data["pretraining"] = [{"text": text} for text in pretraining]
+    folder = world.run_folder(root / "sft", settings, **data)
+    world.result_of(sft.main, folder)
+    return folder / "model"
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Every line that the run logged."""
+    return RunFolder(folder).metrics()
+
+
+def replies_of(policy: Path, prompts: Sequence[str], most: int, seed: int) -> list[str]:
+    """One reply to each prompt at temperature 1, of at most `most` tokens."""
+    return answered(policy, prompts, most, seed)[0]
+
+
+def answered(
+    policy: Path, prompts: Sequence[str], most: int, seed: int, reference: Path | None = None
+) -> tuple[list[str], list[float]]:
+    """Replies to the prompts, and the log-ratio of each to `reference` in nats (0 without one): its share of the KL."""
+    model, words = load_policy(policy)
+    asked = [render(words, [{"role": "user", "content": prompt}]) for prompt in prompts]
+    found = generate(Engine(model, words, 64), asked, [seed * 100_003 + n for n in range(len(asked))], most)
+    texts = [
+        words.decode(ids[kept], skip_special_tokens=True) for ids, kept in zip(found.tokens, found.mask, strict=True)
+    ]
+    if reference is None:
+        return texts, [0.0] * len(texts)
+    rollout = rollout_of(asked, found)
+    gap = policy_logp(model, rollout, 1.0) - policy_logp(load_policy(reference)[0], rollout, 1.0)
+    return texts, gap.sum(1).tolist()
+
+
+def text_loss(policy: Path, texts: Sequence[str]) -> float:
+    """Mean -log p of the tokens of plain texts, in nats."""
+    model, words = load_policy(policy)
+    pieces = [[words.bos_token_id, *words(text, add_special_tokens=False)["input_ids"]] for text in texts]
+    rows = PretrainingText(pieces, len(pieces), 0).rows(0, len(pieces), model.device)
+    return -float(policy_logp(model, rows, 1.0)[rows.mask].mean())
