@@ -1,6 +1,6 @@
 """Modules and optimizers as named tensors, so that a checkpoint needs no pickle.
 
-No state of a random generator is among them: every draw of a job comes from its seed and the step alone.
+Of a model in shards they are the whole tensors: all processes must ask, and any number may go on from them. No state of a random generator is among them: every draw of a job comes from its seed and the step alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from training.sharding import gathered, like
+
 
 def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     """Name every trained tensor of `module` once; tied weights appear under their first name."""
-    return {f"{prefix}.{name}": parameter.detach() for name, parameter in _trained(module)}
+    return {f"{prefix}.{name}": gathered(parameter.detach()) for name, parameter in _trained(module)}
 
 
 def _trained(module: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
@@ -23,13 +25,13 @@ def restore_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]
     """Copy the tensors of `module_tensors` back; a missing one is a KeyError."""
     with torch.no_grad():
         for name, parameter in _trained(module):
-            parameter.copy_(tensors[f"{prefix}.{name}"])
+            parameter.copy_(like(tensors[f"{prefix}.{name}"], parameter))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """Name every state tensor (moments, step counts) by the place of its parameter among the groups."""
     return {
-        f"{prefix}.{place}.{key}": value
+        f"{prefix}.{place}.{key}": gathered(value)
         for place, parameter in enumerate(_parameters(optimizer))
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
@@ -45,7 +47,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: Ma
         if state:
             # Adam's moments live where the parameter does, its step count too when fused, else on the CPU
             optimizer.state[parameter] = {
-                key: value.clone() if key == "step" and not fused[place] else value.to(parameter.device, copy=True)
+                key: value.clone()
+                if key == "step" and not fused[place]
+                else like(value.to(parameter.device, copy=True), parameter)
                 for key, value in state.items()
             }
 

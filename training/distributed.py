@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
 
 from training import ranks
 from training.device import device_of_choice
@@ -132,10 +133,10 @@ def assembled(rows: Tensor | None, places: Sequence[int], count: int, like: Tens
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by the sum of all processes'; one that no process has stays None."""
+    """Replace every gradient by the sum of all processes'; one that no process has stays None, one in shards is a sum."""
     if ranks.size() == 1:
         return
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trained = [weight for weight in parameters if weight.requires_grad and not isinstance(weight, DTensor)]
     there = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.uint8)
     with _meeting():
         distributed.all_reduce(there, op=distributed.ReduceOp.MAX)

@@ -9,6 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from torch import nn
 from training import distributed, lora, ranks
 from training.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from training.config.fitting import FitConfig
+from training.device import device_of_choice
 from training.job import JobFailed
 from training.progress import Bar
 from training.run_folder import Checkpoint, RunFolder
+from training.sharding import Level, clip_gradients, shard, whole
 
 Learn = Callable[[list[int], list[int]], Mapping[str, float]]
 
@@ -92,14 +95,22 @@ class Fit:
         self.watch = watch or Watch()
         self.step = 0
         self.earlier_seconds = 0.0  # of processes before this one
+        self.same: dict[str, int] = {}
+        self.level: Level | None = None
+        if ranks.size() > 1:
+            self.same["weights"] = distributed.exact_sum(model)
+            if config.sharding == "full":
+                self.level = shard(model, device_of_choice())
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
+        self.whole = ExitStack()  # holds the gathered model once the updates are done
         self.optimizer = torch.optim.AdamW(
-            groups, lr=rate, betas=(0.9, config.adam_beta2), eps=config.adam_eps, fused=True
-        )
+            groups, lr=rate, betas=(0.9, config.adam_beta2), eps=config.adam_eps,
+            fused=self.level is None, foreach=False if self.level else None,  # neither takes shards and whole weights together
+        )  # fmt: skip
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Go back to where the checkpoint was written; None is a fresh start."""
@@ -123,21 +134,31 @@ class Fit:
             while self.step < len(self.batches):
                 numbers = self.update(self.batches[self.step])
                 self.step += 1
-                numbers |= self.watch.look(self.step, numbers)
+                with self._whole():
+                    numbers |= self.watch.look(self.step, numbers)
                 self.folder.log(step=self.step, of=len(self.batches), **numbers, seconds=round(self.seconds(), 3))
                 bar.at(self.step, f"loss {numbers['loss']:.3f}")
                 every = self.config.checkpoint_steps
                 waited = time.monotonic() - saved_at > self.config.checkpoint_seconds
-                if (self.step - saved_step >= every if every else waited) or self.step == len(self.batches):
+                due = (self.step - saved_step >= every if every else waited) or self.step == len(self.batches)
+                if (
+                    distributed.said_first(due) if self.level else due
+                ):  # all must gather at once, or only the first writes
                     self.save()
                     saved_at, saved_step = time.monotonic(), self.step
+        if self.level is not None:
+            self.whole.enter_context(whole(self.model))  # what comes after the updates knows nothing of shards
         distributed.barrier()  # metrics and checkpoint are whole before another process reads them
+
+    def _whole(self) -> AbstractContextManager[None]:
+        """All weights on every process, for a look at the model."""
+        return whole(self.model) if self.level is not None else nullcontext()
 
     def _agree(self) -> None:
         """Stop when the processes of this run did not begin with the same."""
         if ranks.size() == 1:
             return
-        begin = {"steps done": self.step, "updates": len(self.batches), "weights": distributed.exact_sum(self.model)}
+        begin = {"steps done": self.step, "updates": len(self.batches)} | self.same
         other = distributed.differing(begin)
         if other:
             raise JobFailed(f"the processes of this run disagree on their {other}; give all the same folder and model")
@@ -155,10 +176,12 @@ class Fit:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         mine = distributed.share(batch)
-        with lora.dropping(self.model, draw_of(self.config.seed, self.step)):
-            numbers = distributed.summed(self.learn(batch, mine) if mine else {})
+        passes = nullcontext() if self.level is None else self.level.learning()
+        with lora.dropping(self.model, draw_of(self.config.seed, self.step)), passes:
+            said = self.learn(batch, mine) if mine else {}
+        numbers = distributed.summed(said)
         distributed.add_gradients(self.model.parameters())
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
+        norm = clip_gradients(self.model.parameters(), self.config.max_grad_norm)
         wrong = [f"{name} is {value}" for name, value in (numbers | {"the gradient norm": norm}).items()
                  if not math.isfinite(value)]  # fmt: skip
         if wrong:

@@ -1,0 +1,82 @@
+"""A model in shards (FSDP2, here on gloo) learns as a whole one does, whatever each process has to do."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.tensor import DTensor
+
+from tests.training.processes import started, together
+from tests.training.test_distributed import alike, told
+from tests.training.test_preference import comparisons, make_folder
+from training import distributed, preference, reading
+from training.models import PreferenceModel
+from training.run_folder import RunFolder
+from training.sharding import shard, whole
+
+
+def run_of(path: Path, policy: Path, **settings: object) -> RunFolder:
+    """Seven prompts an update: one process has more passes than the other."""
+    settings = {"batch_prompts": 7, "checkpoint_steps": 3, "threads": 1, "adam_eps": 1e-4, **settings}
+    return RunFolder(make_folder(path, comparisons(60), comparisons(9, seed=1), model=str(policy), **settings))
+
+
+def test_each_process_holds_its_part_of_the_blocks(tmp_path: Path, tiny_policy: Path):
+    def say() -> object:
+        model, _ = PreferenceModel.from_policy(tiny_policy, seed=1)
+        before = distributed.exact_sum(model)
+        blocks = sum(weight.numel() for weight in model.backbone.layers.parameters())
+        shard(model, torch.device("cpu"))
+        held = sum(
+            weight.to_local().numel() for weight in model.backbone.layers.parameters() if isinstance(weight, DTensor)
+        )
+        with whole(model):
+            after = distributed.exact_sum(model)
+            saved = {name for name, weight in model.state_dict().items() if isinstance(weight, DTensor)}
+        return [blocks, held, before == after, sorted(saved), isinstance(model.backbone.embed_tokens.weight, DTensor)]
+
+    for blocks, held, same, saved, embedded in told(2, tmp_path, say):
+        assert held == blocks / 2
+        assert same and not saved and not embedded
+
+
+# GPT-2 returns a view of its last states; nothing here writes into them
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_shards_learn_as_one_whole_process(
+    family: str, tmp_path: Path, built_policies, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reading, "CPU_BUDGET", 150)  # several passes an update
+    one, two = (
+        run_of(tmp_path / name, built_policies(family), lm_weight=0.5, sharding="full") for name in ("one", "two")
+    )
+    assert preference.main([str(one.path)]) == 0  # a process alone has nothing to share
+    assert together(2, lambda: preference.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+    weights = [dict(PreferenceModel.load(folder.model)[0].named_parameters()) for folder in (one, two)]
+    assert max(float((weights[0][name] - weights[1][name]).detach().abs().max()) for name in weights[0]) < 1e-3
+
+
+def test_adapters_in_shards_learn_as_whole_ones(tmp_path: Path, tiny_policy: Path):
+    one, two = (run_of(tmp_path / name, tiny_policy, lora_rank=4, sharding="full") for name in ("one", "two"))
+    assert preference.main([str(one.path)]) == 0
+    assert together(2, lambda: preference.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+
+
+def test_a_killed_run_of_shards_is_ended_by_a_whole_process(tmp_path: Path, tiny_policy: Path):
+    one, other = (run_of(tmp_path / name, tiny_policy, sharding="full") for name in ("one", "other"))
+    assert preference.main([str(one.path)]) == 0
+    for count, lines in ((2, 4), (1, 7)):
+        processes = started(count, lambda: preference.main([str(other.path)]))
+        while len(other.metrics()) < lines and all(process.is_alive() for process in processes):
+            time.sleep(0.002)
+        for process in processes:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join(30)
+        assert not other.finished
+    assert together(2, lambda: preference.main([str(other.path)])) == [0, 0]
+    alike(one, other)
