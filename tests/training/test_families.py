@@ -1,0 +1,68 @@
+"""Every job on every family of models, with random weights: finetuning, preference model, policy, evaluation, whole and adapted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, PreTrainedTokenizerFast
+
+from tests.training.conftest import FAMILIES, WIDE
+from tests.training.policy_runs import folder_of
+from tests.training.test_preference import comparisons, make_folder
+from training import evaluate, policy, preference, sft
+from training.run_folder import RunFolder
+from training.snapshots import check_snapshot, save_policy
+
+# Windows of attention in every second block and bent logits (Gemma 2), two rotations (Gemma 3).
+LATER = {"gemma2": Gemma2Config, "gemma3": Gemma3TextConfig}
+
+
+@pytest.fixture
+def policy_of(
+    built_policies: Callable[[str], Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> Callable[[str], Path]:
+    def build(family: str) -> Path:
+        if family in FAMILIES:
+            return built_policies(family)
+        config = LATER[family](
+            **WIDE, num_key_value_heads=2, head_dim=8, max_position_embeddings=256, sliding_window=32, vocab_size=264,
+            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id, initializer_range=0.15,
+        )  # fmt: skip
+        torch.manual_seed(7)
+        save_policy(tmp_path / family, AutoModelForCausalLM.from_config(config), tokenizer, seed=7)
+        return tmp_path / family
+
+    return build
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "rank"), [(f, 0) for f in (*sorted(FAMILIES), *LATER)] + [(f, 2) for f in ("llama", "gpt2", "gemma2")]
+)
+def test_every_job_runs_on_every_family(
+    family: str, rank: int, tmp_path: Path, policy_of: Callable[[str], Path]
+) -> None:
+    start = policy_of(family)
+    common = {"threads": 1, "lora_rank": rank, "model": str(start)}
+    finetuned = make_folder(tmp_path / "sft", comparisons(12), comparisons(3, seed=1), batch_sequences=6, **common)
+    assert sft.main([str(finetuned)]) == 0
+    pm = make_folder(tmp_path / "pm", comparisons(12), comparisons(4, seed=1), batch_prompts=6, **common)
+    assert preference.main([str(pm)]) == 0
+    small = {"episodes": 8, "rollout_replies": 8, "critic_pretraining": 0, "max_new_tokens": 6, "lora_rank": rank}
+    learnt = folder_of(tmp_path / "policy", finetuned / "model", pm / "model", evaluation_prompts=2, **small)
+    assert policy.main([str(learnt.path)]) == 0
+    assert learnt.metrics()[0]["sampler_gap"] < 1e-3 and abs(learnt.metrics()[0]["kl"]) < 1e-3  # ratio 1, KL 0
+    (tmp_path / "judged/data").mkdir(parents=True)
+    judged = RunFolder(tmp_path / "judged")
+    (judged.data / "prompts.jsonl").write_text('{"prompt": "Sing."}\n')
+    models = {"model": learnt.model, "opponent": start, "preference_model": pm / "model"}
+    judged.config_file.write_text(
+        json.dumps({name: str(path) for name, path in models.items()} | {"max_new_tokens": 6, "threads": 1})
+    )
+    assert evaluate.main([str(judged.path)]) == 0
+    assert {check_snapshot(path).parameters for path in (start, finetuned / "model", learnt.model)} == {
+        check_snapshot(start).parameters
+    }
