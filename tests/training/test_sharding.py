@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from tests.training.processes import started, together
 from tests.training.test_distributed import alike, told
 from tests.training.test_preference import comparisons, make_folder
-from training import distributed, preference, reading
+from training import distributed, preference, reading, sft
 from training.models import PreferenceModel
 from training.run_folder import RunFolder
 from training.sharding import shard, whole
@@ -64,6 +64,18 @@ def test_adapters_in_shards_learn_as_whole_ones(tmp_path: Path, tiny_policy: Pat
     one, two = (run_of(tmp_path / name, tiny_policy, lora_rank=4, sharding="full") for name in ("one", "two"))
     assert preference.main([str(one.path)]) == 0
     assert together(2, lambda: preference.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+
+
+def test_finetuning_in_shards_looks_at_the_whole_model(tmp_path: Path, tiny_policy: Path, pm_path: Path):
+    settings = {"batch_sequences": 7, "epochs": 2, "max_new_tokens": 6, "preference_model": str(pm_path)}
+    settings |= {"model": str(tiny_policy), "threads": 1, "sharding": "full", "adam_eps": 1e-4}
+    one, two = (
+        RunFolder(make_folder(tmp_path / name, comparisons(40), comparisons(5, seed=1), **settings))
+        for name in ("one", "two")
+    )
+    assert sft.main([str(one.path)]) == 0
+    assert together(2, lambda: sft.main([str(two.path)])) == [0, 0]
     alike(one, two)
 
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from training.packing import Packed
 from training.trunk.attention import Attended
+from training.trunk.general import GeneralTrunk
 from training.trunk.layout import Layout, layout_of
 from training.trunk.pointwise import gate, gate_backward, norm, norm_backward, turn
 
@@ -118,6 +119,8 @@ class FusedTrunk:
     def hidden(self, packing: Packed, columns: Tensor | None = None) -> Tensor:
         """The last hidden states at `columns` [M], or at all columns; differentiable in the backbone's parameters.  -> [M, d]"""
         backbone, config = self.backbone, self.backbone.config
+        if _hooked(backbone.layers[0]):  # its weights have been put into shards since
+            return GeneralTrunk(backbone, half=self.half).hidden(packing, columns)
         chosen = places = None
         if columns is not None:
             chosen, places = torch.unique(columns, return_inverse=True)
