@@ -20,7 +20,7 @@ from training.sampling import log_probs, reply_states, state_columns
 from training.trunk import trunk_for
 
 # Padded tokens of one forward pass: enough for large matrix products, little enough for activations to stay in memory.
-PART_TOKENS = 8192
+PART_TOKENS = 4096
 # A row joins a part when it is at least this share of the part's longest, so that little padding is computed.
 PART_EVENNESS = 0.7
 
