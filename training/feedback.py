@@ -48,7 +48,9 @@ def read_data(folder: RunFolder, config: PreferenceConfig) -> Parts[Feedback]:
     else:
         parts = parted(everything, config.held_out, config.split_by)
     if config.half != "both":
-        parts = parts._replace(train=half_of(parts.train, config.half, config.split_by))
+        # with people as the units, those of the other half are no longer among those who train
+        train_half, in_group = (half_of(part, config.half, config.split_by) for part in (parts.train, parts.in_group))
+        parts = parts._replace(train=train_half, in_group=in_group)
     if config.stage == "pmp":
         return Parts(*(pretraining_pairs(part, tags=config.pmp_pairs == "binarised") for part in parts))
     if any(isinstance(record, Answers) for part in parts for record in part):

@@ -13,7 +13,7 @@ from tests.training.test_preference import WORDS, comparisons, make_folder, time
 from training import preference
 from training.config import BadConfig, PreferenceConfig, load_config
 from training.config.preference import PRESETS
-from training.feedback import parse_feedback
+from training.feedback import parse_feedback, read_data
 from training.job import JobFailed
 from training.models import PreferenceModel
 from training.preference import learning_rate, main, settings_of, started
@@ -235,6 +235,9 @@ def test_a_model_without_chat_template_is_refused(tmp_path: Path, own_policy: Pa
         ({"folds": 1}, "folds be 0 or at least 2"),
         ({"objective": "imitation", "shift_on": "held_out"}, "imitation trains a policy"),
         ({"objective": "imitation", "stage": "pmp"}, "would learn to write the tags"),
+        ({"objective": "imitation", "lm_weight": 1.0}, "lm_weight would weigh nothing"),
+        ({"objective": "binary", "strength_as": "margin"}, "strength_as 'margin' is about pairs"),
+        ({"objective": "imitation", "grouping": "pooled"}, "grouping 'pooled' is about pairs"),
         ({"batch_prompts": 0}, "batch_prompts must be at least 1"),
     ],
 )
@@ -242,6 +245,17 @@ def test_settings_that_mean_nothing_are_refused(settings: dict, reason: str):
     with pytest.raises(BadConfig) as raised:
         load_config(PreferenceConfig, settings)
     assert reason in str(raised.value)
+
+
+def test_a_half_by_person_measures_novelty_on_its_own_people_alone(tmp_path: Path):
+    lines = [
+        line | {"person": f"person {number % 20}", "conversation": f"conversation {number}"}
+        for number, line in enumerate(comparisons(400))
+    ]
+    folder = RunFolder(make_folder(tmp_path / "run", lines))
+    config = PreferenceConfig(split_by="person", half="a", held_out=0.3)
+    train, test, in_group = ({record.person for record in part} for part in read_data(folder, config))
+    assert in_group and in_group <= train and not test & train
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -162,6 +162,8 @@ def test_critic_pretraining_ends_once_the_loss_stops_falling(run: Make) -> None:
         ({"clip": -0.1}, "clip"),
         ({"ptx_ratio": 0.0}, "ptx_ratio"),
         ({"buffer_rollouts": 0}, "buffer_rollouts"),
+        ({"lora_rank": 4, "lora_dropout": 0.1}, "lora_dropout"),
+        ({"entropy_threshold": 3.0}, "entropy_threshold"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(settings: dict, name: str) -> None:

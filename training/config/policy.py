@@ -159,5 +159,9 @@ class PolicyConfig(AdapterConfig):
             raise BadConfig("groups must be 0 (off) or at least 2: the returns of one group have no variance")
         if not self.groups and (self.group_kl or (self.group_policy_weight and self.variance_over == "groups")):
             raise BadConfig("group_kl and group_policy_weight need groups to work on; set groups to 2")
+        if self.lora_dropout:
+            raise BadConfig("lora_dropout must be 0 here: old and new log-probabilities must not be drawn by lot")
+        if self.entropy_threshold and not self.entropy_weight:
+            raise BadConfig("entropy_threshold bends an entropy bonus that is off; set entropy_weight above 0")
         if self.kl_target and self.kl_weight == 0:
             raise BadConfig("kl_target adapts kl_weight by factors, which cannot move it away from 0; give both")

@@ -75,6 +75,11 @@ class PreferenceConfig(FitConfig):
             raise BadConfig(
                 f"fold must lie between 0 and folds - 1, and folds be 0 or at least 2, not {self.fold} of {self.folds}"
             )
+        if self.objective != "ranked" and (self.strength_as == "margin" or self.grouping == "pooled"):
+            what = "strength_as 'margin'" if self.strength_as == "margin" else "grouping 'pooled'"
+            raise BadConfig(f"{what} is about pairs and the objective {self.objective!r} has none; leave it out")
+        if self.objective == "imitation" and self.lm_weight:
+            raise BadConfig("imitation is the language loss itself, so lm_weight would weigh nothing; set it to 0")
         if self.objective == "imitation" and self.shift_on != "train":
             raise BadConfig("imitation trains a policy, which has no scores to shift; leave shift_on out")
         if self.objective == "imitation" and self.stage == "pmp" and self.pmp_pairs == "binarised":
