@@ -50,7 +50,7 @@ def read_line(file: str, number: int, text: str, record: dict[str, Any]) -> Demo
     try:
         return _demonstration(record, text, number)
     except Reason as bad:
-        raise BadRecord(number, f"{file}: {bad}") from bad
+        raise BadRecord(number, str(bad), file) from bad
 
 
 def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstration:

@@ -21,7 +21,7 @@ from training import demonstrations, distributed, lora
 from training.batches import order
 from training.config import BadConfig, DistillConfig
 from training.fitting import Fit, chosen_learning_rate
-from training.job import JobFailed, run_job
+from training.job import JobFailed, run_job, tell_left_out
 from training.lines import data_file, read_lines
 from training.objective import binned, distillation_loss
 from training.pace import Pace
@@ -78,6 +78,8 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     test_cache = cached(folder, config, teacher, student, talks[1], "test")
     if not train_cache.examples:
         raise JobFailed(f"none of the {len(talks[0])} texts can be learnt from: {reasons(train_cache.dropped)}")
+    for name, part in (("train", train_cache), ("test", test_cache)):
+        tell_left_out(name, part.dropped, 0, reasons)
     by_size = sorted(train_cache.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])
     asked = answerable(teacher, student, [without_reply(talk) for talk in talks[1]], config.max_new_tokens)

@@ -5,6 +5,7 @@ Exit codes: 0 finished (or finished before), 2 the input or the settings cannot 
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -36,6 +37,14 @@ def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]]) -> int:
     except RunFolderError as busy:  # no folder, or another process has it: nothing of ours to write there
         print(busy, file=sys.stderr)
         return 2
+
+
+def tell_left_out(part: str, dropped: Counter[str], shortened: int, reasons: Callable[[Counter[str]], str]) -> None:
+    """Say on stderr, once, how much of the data's `part` is not used whole; result.json has the same counts."""
+    told = [f"left out {reasons(dropped)}"] if dropped.total() else []
+    told += [f"{shortened} lost their oldest turns to fit"] if shortened else []
+    if told and ranks.leads():
+        print(f"{part} data: {'; '.join(told)}", file=sys.stderr)
 
 
 @contextmanager

@@ -1,19 +1,19 @@
 """JSON lines of a run's data/, plain or gzipped: one object a line, and what is wrong with the first that is none."""
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from training.job import JobFailed
-from training.records import BadRecord
+from training.records import BadRecord, read_numbered
 
 
 def data_file(data: Path, name: str) -> Path | None:
     """Return data/NAME.jsonl or data/NAME.jsonl.gz, None where neither is; both are one too many."""
     found = [file for file in (data / f"{name}.jsonl", data / f"{name}.jsonl.gz") if file.exists()]
+    for file in found:
+        if not file.is_file():
+            raise JobFailed(f"{file} is not a file; it must hold one JSON object a line")
     if len(found) > 1:
         raise JobFailed(f"both {name}.jsonl and {name}.jsonl.gz are in {data}; remove one")
     return found[0] if found else None
@@ -21,24 +21,8 @@ def data_file(data: Path, name: str) -> Path | None:
 
 def read_lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Yield (number from 1, text, object) of each line that is not empty; BadRecord names the first that is no object."""
-    number = 0
-    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    text = line.decode()
-                    record = json.loads(text)
-                    if not isinstance(record, dict):
-                        raise BadRecord(number, f"{path.name}: is not a JSON object")
-                    yield number, text, record
-        except UnicodeDecodeError as bad:
-            raise BadRecord(number, f"{path.name}: is not UTF-8 (byte {bad.start + 1})") from bad
-        except json.JSONDecodeError as bad:
-            raise BadRecord(number, f"{path.name}: is not JSON: {bad.msg} at character {bad.pos + 1}") from bad
-        except RecursionError as bad:
-            raise BadRecord(number, f"{path.name}: is nested too deeply") from bad
-        except (EOFError, gzip.BadGzipFile, zlib.error) as bad:
-            raise BadRecord(number + 1, f"{path.name}: cannot be unpacked: {bad}") from bad
+    for number, (text, record) in read_numbered(path, lambda record, text: (text, record)):
+        yield number, text, record
 
 
 def read_texts(path: Path) -> list[str]:
@@ -47,7 +31,7 @@ def read_texts(path: Path) -> list[str]:
     for number, _, record in read_lines(path):
         text = record.get("text")
         if not isinstance(text, str) or not text.strip():
-            raise BadRecord(number, f"{path.name}: has no text in 'text'")
+            raise BadRecord(number, "has no text in 'text'", path.name)
         found.append(text)
     if not found:
         raise JobFailed(f'{path} holds no text; write a line of {{"text": …}} each into it')

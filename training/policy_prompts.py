@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from training.job import JobFailed
+from training.lines import data_file
 from training.prompts import held_places, mixed, read_prompts, read_prompts_with_modes, rendered, taken
 
 
@@ -13,11 +14,10 @@ class PolicyPrompts:
 
     def __init__(self, data: Path, tokenizer: Any, room: int, share: float, weights: Mapping[str, float]) -> None:
         """`weights`: shares of the modes (prompt_weights), empty to take the prompts as they stand."""
-        held_out_file = data / "held_out.jsonl"
         read = read_prompts_with_modes(data / "prompts.jsonl")
         prompts = [prompt for prompt, _ in read]
-        if held_out_file.exists():
-            kept, held_out = list(range(len(prompts))), read_prompts(held_out_file)
+        if data_file(data, "held_out") is not None:
+            kept, held_out = list(range(len(prompts))), read_prompts(data / "held_out.jsonl")
         else:
             kept, out = held_places(prompts, share)
             held_out = [prompts[place] for place in out]

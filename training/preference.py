@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training import lora
+from training import lora, ranks
 from training.batches import Ranked, Tokenised, learnt_of, order, tokenised, weighted
 from training.config import PreferenceConfig
 from training.config.loading import beneath
 from training.config.preference import PRESETS
 from training.feedback import Feedback, read_data, read_demonstrated
 from training.fitting import Fit, chosen_learning_rate
-from training.job import JobFailed, run_job
+from training.job import JobFailed, run_job, tell_left_out
 from training.lesson import Lesson
 from training.models import PreferenceModel
 from training.prompts import evenly
@@ -102,6 +102,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     if not config.model:
         raise JobFailed('no model is named: set "model" in config.json or give --model DIR')
     parts = read_data(folder, config)
+    if config.shift_on == "demonstrations":
+        read_demonstrated(folder)  # what is wrong with it is said now, not when the training is over
     start = started(config)
     if config.lora_rank:
         lora.adapt(start.model, start.causal or start.model.backbone, config, config.seed)
@@ -117,6 +119,10 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     if not elements:
         raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {reasons(trained.dropped)}")
     refuse_one_sided(elements, config.objective)
+    for name, part in (("train", trained), ("test", test)):
+        tell_left_out(name, part.dropped, part.shortened, reasons)
+    if not test.ranked and ranks.leads():
+        print("warning: no comparison is held out, so no accuracy is measured; add data/test.jsonl", file=sys.stderr)
     unknown = sorted(set(config.mode_weights) - {str(element.mode) for element in elements})
     if unknown:
         print(f"warning: mode_weights names {', '.join(unknown)}, a mode that nothing in the data has", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from training.job import JobFailed
+from training.lines import data_file, read_lines
 from training.records import BadRecord, Message
 from training.snapshots import PromptTooLong, render_within
 
@@ -32,27 +32,20 @@ def read_prompts(path: Path) -> list[Prompt]:
 def read_prompts_with_modes(path: Path) -> list[tuple[Prompt, str | None]]:
     """The same with what each line says its "mode" is, None where it says nothing."""
     prompts = []
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except FileNotFoundError as missing:
-        raise JobFailed(f"{path} is missing; write one prompt a line into it") from missing
-    except UnicodeDecodeError as bad:
-        raise JobFailed(f"{path} is not UTF-8 ({bad}); save it as UTF-8") from bad
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-                prompts.append((_prompt(record), _mode(record)))
-            except ValueError as bad:
-                raise BadRecord(number, f"{path.name}: {bad}") from bad
+    found = data_file(path.parent, path.name.removesuffix(".jsonl"))
+    if found is None:
+        raise JobFailed(f"{path} is missing; write one prompt a line into it")
+    for number, _, record in read_lines(found):
+        try:
+            prompts.append((_prompt(record), _mode(record)))
+        except _Reason as bad:
+            raise BadRecord(number, str(bad), found.name) from bad
     if not prompts:
         raise JobFailed(f"{path} holds no prompt; write one a line into it")
     return prompts
 
 
-def _prompt(record: Any) -> Prompt:
-    if not isinstance(record, dict):
-        raise _Reason("a prompt is a JSON object with 'messages' or 'prompt'")
+def _prompt(record: dict[str, Any]) -> Prompt:
     messages: Any = record.get("messages", record.get("prompt"))
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]

@@ -41,10 +41,10 @@ class Message(TypedDict):
 
 
 class BadRecord(ValueError):
-    """A line that is no comparison: its number (from 1) and the reason."""
+    """A line that is no comparison: its number (from 1), the reason and, where it is known, its file."""
 
-    def __init__(self, number: int, reason: str) -> None:
-        super().__init__(f"line {number}: {reason}")
+    def __init__(self, number: int, reason: str, file: str = "") -> None:
+        super().__init__(f"line {number}{f' of {file}' if file else ''}: {reason}")
         self.number = number
         self.reason = reason
 
@@ -91,7 +91,7 @@ class Reason(ValueError):
     """Why a record is bad, before the number of its line is known."""
 
 
-def parsed(line: str | bytes, number: int, make: Callable[[dict[str, Any], str], Found]) -> Found:
+def parsed(line: str | bytes, number: int, make: Callable[[dict[str, Any], str], Found], file: str = "") -> Found:
     """Return what `make` builds from the object of a line and its text; its Reason becomes BadRecord(number, reason)."""
     try:
         text = line.decode() if isinstance(line, bytes) else line
@@ -100,25 +100,35 @@ def parsed(line: str | bytes, number: int, make: Callable[[dict[str, Any], str],
             raise Reason("is not a JSON object")
         return make(record, text.removesuffix("\n"))
     except UnicodeDecodeError as bad:
-        raise BadRecord(number, f"is not UTF-8 (byte {bad.start + 1})") from bad
+        raise BadRecord(number, f"is not UTF-8 (byte {bad.start + 1})", file) from bad
     except json.JSONDecodeError as bad:
-        raise BadRecord(number, f"is not JSON: {bad.msg} at character {bad.pos + 1}") from bad
-    except RecursionError as bad:
-        raise BadRecord(number, "is nested too deeply") from bad
-    except Reason as bad:
-        raise BadRecord(number, str(bad)) from bad
+        raise BadRecord(number, f"is not JSON: {bad.msg} at character {bad.pos + 1}", file) from bad
+    except (RecursionError, Reason) as bad:
+        raise BadRecord(number, str(bad) if isinstance(bad, Reason) else "is nested too deeply", file) from bad
 
 
 def read_records(path: str | Path, make: Callable[[dict[str, Any], str], Found]) -> Iterator[Found]:
     """Yield what `make` builds from each line of a .jsonl or .jsonl.gz file; empty lines are passed over."""
-    number = 0
-    with gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb") as file:
+    return (found for _, found in read_numbered(path, make))
+
+
+def read_numbered(path: str | Path, make: Callable[[dict[str, Any], str], Found]) -> Iterator[tuple[int, Found]]:
+    """The same, each with the number of its line from 1; a byte order mark, as some editors write it, is passed over."""
+    number, name = 0, Path(path).name
+
+    def whole(record: dict[str, Any], text: str) -> Found:
+        if "\\ud" in text.lower() and re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
+            raise Reason("holds half a surrogate pair, which is no character; remove it")  # only an escape brings one
+        return make(record, text)
+
+    with gzip.open(path, "rb") if name.endswith(".gz") else open(path, "rb") as file:
         try:
             for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield parsed(line, number, make)
+                kept = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if kept.strip():
+                    yield number, parsed(kept, number, whole, name)
         except (EOFError, gzip.BadGzipFile, zlib.error) as bad:
-            raise BadRecord(number + 1, f"cannot be unpacked: {bad}") from bad
+            raise BadRecord(number + 1, f"cannot be unpacked: {bad}", name) from bad
 
 
 def comparison_of(record: dict[str, Any], line: str) -> Comparison:
@@ -154,9 +164,7 @@ def comparison_of(record: dict[str, Any], line: str) -> Comparison:
     if found.strength is not None and found.strength not in STRENGTHS:
         raise Reason(f"'strength' must be 1, 2, 3 or 4, not {found.strength}")
     margin = record.get("margin")
-    if margin is not None and (
-        isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin)
-    ):
+    if margin is not None and (type(margin) not in {int, float} or not math.isfinite(margin)):
         raise Reason(f"'margin' must be a number, not {margin!r}")
     if isinstance(chosen, str) and prompt is None and _is_transcript(chosen) and to_hh_line(found) != line:
         found = dataclasses.replace(found, source_line=line)
@@ -315,7 +323,7 @@ def _ending_with_user(messages: list[Message]) -> list[Message]:
 def _messages(key: str, items: list[Any]) -> list[Message]:
     messages: list[Message] = []
     for place, item in enumerate(items, 1):
-        if not isinstance(item, dict) or not isinstance(item.get("content"), str):
+        if not (isinstance(item, dict) and isinstance(item.get("content"), str)):
             raise Reason(f"message {place} of {key!r} has no text in 'content'")
         if item.get("role") not in _NAME:
             raise Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")

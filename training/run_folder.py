@@ -85,7 +85,7 @@ class RunFolder:
         if not self.config_file.exists():
             return {}
         try:
-            settings = json.loads(self.config_file.read_text("utf-8"))
+            settings = json.loads(self.config_file.read_text("utf-8-sig"))  # Windows editors begin files with a mark
         except ValueError as bad:
             raise RunFolderError(f"{self.config_file} is not JSON ({bad}); write it again") from bad
         if not isinstance(settings, dict):

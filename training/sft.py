@@ -19,7 +19,7 @@ from training.batches import order
 from training.config import SFT_PRESETS, BadConfig, SftConfig
 from training.config.loading import beneath
 from training.fitting import Fit, chosen_learning_rate
-from training.job import JobFailed, run_job
+from training.job import JobFailed, run_job, tell_left_out
 from training.lines import data_file
 from training.models import PreferenceModel
 from training.pretraining_text import PretrainingText
@@ -73,6 +73,8 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     if not found.examples:
         told = demonstrations.reasons(found.dropped)
         raise JobFailed(f"none of the {len(shown)} demonstrations can be learnt from: {told}")
+    for name, part in (("train", found), ("test", tested)):
+        tell_left_out(name, part.dropped, part.shortened, demonstrations.reasons)
     texts = pretraining(folder, tokenizer, config, limit)
     by_size = sorted(found.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths

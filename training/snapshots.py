@@ -204,7 +204,9 @@ def load_policy(
     verify: bool = True,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (causal LM, tokenizer) of a checked directory, in `dtype` whatever the file holds, in eval mode, no dropout."""
-    check_snapshot(path, verify=verify)
+    kind = check_snapshot(path, verify=verify).kind
+    if kind != "policy":
+        raise BadSnapshot(f"{path} holds a preference model, not a policy; name the folder of a policy")
     return load_weights(AutoModelForCausalLM, path, dtype), load_tokenizer(path)
 
 

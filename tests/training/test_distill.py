@@ -198,7 +198,7 @@ def test_a_student_that_is_the_teacher_behind_no_prompt_has_nothing_to_learn(tmp
     ("train", "settings", "reason"),
     [
         ([], {}, "train.jsonl holds no text"),
-        ([{"text": ""}], {}, "line 1: train.jsonl: is a text without a reply"),
+        ([{"text": ""}], {}, "line 1 of train.jsonl: is a text without a reply"),
         (talks(2), {"max_tokens": 3}, "none of the 2 texts can be learnt from: 2 too long for the contexts"),
         (talks(1), {"learn": "replies"}, "none of the 1 texts can be learnt from: 1 without a reply"),
         (talks(2), {"bins": 264}, "bins must leave a word over"),

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from training.batches import Ranked, right_padded
 from training.models import PreferenceModel
-from training.snapshots import BadSnapshot, write_manifest
+from training.snapshots import BadSnapshot, load_policy, write_manifest
 
 PAD, END = 258, 257
 PAIRS = [
@@ -53,6 +53,14 @@ def test_values_hold_the_score_in_the_end_column_and_do_not_look_ahead(model: Pr
     assert torch.allclose(model.values(row[:, :6]), values[:, :6], atol=1e-5)
 
 
+def test_a_preference_model_is_not_taken_for_a_policy(tiny_policy: Path, tmp_path: Path):
+    model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=1)
+    (tmp_path / "pm").mkdir()
+    model.save(tmp_path / "pm", tokenizer)
+    with pytest.raises(BadSnapshot, match="holds a preference model, not a policy"):
+        load_policy(tmp_path / "pm")
+
+
 def test_the_head_starts_with_the_width_and_seed_it_should(tiny_policy: Path):
     heads = [PreferenceModel.from_policy(tiny_policy, seed=seed)[0].head for seed in (1, 1, 2)]
     assert torch.equal(heads[0].weight, heads[1].weight) and not torch.equal(heads[0].weight, heads[2].weight)
@@ -86,8 +94,6 @@ def test_what_is_no_whole_preference_model_is_refused(tiny_policy: Path, tmp_pat
 
 
 def test_language_loss_is_the_models_own(tiny_policy: Path):
-    from training.snapshots import load_policy
-
     model, _ = PreferenceModel.from_policy(tiny_policy, seed=1, words=True)
     causal, _ = load_policy(tiny_policy)
     row = torch.tensor([PAIRS[0].prompt + PAIRS[0].replies[0]])

@@ -167,10 +167,17 @@ def test_a_resume_in_the_same_process_continues_bit_for_bit(
     ("train", "settings", "reason"),
     [
         ([], {}, "train.jsonl holds no comparison"),
-        ([{"chosen": "x"}], {}, "line 1: has no 'rejected'"),
-        ([{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3, {}, "line 1: 'chosen' and 'rejected' are the same"),
+        ([{"chosen": "x"}], {}, "line 1 of train.jsonl: has no 'rejected'"),
+        (
+            [{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3,
+            {},
+            "line 1 of train.jsonl: 'chosen' and 'rejected' are the same",
+        ),
         (comparisons(3, strength=1), {}, "none of the 3 comparisons can be learnt from: 3 of the weakest strength"),
         (comparisons(3), {"max_tokens": 5}, "3 longer than the model can read"),
+        (comparisons(3), {"learning_rate": float("nan")}, "learning_rate must be a number, not nan"),
+        (comparisons(3), {"mode_weights": {"a": float("inf")}}, "mode_weights.a must be a number, not inf"),
+        (comparisons(3), {"shift_on": "demonstrations", "model": "/nowhere"}, "demonstrations.jsonl is missing"),
         (comparisons(3), {"epoch": 1}, "unknown setting 'epoch'"),
         (comparisons(3), {"model": ""}, "no model is named"),
         (comparisons(3), {"model": "/nowhere"}, "/nowhere is not a directory"),
@@ -184,6 +191,23 @@ def test_bad_input_is_refused_with_the_reason_on_disk(
     assert reason in json.loads((path / "failure.json").read_text())["reason"]
     assert reason in capsys.readouterr().err
     assert not (path / "result.json").exists()
+
+
+def test_what_is_left_out_and_what_is_not_measured_is_said(
+    tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture
+):
+    long = comparisons(1)[0] | {"chosen": [{"role": "assistant", "content": "word " * 900}]}
+    path = make_folder(tmp_path / "run", [*comparisons(9), long], [], model=str(tiny_policy), held_out=0.0)
+    assert main([str(path)]) == 0
+    told = capsys.readouterr().err
+    assert "train data: left out 1 longer than the model can read" in told
+    assert "no comparison is held out" in told
+
+
+def test_data_that_is_a_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "data" / "train.jsonl").mkdir(parents=True)
+    assert main([str(tmp_path), "--model", "x"]) == 2
+    assert "train.jsonl is not a file" in capsys.readouterr().err
 
 
 def test_missing_data_or_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -1,5 +1,6 @@
 """Prompts: what is accepted, what is held out, and the order of training."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -50,8 +51,16 @@ def test_no_file_and_no_prompt(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="is missing"):
         read_prompts(tmp_path / "prompts.jsonl")
     (tmp_path / "prompts.jsonl").write_bytes(b"\xff\n")
-    with pytest.raises(JobFailed, match="UTF-8"):
+    with pytest.raises(BadRecord, match=r"line 1 of prompts.jsonl: is not UTF-8"):
         read_prompts(tmp_path / "prompts.jsonl")
+    (tmp_path / "prompts.jsonl").write_text("\n")
+    with pytest.raises(JobFailed, match="holds no prompt"):
+        read_prompts(tmp_path / "prompts.jsonl")
+
+
+def test_packed_prompts_are_read_as_plain_ones(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "Hi"}\n'))
+    assert read_prompts(tmp_path / "prompts.jsonl") == [said("Hi")]
 
 
 def test_a_conversation_stays_on_one_side() -> None:

@@ -191,8 +191,25 @@ def test_files_plain_and_packed_read_the_same(tmp_path: Path):
 
 def test_a_bad_line_in_a_file_is_numbered_with_the_empty_ones(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text(HH_LINES[0] + "\n\nnot json\n")
-    with pytest.raises(BadRecord, match="line 3: is not JSON"):
+    with pytest.raises(BadRecord, match=r"line 3 of a.jsonl: is not JSON"):
         list(read_comparisons(tmp_path / "a.jsonl"))
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_passed_over(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text("\n".join(HH_LINES))
+    (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(HH_LINES).encode() + b"\r\n")
+    ours, windows = ([read.chosen for read in read_comparisons(tmp_path / name)] for name in ("a.jsonl", "b.jsonl"))
+    assert ours == windows
+    assert len(ours) == len(HH_LINES)
+
+
+def test_half_a_surrogate_pair_in_a_file_is_refused_and_a_whole_one_read(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"prompt": "a", "chosen": "\ud83d\ude42", "rejected": "c"}')
+    assert next(read_comparisons(path)).chosen == "🙂"
+    path.write_text(r'{"prompt": "a", "chosen": "\uD83D", "rejected": "c"}')
+    with pytest.raises(BadRecord, match=r"line 1 of a.jsonl: holds half a surrogate pair"):
+        list(read_comparisons(path))
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"plain text", lambda b: b[:40] + b"\0\0\0" + b[43:]])

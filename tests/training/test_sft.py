@@ -277,7 +277,7 @@ def test_presets_carry_the_papers_settings(tmp_path: Path):
     ("train", "settings", "reason"),
     [
         ([], {}, "train.jsonl holds no demonstration"),
-        ([{"messages": [user("a")]}], {}, "line 1: train.jsonl: does not end with a message of the assistant"),
+        ([{"messages": [user("a")]}], {}, "line 1 of train.jsonl: does not end with a message of the assistant"),
         (demonstrations(3), {"max_tokens": 5}, "none of the 3 demonstrations can be learnt from: 3 longer than"),
         (demonstrations(3), {"pretraining_share": 0.1}, "pretraining.jsonl is missing"),
         (demonstrations(3), {"dropout": 1.0}, "dropout must be at least 0 and below 1"),

@@ -1,5 +1,6 @@
 """From config.json to a frozen config: what is missing takes its default, what is wrong is refused by name."""
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -49,6 +50,8 @@ def load_config(cls: type[Config], settings: Mapping[str, Any]) -> Config:
 def _fitting(name: str, value: Any, kind: Any) -> Any:
     """Return `value` as `kind` (bool, int, float, str, Literal, tuple, dict, union of these) or raise BadConfig."""
     origin = typing.get_origin(kind)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadConfig(f"{name} must be a number, not {value}")
     if origin is Literal:
         if value in typing.get_args(kind) and not isinstance(value, bool):
             return value
