@@ -77,12 +77,13 @@ class BestOfRun:
     def __init__(self, folder: RunFolder, config: BestOfConfig) -> None:
         self.folder, self.config, self.began = folder, config, time.monotonic()
         prefix = Prefix.read(config.prefix) if config.prefix else None
-        self.policy = Policy.load(config.model, prefix, slots=config.slots)
-        self.rival = Policy.load(config.opponent, slots=config.slots) if config.opponent else self.policy
+        how: dict[str, Any] = {"slots": config.slots, "precision": config.precision}
+        self.policy = Policy.load(config.model, prefix, **how)
+        self.rival = Policy.load(config.opponent, **how) if config.opponent else self.policy
         if config.opponent:
             check_tokenizers(self.policy.tokenizer, self.rival.tokenizer, "opponent")
         named = {"score": config.preference_model, "test_score": config.test_preference_model}
-        self.judges = Judges(named, self.policy.tokenizer)
+        self.judges = Judges(named, self.policy.tokenizer, precision=config.precision)
         self.sampling = Sampling(config.max_new_tokens, config.temperature)
         readers = self.judges.readers(config.max_new_tokens)
         for answering in (self.policy, self.rival):

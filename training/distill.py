@@ -68,8 +68,10 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     model, tokenizer = load_policy(config.student or config.teacher)
     if config.lora_rank:
         lora.adapt(model, model, config, config.seed)
-    student, reader = Policy(model, tokenizer, slots=config.slots), WordReader(model, precision=config.precision)
-    teacher = Policy.load(config.teacher, prefix, slots=config.slots)
+    reader = WordReader(model, precision=config.precision)
+    how: dict[str, Any] = {"slots": config.slots, "precision": config.precision}
+    student = Policy(model, tokenizer, **how)
+    teacher = Policy.load(config.teacher, prefix, **how)
     check_tokenizers(teacher.tokenizer, tokenizer, "student")
     if config.bins >= model.get_output_embeddings().weight.shape[0]:
         raise BadConfig(f"bins must leave a word over for the last bin, not take {config.bins} of them")

@@ -69,14 +69,17 @@ class Stretch(NamedTuple):
 class Engine:
     """Samples a causal language model in `slots` rows of `max_length` tokens, prompt and reply together."""
 
-    def __init__(self, model: Any, tokenizer: Any, slots: int = 64, max_length: int | None = None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, slots: int = 64, max_length: int | None = None, *, half: bool = False
+    ) -> None:
+        """`half`: matrix products in bfloat16, where the decoder has them."""
         limit = getattr(model.config, "max_position_embeddings", None)
         self.max_length: int = max_length or limit or 2048
         if limit is not None and self.max_length > limit:
             raise ValueError(f"max_length {self.max_length} is more than the {limit} positions of the model")
         self.slots = slots
         self.device = model.device
-        self._decoder = decoder_for(model, slots, self.max_length)
+        self._decoder = decoder_for(model, slots, self.max_length, half=half)
         self._words: int = model.get_output_embeddings().weight.shape[0]
         self.stop_ids = stop_tokens(model, tokenizer)
         self._replies = Replies(slots, self.max_length, self.device)

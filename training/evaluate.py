@@ -17,7 +17,7 @@ from torch import Tensor
 from training import objective
 from training.calibration import wilson_interval
 from training.config import EvaluateConfig
-from training.device import device_of_choice
+from training.device import device_of_choice, in_half
 from training.engine import Engine
 from training.job import JobFailed, run_job
 from training.models import PreferenceModel
@@ -57,7 +57,7 @@ def reply_numbers(rollout: Rollout) -> dict[str, float]:
 def against(
     policy: Any, engine: Engine, opponent: Any, rival_engine: Engine, pm: PreferenceModel, end_id: int,
     prompts: Sequence[Sequence[int]], seed: int, max_new_tokens: int, temperature: float,
-    each_step: Callable[[int], None] | None = None,
+    each_step: Callable[[int], None] | None = None, *, half: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Sample both on the same prompts with seeds of their own and compare; `each_step` is told how many replies are done."""
     seeds = reply_seeds(seed, EVALUATION, 2 * len(prompts))
@@ -65,10 +65,9 @@ def against(
     rollout = sample(engine, prompts, seeds[:done], max_new_tokens, temperature, each_step)
     later = None if each_step is None else (lambda count: each_step(done + count))
     rival = sample(rival_engine, prompts, seeds[done:], max_new_tokens, temperature, later)
-    score, rival_score = preference_scores(pm, rollout, end_id), preference_scores(pm, rival, end_id)
-    k1, _, k3 = objective.kl_estimators(
-        policy_logp(policy, rollout, temperature), policy_logp(opponent, rollout, temperature), rollout.mask
-    )
+    score, rival_score = (preference_scores(pm, written, end_id, half=half) for written in (rollout, rival))
+    own, others = (policy_logp(model, rollout, temperature, half=half) for model in (policy, opponent))
+    k1, _, k3 = objective.kl_estimators(own, others, rollout.mask)
     found: dict[str, Any] = {"prompts": done}
     found["win_rate"], found["win_rate_ci95"] = win_rate(score, rival_score)
     found["score_after"], found["score_after_ci95"] = mean_ci95(score)
@@ -124,11 +123,13 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     prompts = evenly(prompts, config.evaluation_prompts or len(prompts))
     if not prompts:
         raise JobFailed(f"no prompt fits into the {room} tokens beside a reply; give shorter ones")
-    engines = [Engine(model, tokenizer, config.slots, room + config.max_new_tokens) for model in (policy, opponent)]
+    half = in_half(config.precision, device, policy.config.hidden_size)
+    length = room + config.max_new_tokens
+    engines = [Engine(model, tokenizer, config.slots, length, half=half) for model in (policy, opponent)]
     with Bar("evaluation", 2 * len(prompts)) as bar:
         found = against(
             policy, engines[0], opponent, engines[1], pm, tokenizer.eos_token_id, prompts, config.seed,
-            config.max_new_tokens, config.temperature, bar.at,
+            config.max_new_tokens, config.temperature, bar.at, half=half,
         )  # fmt: skip
     return found | {"left_out": left_out, "seconds": time.monotonic() - begin}
 

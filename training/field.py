@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from training import objective
 from training.config import BadConfig, FieldConfig
-from training.device import device_of_choice
+from training.device import Precision, device_of_choice, in_half
 from training.evaluate import EVALUATION
 from training.job import JobFailed
 from training.models import PreferenceModel
@@ -27,7 +27,9 @@ from training.variants import Policy, Prefix, Replies, Sampling, scores
 class Judges:
     """Preference models by the name of their score in results: "score", and "test_score" where there is a second one."""
 
-    def __init__(self, paths: dict[str, str], policy_tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, paths: dict[str, str], policy_tokenizer: PreTrainedTokenizerBase, *, precision: Precision = "float32"
+    ) -> None:
         """Empty paths are left out; a model that reads other tokens than the policy writes is refused."""
         self.models: dict[str, PreferenceModel] = {}
         for name, path in paths.items():
@@ -35,11 +37,17 @@ class Judges:
                 pm, tokenizer = PreferenceModel.load(path)
                 check_tokenizers(policy_tokenizer, tokenizer, "preference model")
                 self.models[name] = pm.to(device_of_choice())
-        self.tokenizer = policy_tokenizer
+        self.tokenizer, self.precision = policy_tokenizer, precision
 
     def scores(self, conversations: Sequence[Prompt], replies: Replies) -> dict[str, Tensor]:
         """Return the score of every reply under each.  -> [B] each"""
-        return {name: scores(pm, self.tokenizer, conversations, replies) for name, pm in self.models.items()}
+        return {
+            name: scores(
+                pm, self.tokenizer, conversations, replies,
+                half=in_half(self.precision, pm.head.weight.device, pm.width),
+            )
+            for name, pm in self.models.items()
+        }  # fmt: skip
 
     def readers(self, new: int) -> list[tuple[Prefix, int]]:
         """How much each can read before a reply of `new` tokens and the end token that a cut one is given."""
@@ -81,7 +89,7 @@ class Field:
         self.prefixes = {name: Prefix.read(file) for name, file in config.prefix_files().items()}
         self.names = list(self.paths)
         self.reference = self.policy(self.names[0])
-        self.judges = Judges(judges, self.reference.tokenizer)
+        self.judges = Judges(judges, self.reference.tokenizer, precision=config.precision)
         self.sampling = Sampling(config.max_new_tokens, config.temperature)
         readers = self.judges.readers(config.max_new_tokens)
         for name, path in self.paths.items():
@@ -93,7 +101,8 @@ class Field:
 
     def policy(self, name: str) -> Policy:
         """Load a snapshot behind its prefix."""
-        return Policy.load(self.paths[name], self.prefixes.get(name), slots=self.config.slots)
+        config = self.config
+        return Policy.load(self.paths[name], self.prefixes.get(name), slots=config.slots, precision=config.precision)
 
     def measure(self) -> dict[str, dict[str, Any]]:
         """Each snapshot's numbers by reply, in the order of the prompts; those of an earlier try are kept."""

@@ -18,6 +18,7 @@ from training import distributed, objective, ranks
 from training.average import WeightAverage
 from training.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from training.config import PolicyConfig
+from training.device import in_half
 from training.group_invariant import GroupHead
 from training.models import PreferenceModel
 from training.pretraining_text import PretrainingText
@@ -42,6 +43,7 @@ class Learner:
         self, policy: Any, critic: nn.Module, config: PolicyConfig, texts: PretrainingText | None = None
     ) -> None:
         self.policy, self.critic, self.config, self.texts = policy, critic, config, texts
+        self.half = in_half(config.precision, policy.device, int(policy.config.hidden_size))
         self.policy_adam = self._adam(policy, config.learning_rate, config.adam_eps)
         self.critic_adam = self._adam(critic, config.critic_learning_rate, config.critic_adam_eps)
         self.average = WeightAverage(policy, config.weight_average) if config.weight_average else None
@@ -88,11 +90,13 @@ class Learner:
         states = logp = None
         if learn_policy or self.shared:
             with torch.set_grad_enabled(learn_policy and torch.is_grad_enabled()):
-                temperature = self.config.temperature
-                states = reply_states(self.policy, rollout.tokens, rollout.prompt_length, rollout.mask, temperature)
+                states = reply_states(
+                    self.policy, rollout.tokens, rollout.prompt_length, rollout.mask, self.config.temperature,
+                    half=self.half,
+                )  # fmt: skip
                 logp = log_probs(states, rollout.mask)
         if isinstance(self.critic, PreferenceModel):
-            value, read = values_and_states(self.critic, rollout)
+            value, read = values_and_states(self.critic, rollout, half=self.half)
         else:
             assert states is not None
             read = states.hidden.float()
@@ -231,7 +235,8 @@ class Learner:
         tokens, loss = int(rows.mask.sum()), 0.0
         for index in even_parts(rows):
             part = rows.rows(index)
-            logp = log_probs(reply_states(self.policy, part.tokens, part.prompt_length, part.mask), part.mask)
+            states = reply_states(self.policy, part.tokens, part.prompt_length, part.mask, half=self.half)
+            logp = log_probs(states, part.mask)
             share = objective.pretraining_loss(logp, part.mask, self.config.ptx_weight, tokens)
             share.backward()
             loss += float(share.detach())

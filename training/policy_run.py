@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,7 +51,9 @@ class PolicyRun:
         if config.ptx_weight:
             self.texts = PretrainingText.read(folder.data, self.tokenizer, config.ptx_tokens, config.seed)
         self.learner = Learner(self.policy, models.critic, config, self.texts)
-        self.engine = Engine(self.policy, self.tokenizer, config.slots, self.room + config.max_new_tokens)
+        self.half = self.learner.half  # one precision for policy, reference, preference model and critic
+        length = self.room + config.max_new_tokens
+        self.engine = Engine(self.policy, self.tokenizer, config.slots, length, half=self.half)
         self.normaliser = ScoreNormaliser(config.score_normalisation, config.score_clip)
         self.kl_weight = config.kl_weight
         self.alarm = CollapseAlarm(
@@ -105,17 +108,19 @@ class PolicyRun:
             self.engine, prompts, reply_seeds(config.seed, iteration, len(prompts)),
             config.max_new_tokens, config.temperature,
         )  # fmt: skip
+        _finite(rollout.old_logp, f"the sampler's log-probability at {where}; lower learning_rate")
+        rollout, sampler_gap = self._as_learnt(rollout)
         mask, logp = rollout.mask, rollout.old_logp
-        _finite(logp, f"the sampler's log-probability at {where}; lower learning_rate")
+        _finite(logp, f"the policy's log-probability at {where}; lower learning_rate")
 
         # 2 scores, on a common scale; a reply that was cut is worth less
-        raw_score = preference_scores(self.pm, rollout, self.end_id)
+        raw_score = preference_scores(self.pm, rollout, self.end_id, half=self.half)
         _finite(raw_score, f"the preference model's score at {where}; train it again")
         self.normaliser.observe(raw_score)
         score = self._score(raw_score, rollout)
 
         # 3 rewards; in group-invariant learning the penalty is strong on the group that earns most
-        ref_logp = policy_logp(self.reference, rollout, config.temperature)
+        ref_logp = policy_logp(self.reference, rollout, config.temperature, half=self.half)
         _finite(ref_logp, f"the initial policy's log-probability at {where}; check its files")
         value, label = self.learner.read(rollout)
         reward = self._rewards(score, rollout, ref_logp, None)
@@ -157,9 +162,21 @@ class PolicyRun:
             **updates.means(ptx=self.texts is not None and not pretraining),
             **groups,
         }
+        if self.half:
+            numbers["sampler_gap"] = sampler_gap
         if pretraining:  # no forward of the policy was needed; -E[log π] estimates the same from its samples
             numbers["entropy"] = -float(logp[mask].mean())
         return numbers
+
+    def _as_learnt(self, rollout: Rollout) -> tuple[Rollout, float]:
+        """The rollout with the log-probabilities that the ratio is to, and the sampler's largest gap from them.
+
+        In half precision two kernels round apart, so the passes that learn say themselves what the policy thought.
+        """
+        if not self.half:
+            return rollout, 0.0
+        logp = policy_logp(self.policy, rollout, self.config.temperature, half=True)
+        return replace(rollout, old_logp=logp), float((logp - rollout.old_logp)[rollout.mask].abs().max())
 
     def _score(self, raw_score: Tensor, rollout: Rollout) -> Tensor:
         config, score = self.config, self.normaliser.normalise(raw_score)
@@ -189,7 +206,7 @@ class PolicyRun:
         prompts = self.prompts.train[:count]
         temperature = self.config.temperature
         rollout = sample(self.engine, prompts, reply_seeds(self.config.seed, 2**30, count), 24, temperature)
-        return check_start(self.policy, self.reference, self.pm, rollout, temperature)
+        return check_start(self.policy, self.reference, self.pm, rollout, temperature, half=self.half)
 
     def save(self, step: int) -> None:
         """Write a checkpoint from which `load` goes on as if nothing had happened."""
@@ -283,11 +300,12 @@ class PolicyRun:
         config = self.config
         self.engine.refresh(self.policy)
         with lora.seen(self.reference):
-            rival = Engine(self.reference, self.tokenizer, config.slots, self.room + config.max_new_tokens)
+            length = self.room + config.max_new_tokens
+            rival = Engine(self.reference, self.tokenizer, config.slots, length, half=self.half)
         with Bar("evaluation", 2 * len(prompts)) as bar:
             return against(
                 self.policy, self.engine, self.reference, rival, self.pm, self.end_id, prompts, config.seed,
-                config.max_new_tokens, config.temperature, bar.at,
+                config.max_new_tokens, config.temperature, bar.at, half=self.half,
             )  # fmt: skip
 
     def _episodes(self, step: int) -> int:

@@ -15,7 +15,8 @@ from training.packing import Packed, packed
 from training.trunk import FusedTrunk, Trunk, trunk_for
 
 CPU_BUDGET, GPU_BUDGET = 2048, 32768  # tokens of one pass, padding included: what fits the caches / keeps a GPU busy
-TOLERANCE = 1e-3  # of a score of order 1, in float32; a real mistake shows as 0.1 and more
+# Of a score of order 1, in float32 whatever the run multiplies in: bfloat16 would hide mistakes below a hundredth in rounding.
+TOLERANCE = 1e-3
 Words = Literal["none", "best", "all"]
 
 

@@ -126,40 +126,41 @@ def _by_parts(rollout: Rollout, shape: torch.Size, measure: Callable[[Rollout], 
 
 
 @torch.inference_mode()
-def policy_logp(model: Any, rollout: Rollout, temperature: float) -> Tensor:
-    """Log π of every reply token under `model`.  -> [B, R]"""
-    return _by_parts(
-        rollout,
-        rollout.mask.shape,
-        lambda part: log_probs(reply_states(model, part.tokens, part.prompt_length, part.mask, temperature), part.mask),
-    )
+def policy_logp(model: Any, rollout: Rollout, temperature: float, *, half: bool = False) -> Tensor:
+    """Log π of every reply token under `model`; `half`: matrix products in bfloat16.  -> [B, R]"""
+
+    def measure(part: Rollout) -> Tensor:
+        states = reply_states(model, part.tokens, part.prompt_length, part.mask, temperature, half=half)
+        return log_probs(states, part.mask)
+
+    return _by_parts(rollout, rollout.mask.shape, measure)
 
 
 @torch.inference_mode()
-def preference_scores(model: PreferenceModel, rollout: Rollout, end_id: int) -> Tensor:
+def preference_scores(model: PreferenceModel, rollout: Rollout, end_id: int, *, half: bool = False) -> Tensor:
     """The preference model's score of each reply, read on its end token; a cut reply is given one to be read at.  -> [B]"""
-    return _by_parts(rollout, rollout.mask.shape[:1], lambda part: _scores(model, part, end_id))
+    return _by_parts(rollout, rollout.mask.shape[:1], lambda part: _scores(model, part, end_id, half))
 
 
-def _scores(model: PreferenceModel, part: Rollout, end_id: int) -> Tensor:
+def _scores(model: PreferenceModel, part: Rollout, end_id: int, half: bool) -> Tensor:
     rows = torch.arange(len(part.tokens), device=part.tokens.device)
     ends = part.length - part.ended.long()  # the end token written, or the column after a cut reply
     room = torch.zeros(len(rows), 1, dtype=torch.long, device=part.tokens.device)
     tokens = torch.cat([part.tokens, room], dim=1)
     tokens[rows, ends] = end_id
     packing = packed_rows(tokens, part.prompt_length, ends + 1)
-    return model.normalised(trunk_for(model.backbone).hidden(packing, packing.reply_ends()))
+    return model.normalised(trunk_for(model.backbone, half=half).hidden(packing, packing.reply_ends()))
 
 
-def values(model: PreferenceModel, rollout: Rollout) -> Tensor:
+def values(model: PreferenceModel, rollout: Rollout, *, half: bool = False) -> Tensor:
     """V(s_t) of a critic at the state before each reply token, 0 in the padding.  -> [B, R]"""
-    return values_and_states(model, rollout)[0]
+    return values_and_states(model, rollout, half=half)[0]
 
 
-def values_and_states(model: PreferenceModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
+def values_and_states(model: PreferenceModel, rollout: Rollout, *, half: bool = False) -> tuple[Tensor, Tensor]:
     """The same with the states they were read from, flat in the order of the mask.  -> [B, R], [N, d]"""
     packing = packed_rows(rollout.tokens, rollout.prompt_length, rollout.length)
-    states = trunk_for(model.backbone).hidden(packing, packing.state_columns())
+    states = trunk_for(model.backbone, half=half).hidden(packing, packing.state_columns())
     found = model.normalised(states)
     return torch.zeros(rollout.mask.shape, device=found.device).masked_scatter(rollout.mask, found), states
 

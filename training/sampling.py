@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training import native
+from training.device import products
 from training.native.decoding import Choice, kernels, pointer
 from training.objective import entropy
 from training.packing import packed_rows
@@ -99,20 +100,24 @@ class ReplyStates:
         head: nn.Linear | None,
         temperature: float,
         logits: Tensor | None = None,
+        *,
+        half: bool = False,
     ) -> None:
         """`hidden` [N, d] is what the vocabulary head read; without a plain linear head its logits [N, V] are given."""
-        self.tokens, self.hidden = tokens, hidden
+        self.tokens, self.hidden, self._half = tokens, hidden, half
         self._head, self._temperature, self._logits = head, temperature, logits
 
     @cached_property
     def _told(self) -> Told:
         assert self._head is not None
-        return tell(self.hidden, self._head.weight, self._head.bias, self.tokens, self._temperature)
+        weight, bias = self._head.weight, self._head.bias
+        return tell(self.hidden, weight, bias, self.tokens, self._temperature, half=self._half)
 
     @cached_property
     def logits(self) -> Tensor:
         """In float32, divided by the temperature.  [N, V]"""
-        found = self._logits if self._head is None else self._head(self.hidden)
+        with products(self._half, self.hidden.device):
+            found = self._logits if self._head is None else self._head(self.hidden)
         assert found is not None
         found = found.float()
         return found if self._temperature == 1.0 else found / self._temperature
@@ -158,19 +163,20 @@ def _head_reads_only(model: Any, row: Tensor, column: Tensor, seen: list[Tensor]
 
 
 def reply_states(
-    model: Any, tokens: Tensor, prompt_length: Tensor, mask: Tensor, temperature: float = 1.0
+    model: Any, tokens: Tensor, prompt_length: Tensor, mask: Tensor, temperature: float = 1.0, *, half: bool = False
 ) -> ReplyStates:
     """Run right-padded sequences [B, T] once; logits only where a reply token was chosen.  See the module docstring.
 
-    Packed through the fused trunk where there is one, else through the model's own forward pass.
+    Packed through the fused trunk where there is one, else through the model's own forward pass; `half`: products in bfloat16.
     """
-    if has_plain_head(model) and isinstance(trunk := trunk_for(model.base_model), FusedTrunk):
+    if has_plain_head(model) and isinstance(trunk := trunk_for(model.base_model, half=half), FusedTrunk):
         packing = packed_rows(tokens, prompt_length, prompt_length + mask.sum(1))
         hidden = trunk.hidden(packing, packing.state_columns())
-        return ReplyStates(packing.tokens[packing.reply_columns()], hidden, model.get_output_embeddings(), temperature)
+        chosen, head = packing.tokens[packing.reply_columns()], model.get_output_embeddings()
+        return ReplyStates(chosen, hidden, head, temperature, half=half)
     row, column = state_columns(prompt_length, mask)
     seen: list[Tensor] = []
-    with _head_reads_only(model, row, column, seen):
+    with _head_reads_only(model, row, column, seen), products(half, tokens.device):
         logits = model(input_ids=tokens, use_cache=False).logits[0]
     return ReplyStates(tokens[row, column + 1], seen[0], None, temperature, logits)
 

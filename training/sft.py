@@ -80,7 +80,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths
     batches = mixed(len(found.examples), len(texts), config)
     lesson = Lesson(reader, found.examples, texts, config.seed)
-    policy = Policy(model, tokenizer, slots=config.slots)
+    policy = Policy(model, tokenizer, slots=config.slots, precision=config.precision)
     selection = selected(folder, config, policy, reader, tested, batches)
     fit = Fit(
         folder, config, model, batches, lesson,

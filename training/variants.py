@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, Self, cast
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from training.device import device_of_choice
+from training.device import Precision, device_of_choice, in_half
 from training.engine import Engine, Generated, generate
 from training.job import JobFailed
 from training.models import PreferenceModel
@@ -114,18 +114,28 @@ class Policy:
     """A policy that answers, perhaps behind a prompt; `slots` replies are written at once."""
 
     def __init__(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, prefix: Prefix | None = None, *, slots: int = 64
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        prefix: Prefix | None = None,
+        *,
+        slots: int = 64,
+        precision: Precision = "float32",
     ) -> None:
         self.model, self.tokenizer, self.prefix = model, tokenizer, prefix or Prefix()
         self.context = int(getattr(model.config, "max_position_embeddings", None) or 2048)
         self.slots = slots
+        self.half = in_half(precision, model.device, int(model.config.hidden_size))
         self._engine: Engine | None = None
 
     @classmethod
-    def load(cls, path: str | Path, prefix: Prefix | None = None, *, slots: int = 64) -> Self:
+    def load(
+        cls, path: str | Path, prefix: Prefix | None = None, *, slots: int = 64, precision: Precision = "float32"
+    ) -> Self:
         """Load a policy directory onto the device of choice."""
         model, tokenizer = load_policy(path)
-        return cls(model.to(device_of_choice()), tokenizer, prefix, slots=slots)  # type: ignore[arg-type]
+        model.to(device_of_choice())  # type: ignore[arg-type]
+        return cls(model, tokenizer, prefix, slots=slots, precision=precision)
 
     def prompt(self, conversation: Prompt, max_new_tokens: int) -> Fitted:
         """Return what the model reads before its reply; PromptTooLong when not even the last message fits beside it."""
@@ -138,7 +148,7 @@ class Policy:
         prompts = [self.prompt(conversation, sampling.max_new_tokens).ids for conversation in conversations]
         room = max(map(len, prompts), default=0) + sampling.max_new_tokens
         if self._engine is None or self._engine.max_length < room:  # no wider than asked for: each slot keeps its keys
-            self._engine = Engine(self.model, self.tokenizer, self.slots, room)
+            self._engine = Engine(self.model, self.tokenizer, self.slots, room, half=self.half)
         generated = generate(
             self._engine, prompts, seeds, sampling.max_new_tokens, sampling.temperature, sampling.top_p, each_step
         )
@@ -155,7 +165,7 @@ class Policy:
 
     def log_probs(self, conversations: Sequence[Prompt], replies: Replies, temperature: float = 1.0) -> Tensor:
         """Return log π of every reply token, each policy behind its own prompt; 0 in the padding.  -> [B, R]"""
-        return policy_logp(self.model, self.rollout(conversations, replies), temperature)
+        return policy_logp(self.model, self.rollout(conversations, replies), temperature, half=self.half)
 
     def save(self, path: Path, **provenance: Any) -> None:
         """Write the policy's directory; the prompt, which is no part of the weights, is not in it."""
@@ -168,10 +178,15 @@ class Policy:
 
 
 def scores(
-    pm: PreferenceModel, tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Prompt], replies: Replies
+    pm: PreferenceModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Prompt],
+    replies: Replies,
+    *,
+    half: bool = False,
 ) -> Tensor:
     """Return the preference model's score of each reply to its conversation; it reads no prompt before it.  -> [B]"""
     context = int(getattr(pm.backbone.config, "max_position_embeddings", None) or 2048)
     nothing, room = Prefix(), context - replies.room - 1  # and the end token that a cut reply is given
     prompts = [nothing.within(tokenizer, conversation, room).ids for conversation in conversations]
-    return preference_scores(pm, rollout_of(prompts, replies.generated), int(tokenizer.eos_token_id))
+    return preference_scores(pm, rollout_of(prompts, replies.generated), int(tokenizer.eos_token_id), half=half)

@@ -124,6 +124,8 @@ class PolicyConfig(AdapterConfig):
     evaluation_prompts: int = 200  # at most so many
     checkpoint_seconds: float = 20.0  # at most this much work is done twice after a kill
     checkpoint_steps: int = 0  # > 0: every so many iterations instead
+    # of the matrix products of policy, reference, preference model and critic; auto: see device.py
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = 0  # torch threads; 0 = as the environment says
 
     @property

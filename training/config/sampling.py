@@ -1,6 +1,7 @@
 """Settings that every job has which samples replies to measure them."""
 
 import dataclasses
+from typing import Literal
 
 from training.config.loading import BadConfig, above_zero, at_least
 
@@ -14,6 +15,7 @@ class SamplingConfig:
     temperature: float = 1.0  # scores are compared at the temperature that people are served at
     slots: int = 64
     evaluation_prompts: int = 400  # at most so many of data/prompts.jsonl; 0 = all
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: see device.py
     threads: int = 0
 
     def __post_init__(self) -> None:

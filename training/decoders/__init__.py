@@ -14,8 +14,8 @@ from training.decoders.native import NativeDecoder, native_serves
 __all__ = ["Decoder", "FusedDecoder", "GeneralDecoder", "NativeDecoder", "Replies", "decoder_for", "fusible"]
 
 
-def decoder_for(model: Any, slots: int, max_length: int) -> Decoder:
-    """The fastest one that computes exactly what this model does."""
+def decoder_for(model: Any, slots: int, max_length: int, *, half: bool = False) -> Decoder:
+    """The fastest one that computes exactly what this model does; `half`: in bfloat16, but for the one in C, which has float32."""
     if native_serves(model):
         return NativeDecoder(model, slots, max_length)
-    return (FusedDecoder if fusible(model) else GeneralDecoder)(model, slots, max_length)
+    return (FusedDecoder if fusible(model) else GeneralDecoder)(model, slots, max_length, half=half)

@@ -35,14 +35,15 @@ class _Layer(NamedTuple):
 class FusedDecoder(StepwiseDecoder):
     """Llama-family weights in a loop of our own; holds copies, so the model object may change or go."""
 
-    def __init__(self, model: Any, slots: int, max_length: int) -> None:
+    def __init__(self, model: Any, slots: int, max_length: int, *, half: bool = False) -> None:
+        """`half`: the copies are bfloat16, whatever the model is kept in."""
         config, attention = model.config, model.model.layers[0].self_attn
         self.head_dim: int = attention.head_dim
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
         self.eps: float = config.rms_norm_eps
         weight = model.model.embed_tokens.weight
-        self.dtype, self.device = weight.dtype, weight.device
+        self.dtype, self.device = torch.bfloat16 if half else weight.dtype, weight.device
         self.turn = torch.complex(*rotations(model, max_length))  # [M, head_dim/2]
         # One tensor per layer, keys then values: a single stacked one is copied by functional backends.
         self.rows = [
@@ -63,13 +64,12 @@ class FusedDecoder(StepwiseDecoder):
         def fused(parts: list[nn.Linear], turned: int) -> tuple[Tensor, Tensor | None]:
             weights = [interleave(effective(p)) if i < turned else effective(p) for i, p in enumerate(parts)]
             if parts[0].bias is None:
-                return torch.cat(weights), None
-            return torch.cat(weights), torch.cat(
-                [interleave(p.bias) if i < turned else p.bias for i, p in enumerate(parts)]
-            )
+                return torch.cat(weights).to(self.dtype), None
+            biases = [interleave(p.bias) if i < turned else p.bias for i, p in enumerate(parts)]
+            return torch.cat(weights).to(self.dtype), torch.cat(biases).to(self.dtype)
 
         def own(x: Tensor) -> Tensor:
-            return x.detach().clone()
+            return x.detach().to(self.dtype, copy=True)
 
         def own_bias(linear: nn.Linear) -> Tensor | None:
             return None if linear.bias is None else own(linear.bias)
@@ -78,7 +78,7 @@ class FusedDecoder(StepwiseDecoder):
             if getattr(attention, "q_norm", None) is None:
                 return None
             query, key = interleave(attention.q_norm.weight), interleave(attention.k_norm.weight)
-            return torch.cat([query.expand(self.heads, -1), key.expand(self.kv_heads, -1)])
+            return torch.cat([query.expand(self.heads, -1), key.expand(self.kv_heads, -1)]).to(self.dtype)
 
         core = model.model
         self.embedding = own(core.embed_tokens.weight)

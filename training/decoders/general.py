@@ -9,6 +9,7 @@ from transformers import Cache
 
 from training.decoders.decoder import causal_bias
 from training.decoders.stepwise import StepwiseDecoder
+from training.device import products
 
 
 class _RowCache(Cache):  # type: ignore[misc]  # transformers ships no types
@@ -51,8 +52,8 @@ class _RowCache(Cache):  # type: ignore[misc]  # transformers ships no types
 class GeneralDecoder(StepwiseDecoder):
     """Any causal model whose memory is keys and values, through its own forward with explicit positions and masks."""
 
-    def __init__(self, model: Any, slots: int, max_length: int) -> None:
-        config = model.config
+    def __init__(self, model: Any, slots: int, max_length: int, *, half: bool = False) -> None:
+        config, self.half = model.config, half
         limit = getattr(config, "max_position_embeddings", None)
         if limit is not None and max_length > limit:
             raise ValueError(
@@ -95,12 +96,13 @@ class GeneralDecoder(StepwiseDecoder):
             sliding = causal_bias(positions, reach, self.model.dtype, self.window)
             both = self.kinds == {"full_attention", "sliding_attention"}
             mask = {"full_attention": full, "sliding_attention": sliding} if both else sliding
-        logits: Tensor = self.model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
+        with products(self.half, tokens.device):
+            logits: Tensor = self.model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            ).logits
         return logits
