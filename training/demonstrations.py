@@ -3,7 +3,7 @@
 A line is one of these; a message is {"role": "user" or "assistant", "content"}:
 
     TRL conversational            {"messages": [...]}, ending with the assistant's
-    TRL prompt and completion     {"prompt": text or messages, "completion": text or messages}; "reply" is read as "completion"
+    TRL prompt and completion     {"prompt": text, hh-rlhf transcript or messages, "completion": text or messages}; "reply" is read as "completion"
     a comparison                  any shape of records.py: its chosen reply
     a ranking, a marked reply     of rankings.py: the best reply (the first of equals); the reply, if it is marked good
 """
@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from training.lines import read_lines
 from training.rankings import marked_of, ranking_of
-from training.records import BadRecord, Message, Reason, Spoken, is_held_out, parse_line
+from training.records import BadRecord, Message, Reason, Spoken, is_held_out, parse_line, prompt_messages
 from training.snapshots import PromptTooLong, render, render_reply, render_within
 from training.words import Example
 
@@ -70,7 +70,12 @@ def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstrat
         key = "completion" if "completion" in record else "reply"
         if key not in record:
             raise Reason("has a 'prompt' and no 'completion': there is no reply to learn")
-        before, after = _side("prompt", record["prompt"], "user"), _side(key, record[key], "assistant")
+        asked, reply = record["prompt"], record[key]
+        if isinstance(asked, str) and asked.endswith("\n\nAssistant:") and isinstance(reply, str):
+            reply = reply.removeprefix(" ")  # of the transcript that the two make together
+        # a text may be a whole hh-rlhf transcript, as in the preference job
+        before = list(prompt_messages(asked)) if isinstance(asked, str) else _messages("prompt", asked)
+        after = [{"role": "assistant", "content": reply}] if isinstance(reply, str) else _messages(key, reply)
     elif "text" in record:
         raise Reason("is a text without a reply; texts belong into pretraining.jsonl")
     else:
@@ -90,10 +95,6 @@ def _reply_to(record: Spoken, reply: str, *, good: bool = True) -> Demonstration
     """Learn the last reply alone: people picked those before it too, but in red_team for the harm in them."""
     said: Message = {"role": "assistant", "content": reply}
     return Demonstration((*record.prompt, said), len(record.prompt), record.conversation, good)
-
-
-def _side(key: str, value: Any, role: Literal["user", "assistant"]) -> list[Message]:
-    return [{"role": role, "content": value}] if isinstance(value, str) else _messages(key, value)
 
 
 def _messages(key: str, items: Any) -> list[Message]:

@@ -13,15 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from training.job import JobFailed
 from training.lines import data_file, read_lines
-from training.records import BadRecord, Message
+from training.records import BadRecord, Message, Reason, prompt_messages
 from training.snapshots import PromptTooLong, render_within
 
 Prompt = list[Message]
 Item = TypeVar("Item")
-
-
-class _Reason(ValueError):
-    """Why a line is no prompt."""
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -38,7 +34,7 @@ def read_prompts_with_modes(path: Path) -> list[tuple[Prompt, str | None]]:
     for number, _, record in read_lines(found):
         try:
             prompts.append((_prompt(record), _mode(record)))
-        except _Reason as bad:
+        except Reason as bad:
             raise BadRecord(number, str(bad), found.name) from bad
     if not prompts:
         raise JobFailed(f"{path} holds no prompt; write one a line into it")
@@ -47,26 +43,26 @@ def read_prompts_with_modes(path: Path) -> list[tuple[Prompt, str | None]]:
 
 def _prompt(record: dict[str, Any]) -> Prompt:
     messages: Any = record.get("messages", record.get("prompt"))
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
+    if isinstance(messages, str):  # one message, or a whole hh-rlhf transcript as in the preference job
+        return list(prompt_messages(messages))
     if not isinstance(messages, list) or not messages:
-        raise _Reason("a prompt needs 'messages' (a list) or 'prompt' (a text)")
+        raise Reason("a prompt needs 'messages' (a list) or 'prompt' (a text)")
     found: Prompt = []
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in {"user", "assistant"}:
-            raise _Reason("each message needs the role 'user' or 'assistant'")
+            raise Reason("each message needs the role 'user' or 'assistant'")
         if not isinstance(message.get("content"), str):
-            raise _Reason("each message needs its text in 'content'")
+            raise Reason("each message needs its text in 'content'")
         found.append({"role": message["role"], "content": message["content"]})
     if found[-1]["role"] != "user" or not found[-1]["content"].strip():
-        raise _Reason("a prompt must end with a message of the user that is not empty")
+        raise Reason("a prompt must end with a message of the user that is not empty")
     return found
 
 
 def _mode(record: dict[str, Any]) -> str | None:
     mode = record.get("mode")
     if mode is not None and not isinstance(mode, str):
-        raise _Reason("'mode' must be a text, such as \"helpful\"")
+        raise Reason("'mode' must be a text, such as \"helpful\"")
     return mode
 
 

@@ -20,9 +20,10 @@ def said(*contents: str) -> list[dict[str, str]]:
 def test_both_forms_are_read_and_other_keys_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text(json.dumps({"prompt": "Hi\u2028there", "mode": "helpful"}, ensure_ascii=False) + "\n\n"
-                    + json.dumps({"messages": said("a", "b", "c")}) + "\n", "utf-8")  # fmt: skip
-    assert read_prompts(file) == [said("Hi\u2028there"), said("a", "b", "c")]
-    assert [mode for _, mode in read_prompts_with_modes(file)] == ["helpful", None]
+                    + json.dumps({"messages": said("a", "b", "c")}) + "\n"
+                    + json.dumps({"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"}) + "\n", "utf-8")  # fmt: skip
+    assert read_prompts(file) == [said("Hi\u2028there"), said("a", "b", "c"), said("a", "b", "c")]
+    assert [mode for _, mode in read_prompts_with_modes(file)] == ["helpful", None, None]
 
 
 @pytest.mark.parametrize(

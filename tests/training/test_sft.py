@@ -69,6 +69,7 @@ def test_every_shape_of_a_demonstration_is_read(tmp_path: Path):
             {"messages": talk, "conversation": "7"},
             {"prompt": "c", "completion": "d"},
             {"prompt": talk[:3], "completion": talk[3:]},
+            {"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", "completion": " d"},
             {"prompt": talk[:3], "reply": "d"},
             {"prompt": talk[:3], "chosen": "d", "rejected": "e"},
             {"prompt": talk[:3], "replies": ["e", "d", "f"], "ranks": [2, 1, 1]},
@@ -76,9 +77,9 @@ def test_every_shape_of_a_demonstration_is_read(tmp_path: Path):
             {"chosen": "\n\nHuman: c\n\nAssistant: d", "rejected": "\n\nHuman: c\n\nAssistant: e"},
         )
     )
-    assert [list(shown.messages) for shown in found] == [talk, talk[2:], *[talk] * 5, talk[2:]]
-    assert [shown.shown for shown in found] == [0, 1, 3, 3, 3, 3, 3, 1]
-    assert [shown.good for shown in found] == [True] * 6 + [False, True]
+    assert [list(shown.messages) for shown in found] == [talk, talk[2:], *[talk] * 6, talk[2:]]
+    assert [shown.shown for shown in found] == [0, 1, 3, 3, 3, 3, 3, 3, 1]
+    assert [shown.good for shown in found] == [True] * 7 + [False, True]
     assert found[0].conversation == "7" and list(found[0].prompt) == talk[:3]
 
 
