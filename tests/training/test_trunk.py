@@ -77,7 +77,8 @@ def gradients(model: torch.nn.Module, states: torch.Tensor, weights: torch.Tenso
 
 
 PACKING = some((5, (7, 3, 9)), (0, (6,)), (11, (2,)), (1, (4, 4)), (40, (37, 33)))
-COLUMNS = {"all": None, "ends": PACKING.reply_ends(), "some, one twice": torch.tensor([4, 30, 4, 5, 17, 40, 29])}
+COLUMNS = {"all": None, "ends": PACKING.reply_ends(), "some, one twice": torch.tensor([4, 30, 4, 5, 17, 40, 29]),
+           "all by name, backwards": torch.arange(len(PACKING.tokens)).flip(0)}  # fmt: skip
 
 
 @pytest.mark.parametrize("which", list(COLUMNS))

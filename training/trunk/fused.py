@@ -124,6 +124,8 @@ class FusedTrunk:
         chosen = places = None
         if columns is not None:
             chosen, places = torch.unique(columns, return_inverse=True)
+            if len(chosen) == len(packing.tokens):  # all of them: attention tells two tables from one by their lengths
+                chosen = None
         with torch.no_grad():
             cos, sin = backbone.rotary_emb(backbone.embed_tokens.weight[:1], packing.positions[None])
         head = backbone.layers[0].self_attn.head_dim
@@ -139,7 +141,7 @@ class FusedTrunk:
         learn = torch.is_grad_enabled() and any(w is not None and w.requires_grad for w in weights)
         found: Tensor = _Trunk.apply(work, learn, *weights)
         # a column that was asked for twice, as the end of a shared prompt is, takes the sum of its gradients
-        return found if columns is None or torch.equal(work.chosen, columns) else found[places]
+        return found if places is None or torch.equal(places, torch.arange(len(found))) else found[places]
 
 
 @dataclass
