@@ -10,6 +10,7 @@ is written or read: whoever starts jobs reads and writes run folders without pay
 
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -29,6 +30,8 @@ Config = TypeVar("Config")
 
 # Written into config.json beside the settings; no job may have a setting of these names.
 PROVENANCE = ("code_version", "job")
+# Settings that no number of a run comes from: they may change between a kill and the next start.
+FREE = ("threads", "checkpoint_seconds", "checkpoint_steps", "slots", "cache")
 
 
 class RunFolderError(RuntimeError):
@@ -143,6 +146,32 @@ class RunFolder:
         files.write_bytes(self.metrics_file, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
         self.events.resume(step)
 
+    @functools.cached_property
+    def _begun_with(self) -> dict[str, dict[str, Any]]:
+        """What the numbers of this run come from: the settings, and the files of data/ by their hash."""
+        settings = {name: value for name, value in self.settings().items() if name not in PROVENANCE + FREE}
+        found = sorted(file for file in self.data.glob("*.jsonl*") if file.is_file())
+        data = {}
+        for path in found:
+            with path.open("rb") as file:
+                data[f"data/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"settings": settings, "data": data}
+
+    def _refuse_changes(self, begun: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise RunFolderError when config.json or data/ are not those that the checkpoint came from."""
+        now = self._begun_with
+        for name, value in begun["settings"].items():
+            if name in now["settings"] and now["settings"][name] != value:
+                raise RunFolderError(
+                    f"{name} was {value!r} when this run began and config.json says {now['settings'][name]!r}; "
+                    "put it back, or start a new folder"
+                )
+        for name in sorted(begun["data"].keys() | now["data"].keys()):
+            if begun["data"].get(name) != now["data"].get(name):
+                raise RunFolderError(
+                    f"{name} of {self.path} is not what it was when this run began; put it back, or start a new folder"
+                )
+
     # -- checkpoint -----------------------------------------------------------------------------------------------
     def save_checkpoint(self, step: int, tensors: "Mapping[str, torch.Tensor]", state: Mapping[str, Any]) -> None:
         """Replace the checkpoint: tensors as safetensors, `state` as JSON; metrics up to here are on disk first."""
@@ -158,7 +187,7 @@ class RunFolder:
             save_file(
                 {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, part / "tensors.safetensors"
             )
-            files.write_json(part / "state.json", {"step": step, "state": dict(state)})
+            files.write_json(part / "state.json", {"step": step, "state": dict(state), "begun": self._begun_with})
 
         files.replace_directory(self.checkpoint, fill)
 
@@ -175,6 +204,8 @@ class RunFolder:
             tensors = load_file(self.checkpoint / "tensors.safetensors")
         except (OSError, ValueError, SafetensorError) as bad:
             raise RunFolderError(f"{self.checkpoint} is damaged ({bad}); delete it to start the run again") from bad
+        if ranks.leads() and "begun" in saved:  # the others end with the first
+            self._refuse_changes(saved["begun"])
         self.cut_metrics(saved["step"])
         return Checkpoint(saved["step"], tensors, saved["state"])
 

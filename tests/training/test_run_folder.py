@@ -57,6 +57,35 @@ def test_a_metric_that_is_no_number_is_named(folder: RunFolder, bad: float):
     assert not folder.metrics_file.exists()
 
 
+def test_a_checkpoint_goes_on_with_the_settings_and_data_that_it_came_from_alone(folder: RunFolder):
+    folder.data.mkdir()
+    train, settings = folder.data / "train.jsonl", {"learning_rate": 0.1, "threads": 1}
+    train.write_text('{"a": 1}\n')
+    folder.config_file.write_text(json.dumps(settings))
+    folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
+
+    def again() -> int:
+        found = RunFolder(folder.path).load_checkpoint()
+        assert found is not None
+        return found.step
+
+    folder.config_file.write_text(json.dumps(settings | {"threads": 2}))  # no number comes from it
+    assert again() == 1
+    folder.config_file.write_text(json.dumps(settings | {"learning_rate": 0.2}))
+    with pytest.raises(RunFolderError, match=r"learning_rate was 0\.1 when this run began and config\.json says 0\.2"):
+        again()
+    folder.config_file.write_text(json.dumps(settings))
+    train.write_text('{"a": 2}\n')
+    with pytest.raises(RunFolderError, match=r"data/train\.jsonl .* is not what it was"):
+        again()
+    train.write_text('{"a": 1}\n')
+    (folder.data / "test.jsonl").write_text("")
+    with pytest.raises(RunFolderError, match=r"data/test\.jsonl .* is not what it was"):
+        again()
+    (folder.data / "test.jsonl").unlink()
+    assert again() == 1
+
+
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(folder: RunFolder):
     folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
 
