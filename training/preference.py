@@ -119,6 +119,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     if not elements:
         raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {reasons(trained.dropped)}")
     refuse_one_sided(elements, config.objective)
+    if config.shift_on == "held_out" and not test.ranked:
+        raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
     for name, part in (("train", trained), ("test", test)):
         tell_left_out(name, part.dropped, part.shortened, reasons)
     if not test.ranked and ranks.leads():
@@ -223,8 +225,6 @@ def normalise(
     if not spread > 0:
         raise JobFailed("the preference model gives every reply the same score; train it on more or other comparisons")
     if config.shift_on == "held_out":
-        if not told[1].ranked:
-            raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
         scores = flat(reader, told[1].ranked)
     elif config.shift_on == "demonstrations":
         shown = in_tokens(read_demonstrated(folder), tokenizer, reader, config)

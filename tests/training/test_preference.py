@@ -204,6 +204,15 @@ def test_what_is_left_out_and_what_is_not_measured_is_said(
     assert "no comparison is held out" in told
 
 
+def test_scores_shifted_on_nothing_are_refused_before_any_step(
+    tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture
+):
+    path = make_folder(tmp_path / "run", comparisons(9), [], model=str(tiny_policy), shift_on="held_out")
+    assert main([str(path)]) == 2
+    assert "nothing was held out" in capsys.readouterr().err
+    assert not RunFolder(path).metrics()
+
+
 def test_data_that_is_a_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "data" / "train.jsonl").mkdir(parents=True)
     assert main([str(tmp_path), "--model", "x"]) == 2
