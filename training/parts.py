@@ -1,7 +1,7 @@
 """What a measuring job has found so far, a line a part: a run that is killed goes on with the next part.
 
 `parts.jsonl` begins with the settings it was measured under, so that no part of another measurement is ever taken for one
-of this. Parts are named; several processes of one run share them out and all know the results.
+of this. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
 """
 
 import dataclasses
@@ -47,17 +47,11 @@ class Parts:
         self, names: Sequence[str], work: Callable[[str], Any], each: Callable[[int, Any], None] | None = None
     ) -> list[Any]:
         """Return what `work` found for each name, measuring those that are missing; `each` hears of every part in order."""
-        missing = [name for name in names if name not in self._kept]
-        told = 0
-        for begin in range(0, max(len(missing), 1), ranks.size()):
-            together = missing[begin : begin + ranks.size()]
-            mine = distributed.share(together)
-            found = distributed.gathered(work(mine[0]) if mine else None)
-            for name, value in zip(together, found, strict=False):
-                self._keep(name, value)
-            while each is not None and told < len(names) and names[told] in self._kept:
-                told += 1
-                each(told, self._kept[names[told - 1]])
+        for step, name in enumerate(names, 1):
+            if name not in self._kept:
+                self._keep(name, distributed.said_first(work(name)))
+            if each is not None:
+                each(step, self._kept[name])
         return [self._kept[name] for name in names]
 
     def _keep(self, name: str, value: Any) -> None:

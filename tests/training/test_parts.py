@@ -1,0 +1,81 @@
+"""Parts of a measurement: kept by name, refused under other settings, measured by several processes together."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.processes import together
+from tests.training.results import result_of, run_folder
+from training import best_of, ood, tournament
+from training.parts import Parts
+from training.run_folder import RunFolder, RunFolderError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Two that matter and one that does not."""
+
+    seed: int = 0
+    names: tuple[str, ...] = ("a",)
+    threads: int = 0
+
+
+def test_what_is_measured_once_is_not_measured_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def work(name: str) -> dict[str, float]:
+        asked.append(name)
+        return {name: 0.1 + len(asked)}
+
+    heard: list[tuple[int, object]] = []
+    first = Parts(RunFolder(tmp_path), Settings()).measure(["x", "y"], work)
+    with (tmp_path / "parts.jsonl").open("a") as file:
+        file.write('{"part": "z", "fou')  # killed while it wrote
+    again = Parts(RunFolder(tmp_path), Settings(threads=2))
+    assert "x" in again and "z" not in again
+    found = again.measure(["x", "y", "z"], work, lambda step, value: heard.append((step, value)))
+    assert found[:2] == first == [{"x": 1.1}, {"y": 2.1}]
+    assert asked == ["x", "y", "z"]
+    assert heard == list(enumerate(found, 1))
+    with pytest.raises(RunFolderError, match=r"seed was 0 when .* is 1 now"):
+        Parts(RunFolder(tmp_path), Settings(seed=1))
+
+
+def close(one: object, other: object) -> bool:
+    """Whether two results are the same but for the order in which numbers were added."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return one == pytest.approx(other, abs=1e-3) if isinstance(one, float) else one == other
+
+
+@pytest.mark.slow
+def test_two_processes_measure_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    common = {"max_new_tokens": 6, "slots": 4, "threads": 1, "preference_model": str(pm_path)}
+    prompts = [{"prompt": f"Question {n}"} for n in range(5)]
+    usual = [{"prompt": f"Question {n}"} for n in range(15)]
+    strange = [{"prompt": "ZQ" * n} for n in range(3, 9)]
+    jobs = {
+        "best_of": (best_of.main, common | {"model": str(tiny_policy), "k": [1, 2]}, {"prompts": prompts}),
+        "tournament": (
+            tournament.main, common | {"snapshots": [str(tiny_policy), f"b={tiny_policy}", f"c={tiny_policy}"]},
+            {"prompts": prompts},
+        ),
+        "ood": (
+            ood.main, {"model": str(tiny_policy), "few_shot": [2], "draws": 2, "threads": 1}, {"inliers": usual, "outliers": strange}
+        ),
+    }  # fmt: skip
+    for name, (main, settings, data) in jobs.items():
+        one, two = (run_folder(tmp_path / f"{name}-{count}", settings, **data) for count in (1, 2))
+        assert main([str(one)]) == 0
+        assert together(2, lambda main=main, two=two: main([str(two)])) == [0, 0]
+        assert close(result_of(two) | {"seconds": 0}, result_of(one) | {"seconds": 0})
+        if (two / "parts.jsonl").exists():
+            parts = [
+                [json.loads(line)["part"] for line in (path / "parts.jsonl").read_text().splitlines()[1:]]
+                for path in (one, two)
+            ]
+            assert parts[0] == parts[1]
