@@ -26,6 +26,7 @@ from training.lines import data_file, read_lines
 from training.objective import binned, distillation_loss
 from training.pace import Pace
 from training.prompts import Prompt, evenly, hold_out, read_prompts
+from training.recomputing import recompute
 from training.rollouts import reply_seeds
 from training.run_folder import RunFolder
 from training.self_checks import check_tokenizers
@@ -68,6 +69,8 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     model, tokenizer = load_policy(config.student or config.teacher)
     if config.lora_rank:
         lora.adapt(model, model, config, config.seed)
+    if config.gradient_checkpointing:
+        recompute(model)
     reader = WordReader(model, precision=config.precision)
     how: dict[str, Any] = {"slots": config.slots, "precision": config.precision}
     student = Policy(model, tokenizer, **how)

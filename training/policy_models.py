@@ -10,6 +10,7 @@ from torch import nn
 from training import lora
 from training.config import PolicyConfig
 from training.models import PreferenceModel
+from training.recomputing import recompute
 from training.self_checks import check_tokenizers
 from training.snapshots import load_policy
 
@@ -54,6 +55,10 @@ def load_models(config: PolicyConfig, device: torch.device) -> PolicyModels:
         if isinstance(critic, PreferenceModel):
             lora.adapt(critic, critic.backbone, config, config.seed + 1)
             critic.head.requires_grad_(True)
+    if config.gradient_checkpointing:
+        recompute(policy)
+        if isinstance(critic, PreferenceModel):
+            recompute(critic.backbone)
     for model in (policy, reference, pm, critic):
         model.to(device)
     return PolicyModels(policy, reference, pm, critic, tokenizer, copies)

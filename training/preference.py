@@ -28,6 +28,7 @@ from training.lesson import Lesson
 from training.models import PreferenceModel
 from training.prompts import evenly
 from training.reading import Reader
+from training.recomputing import recompute
 from training.report import binary_report, report
 from training.run_folder import RunFolder
 from training.snapshots import check_snapshot, load_policy, save_policy
@@ -107,6 +108,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     start = started(config)
     if config.lora_rank:
         lora.adapt(start.model, start.causal or start.model.backbone, config, config.seed)
+    if config.gradient_checkpointing:
+        recompute(start.model.backbone)
     start.model.head.weight.requires_grad_(start.causal is None)
     # in a difference of scores the bias drops out; what is left of its gradient is rounding, which Adam makes steps of
     start.model.head.bias.requires_grad_(config.objective == "binary")

@@ -21,6 +21,7 @@ from training.device import products
 from training.native.decoding import Choice, kernels, pointer
 from training.objective import entropy
 from training.packing import packed_rows
+from training.recomputing import recomputing
 from training.trunk import FusedTrunk, has_plain_head, trunk_for
 from training.trunk.vocabulary import Told, tell
 
@@ -176,7 +177,7 @@ def reply_states(
         return ReplyStates(chosen, hidden, head, temperature, half=half)
     row, column = state_columns(prompt_length, mask)
     seen: list[Tensor] = []
-    with _head_reads_only(model, row, column, seen), products(half, tokens.device):
+    with _head_reads_only(model, row, column, seen), products(half, tokens.device), recomputing(model):
         logits = model(input_ids=tokens, use_cache=False).logits[0]
     return ReplyStates(tokens[row, column + 1], seen[0], None, temperature, logits)
 

@@ -24,6 +24,7 @@ from training.lines import data_file
 from training.models import PreferenceModel
 from training.pretraining_text import PretrainingText
 from training.prompts import Prompt, evenly, taken
+from training.recomputing import recompute
 from training.run_folder import RunFolder
 from training.selection import Selection
 from training.self_checks import check_tokenizers
@@ -66,6 +67,8 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     model, tokenizer = load_policy(config.model)
     if config.lora_rank:
         lora.adapt(model, model, config, config.seed)
+    if config.gradient_checkpointing:
+        recompute(model)
     reader = WordReader(model, precision=config.precision, dropout=config.dropout)
     limit = min(config.max_tokens or reader.context, reader.context)
     found = demonstrations.tokenised(shown, tokenizer, max_tokens=limit, turns=config.turns)

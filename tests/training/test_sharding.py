@@ -67,6 +67,14 @@ def test_adapters_in_shards_learn_as_whole_ones(tmp_path: Path, tiny_policy: Pat
     alike(one, two)
 
 
+def test_shards_that_recompute_their_blocks_learn_as_one_whole_process(tmp_path: Path, tiny_policy: Path):
+    one = run_of(tmp_path / "one", tiny_policy)
+    two = run_of(tmp_path / "two", tiny_policy, sharding="full", gradient_checkpointing=True)
+    assert preference.main([str(one.path)]) == 0
+    assert together(2, lambda: preference.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+
+
 def test_finetuning_in_shards_looks_at_the_whole_model(tmp_path: Path, tiny_policy: Path, pm_path: Path):
     settings = {"batch_sequences": 7, "epochs": 2, "max_new_tokens": 6, "preference_model": str(pm_path)}
     settings |= {"model": str(tiny_policy), "threads": 1, "sharding": "full", "adam_eps": 1e-4}

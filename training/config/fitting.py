@@ -24,6 +24,8 @@ class FitConfig(AdapterConfig):
     adam_eps: float = 1e-8  # 1e-5 makes PyTorch's early steps unlike those of the papers (N 17)
     max_grad_norm: float = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: see device.py
+    # whether blocks are computed again in the backward pass, and keep their input alone: less memory, a third more work; ours
+    gradient_checkpointing: bool = False
     sharding: Literal["none", "full"] = "none"  # of several processes: all hold all weights, or each its part (FSDP2)
     checkpoint_seconds: float = 30.0  # at most this much work is done twice after a kill
     checkpoint_steps: int = 0  # > 0: every so many updates instead

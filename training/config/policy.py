@@ -126,6 +126,8 @@ class PolicyConfig(AdapterConfig):
     checkpoint_steps: int = 0  # > 0: every so many iterations instead
     # of the matrix products of policy, reference, preference model and critic; auto: see device.py
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # whether blocks of policy and critic are computed again in the backward pass: less memory, a third more work; ours
+    gradient_checkpointing: bool = False
     threads: int = 0  # torch threads; 0 = as the environment says
 
     @property

@@ -38,6 +38,10 @@ class SftConfig(FitConfig):
         at_least(self, 0, "max_tokens", "select_updates")
         shares(self, "held_out")
         above_zero(self, "temperature")
+        if self.dropout and self.gradient_checkpointing:
+            raise BadConfig(
+                "gradient_checkpointing would drop other states the second time; set dropout to 0, or it to false"
+            )
         for name in ("dropout", "pretraining_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadConfig(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")

@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from training.packing import Packed
+from training.recomputing import recomputes
 from training.trunk.attention import Attended
 from training.trunk.general import GeneralTrunk
 from training.trunk.layout import Layout, layout_of
@@ -134,7 +135,7 @@ class FusedTrunk:
             packing.tokens, cos[0, :, : head // 2].contiguous(), sin[0, :, : head // 2].contiguous(),
             layout, layout if chosen is None else layout_of(packing, chosen), chosen,
             config.num_attention_heads, config.num_key_value_heads, head, config.rms_norm_eps,
-            backbone.embed_tokens.padding_idx, self.half,
+            backbone.embed_tokens.padding_idx, self.half, recomputes(backbone),
         )  # fmt: skip
         weights = [backbone.embed_tokens.weight, *(w for layer in backbone.layers for w in _block_of(layer))]
         weights.append(backbone.norm.weight)
@@ -160,6 +161,7 @@ class _Work:
     eps: float
     silent: int | None  # the pad token, whose embedding torch does not train
     half: bool
+    again: bool  # blocks keep their input alone and are computed again in the backward pass
 
 
 class _Products:
@@ -317,9 +319,11 @@ class _Trunk(torch.autograd.Function):
         kept = []
         for number, block in enumerate(blocks):
             chosen = work.chosen if number == len(blocks) - 1 else None
-            x, block_kept = _forward(block, x, work, chosen, learn)
+            given = x
+            x, block_kept = _forward(block, x, work, chosen, learn and not work.again)
             if learn:
-                kept.append(block_kept)
+                kept.append(given if work.again else block_kept)
+            del block_kept
         found, scale = norm(x, weights[-1], work.eps)
         if learn:
             ctx.save_for_backward(*weights)
@@ -341,7 +345,10 @@ class _Trunk(torch.autograd.Function):
                 dict(zip(_Block._fields, wanted[at : at + width], strict=True)),
             )
             chosen = work.chosen if number == ctx.blocks - 1 else None
-            gradient, into = _backward(block, gradient, ctx.kept.pop(), work, chosen, wants)
+            kept = ctx.kept.pop()
+            if work.again:
+                kept = _forward(block, kept, work, chosen, True)[1]
+            gradient, into = _backward(block, gradient, kept, work, chosen, wants)
             found = [*into, *found]
         ctx.kept = None  # gate_backward wrote over it
         words = None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from training.device import products
 from training.packing import Group, Packed
+from training.recomputing import recomputing
 
 # Architectures that take a mask of their own for every row, checked by a test and by the self-check of each run.
 SHARE_PROMPTS = frozenset({"llama", "mistral", "qwen2", "qwen3", "gpt2", "gemma"})
@@ -35,7 +36,7 @@ class GeneralTrunk:
             # learned positions end at the context: padding must not run past them
             more["position_ids"] = torch.where(real, packing.positions[source], 0)
             more["attention_mask"] = _visible(packing.groups, length, device)[:, None]
-        with products(self.half, device):
+        with products(self.half, device), recomputing(self.backbone):
             states: Tensor = self.backbone(
                 input_ids=packing.tokens[source], use_cache=False, **more
             ).last_hidden_state  # [R, T, d]
