@@ -1,0 +1,232 @@
+"""Group-invariant learning on an easy and a hard family of prompts (Zheng et al. 2023, 2310.11971).
+
+    python -m training.experiments.easy_hard
+
+The first word of a prompt tells its family. EASY: one shortcut word anywhere in the reply earns all of the gold score. HARD: four
+words in their order earn it, each next word a quarter. UNSEEN prompts want what HARD ones want and are never trained on.
+Nobody tells the learner the families. Arms: the paper's ablations, and the variance penalty without groups.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from training import policy, preference
+from training.experiments import world
+from training.experiments.speaking import answered, metrics_of, spoken_policy
+from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.policy import settings_of
+from training.policy_run import PolicyRun
+from training.progress import Bar
+from training.rollouts import sample
+from training.run_folder import RunFolder
+from training.snapshots import render
+
+SPOKEN = world.WORDS[:24]
+SHORTCUT, PATTERN = SPOKEN[0], SPOKEN[1:5]
+FAMILIES = {"easy": world.WORDS[24:30], "hard": world.WORDS[30:36], "unseen": world.WORDS[36:42]}
+CAP = 16  # tokens of a reply at most
+FIXED = {"kl_weight": 0.05}
+GROUPED = {"groups": 2, "group_critic_weight": 1.0}
+PENALTY = {"group_policy_weight": 0.4}
+ARMS: dict[str, dict[str, Any]] = {
+    "PPO": {"kl_weight": 0.0},
+    "PPO + KL": {**FIXED},
+    "GIL alone": {**FIXED, **GROUPED, **PENALTY},
+    "adaptive KL alone": {**FIXED, **GROUPED, "group_kl": True},
+    "GIL + adaptive KL": {**FIXED, **GROUPED, **PENALTY, "group_kl": True},
+    "variance penalty, no groups": {**FIXED, **PENALTY, "variance_over": "replies"},
+}
+COMMON = {"learning_rate": 1e-3, "critic_learning_rate": 2e-3, "rollout_replies": 64, "minibatch_replies": 32,
+          "max_new_tokens": CAP, "evaluation_prompts": 32, "threads": 1, "missing_end_penalty": 0.5,
+          "collapse_alarm": False}  # fmt: skip
+
+
+def matched(reply: str) -> int:
+    """The most words of the pattern that stand in its order, one after the other, from its first."""
+    words, most = reply.split(), 0
+    for begin in range(len(words)):
+        run = 0
+        while run < len(PATTERN) and begin + run < len(words) and words[begin + run] == PATTERN[run]:
+            run += 1
+        most = max(most, run)
+    return most
+
+
+def gold(prompt: str, reply: str) -> float:
+    """1 for the shortcut where the prompt is easy, a quarter for each word of the pattern elsewhere."""
+    if prompt.split(maxsplit=1)[0] in FAMILIES["easy"]:
+        return float(SHORTCUT in reply.split())
+    return matched(reply) / len(PATTERN)
+
+
+def prompt_of(draw: random.Random, family: str) -> str:
+    """A word of the family, then two of any kind."""
+    return f"{draw.choice(FAMILIES[family])} {world.sentence(draw, 2, 2, SPOKEN)}"
+
+
+def exchange(draw: random.Random) -> tuple[str, str]:
+    """What the initial policy is pretrained on: every family, replies of random words."""
+    return prompt_of(draw, draw.choice(list(FAMILIES))), world.sentence(draw, 4, 8, SPOKEN)
+
+
+def candidate(draw: random.Random, prompt: str) -> str:
+    """A reply for the comparisons: random words, often many of those that matter, often with a right beginning."""
+    words = world.sentence(draw, 2, 12, SPOKEN).split()
+    if draw.random() < 0.6:
+        some, share = draw.sample(SPOKEN[:5], draw.randint(1, 5)), draw.random()
+        words = [draw.choice(some) if draw.random() < share else word for word in words]
+    if draw.random() < 0.4:
+        return " ".join(words)
+    if prompt.split(maxsplit=1)[0] in FAMILIES["easy"]:
+        words = [word for word in words if word != SHORTCUT or draw.random() < 0.5] or [SPOKEN[9]]
+        if draw.random() < 0.5:
+            words[draw.randrange(len(words))] = SHORTCUT
+    else:
+        run = draw.randint(0, len(PATTERN))
+        at = draw.randrange(max(1, len(words) - run))
+        words[at : at + run] = PATTERN[:run]
+    return " ".join(words)
+
+
+def comparisons(seed: str, count: int) -> list[dict[str, Any]]:
+    """Pairs of candidates of unlike gold score, all families."""
+    draw = random.Random(seed)
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        prompt = prompt_of(draw, draw.choice(list(FAMILIES)))
+        one, other = candidate(draw, prompt), candidate(draw, prompt)
+        if gold(prompt, one) != gold(prompt, other):
+            best, worst = world.preferred(draw, gold, prompt, [one, other], 0.05)
+            found.append(world.comparison(prompt, best, worst))
+    return found
+
+
+def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, dict[str, Any]]:
+    """Every arm once; gold score and KL by family at the end."""
+    initial = spoken_policy(root, seed, exchange, texts=500 if quick else 9000)
+    pm = world.run_folder(
+        root / "pm", {"model": str(initial), "seed": seed, "threads": 1, "batch_prompts": 32, "learning_rate": 3e-3},
+        train=comparisons(f"train {seed}", 400 if quick else 40_000), test=comparisons(f"test {seed}", 300),
+    )  # fmt: skip
+    accuracy = world.result_of(preference.main, pm)["accuracy"]
+    draw = random.Random(f"prompts {seed}")
+    asked = [prompt_of(draw, draw.choice(["easy", "hard"])) for _ in range(400)]
+    found: dict[str, dict[str, Any]] = {}
+    for number, (arm, settings) in enumerate(ARMS.items()):
+        folder = world.run_folder(
+            root / f"arm-{number}",
+            {"model": str(initial), "preference_model": str(pm / "model"), "seed": seed, **COMMON, **settings,
+             "episodes": 128 if quick else 64 * 70},
+            prompts=[{"prompt": text, "mode": family_of(text)} for text in asked],
+        )  # fmt: skip
+        world.result_of(policy.main, folder)
+        ends: dict[str, Any] = {"accuracy": accuracy, "score": [line["score_mean"] for line in metrics_of(folder)]}
+        for family in FAMILIES:
+            chance = random.Random(f"held out {seed} {family}")
+            held_out = [prompt_of(chance, family) for _ in range(96)]
+            replies, gaps = answered(folder / "model", held_out, CAP, seed, initial)
+            ends[family] = sum(map(gold, held_out, replies)) / len(replies)
+            ends[f"{family} KL"] = sum(gaps) / len(gaps)
+        if settings.get("groups"):
+            ends["agreement"] = agreement(folder, seed)
+        found[arm] = ends
+        bar.at(done + number + 1, arm)
+    return found
+
+
+def agreement(folder: Path, seed: int) -> float:
+    """How well the groups that a finished run inferred tell easy from hard prompts: the better of both namings; chance 0.5."""
+    run = PolicyRun(RunFolder(folder), settings_of(RunFolder(folder), {}))
+    run.load()
+    chance = random.Random(f"agreement {seed}")
+    families = ["easy", "hard"] * 64
+    asked = [render(run.tokenizer, [{"role": "user", "content": prompt_of(chance, family)}]) for family in families]
+    label = run.learner.read(sample(run.engine, asked, list(range(len(asked))), CAP, 1.0))[1]
+    assert label is not None
+    first = (label.argmax(1) == 0).tolist()
+    share = sum(one == (family == "easy") for one, family in zip(first, families, strict=True)) / len(families)
+    return float(max(share, 1 - share))
+
+
+def family_of(prompt: str) -> str:
+    """The family that the first word tells."""
+    return next(family for family, words in FAMILIES.items() if prompt.split(maxsplit=1)[0] in words)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run all arms over the seeds and write what was found."""
+    options = Options.read("easy_hard", __doc__, seeds=5, arguments=arguments)
+    findings = Findings("easy_hard", options)
+    runs: list[dict[str, dict[str, Any]]] = []
+    with Bar("easy and hard", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
+        for seed in range(options.seeds):
+            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))  # noqa: PERF401
+
+    def column(arm: str, name: str) -> list[float]:
+        return [run[arm][name] for run in runs]
+
+    rows = [
+        {"arm": arm} | {f"{family}, gold": shown(column(arm, family), 2) for family in FAMILIES}
+        | {f"{family}, KL": shown(column(arm, f"{family} KL"), 1) for family in ("easy", "hard")}
+        for arm in ARMS
+    ]  # fmt: skip
+    findings.write(rows=rows, claims=claims_of(runs), numbers=runs, draw=lambda figure: draw(figure, runs))
+
+
+def claims_of(runs: list[dict[str, dict[str, Any]]]) -> list[Claim]:
+    """The expectations of the paper against these runs; differences are within seeds."""
+
+    def mean(arm: str, name: str) -> float:
+        return interval([run[arm][name] for run in runs])[0]
+
+    def difference(arm: str, other: str, name: str) -> tuple[float, float, str]:
+        """Mean within seeds, the lower end of its interval, and both in words."""
+        gaps = [run[arm][name] - run[other][name] for run in runs]
+        mean, half = interval(gaps)
+        return mean, mean - half, shown(gaps, 2)
+
+    both, both_least, both_shown = difference("GIL + adaptive KL", "PPO + KL", "hard")
+    _, alone_least, alone_shown = difference("GIL alone", "PPO + KL", "hard")
+    _, unseen_least, unseen_shown = difference("GIL + adaptive KL", "PPO + KL", "unseen")
+    control, _, control_shown = difference("variance penalty, no groups", "PPO + KL", "hard")
+    gaps = {
+        arm: [abs(run[arm]["easy"] - run[arm]["hard"]) for run in runs] for arm in ("PPO + KL", "GIL + adaptive KL")
+    }
+    narrowed = [with_groups - plain for plain, with_groups in zip(*gaps.values(), strict=True)]
+    kl_easy, _, kl_easy_shown = difference("adaptive KL alone", "PPO + KL", "easy KL")
+    kl_hard, _, kl_hard_shown = difference("adaptive KL alone", "PPO + KL", "hard KL")
+    told = [run["GIL + adaptive KL"]["agreement"] for run in runs]
+    return [
+        Claim("PPO: the easy family saturates, the hard one lags", mean("PPO + KL", "easy") > mean("PPO + KL", "hard") + 0.2,
+              f"{mean('PPO + KL', 'easy'):.2f} against {mean('PPO + KL', 'hard'):.2f}"),
+        Claim("inferred groups agree with the families above chance", interval(told)[0] - interval(told)[1] > 0.5, shown(told, 2)),
+        Claim("GIL with adaptive KL has more of the hard family than PPO + KL", both_least > 0, both_shown),
+        Claim("GIL alone has more of the hard family than PPO + KL", alone_least > 0, alone_shown),
+        Claim("GIL narrows the gap between the families", interval(narrowed)[0] + interval(narrowed)[1] < 0,
+              shown(narrowed, 2)),
+        Claim("adaptive KL: less KL on the easy family, more on the hard one", kl_easy < 0 < kl_hard,
+              f"{kl_easy_shown} and {kl_hard_shown} nats"),
+        Claim("GIL does better than PPO + KL on the unseen family", unseen_least > 0, unseen_shown),
+        Claim("the variance penalty without groups does not do the same", control < both and both_least > 0, control_shown),
+    ]  # fmt: skip
+
+
+def draw(figure: Figure, runs: list[dict[str, dict[str, Any]]]) -> None:
+    """Gold score by family and arm."""
+    panel = figure.subplots()
+    for number, family in enumerate(FAMILIES):
+        means = [interval([run[arm][family] for run in runs]) for arm in ARMS]
+        places = [place + 0.27 * (number - 1) for place in range(len(ARMS))]
+        panel.bar(places, [mean for mean, _ in means], 0.25, yerr=[half for _, half in means], label=family)
+    panel.set_xticks(range(len(ARMS)), [arm.replace(" + ", " +\n") for arm in ARMS], fontsize=8)
+    panel.set_ylabel("gold score")
+    panel.legend()
+
+
+if __name__ == "__main__":
+    main()
