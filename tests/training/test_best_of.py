@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from tests.training.documented import documented
+from tests.training.processes import together
 from tests.training.results import names_of
+from tests.training.test_distributed import alike
 from training import best_of
 from training.best_of import BestOf, chosen, rows_of, sample_seeds
 from training.demonstrations import read_demonstrations
 from training.models import PreferenceModel
+from training.run_folder import RunFolder
 from training.snapshots import load_policy, save_policy
 from training.variants import Policy, Sampling, scores
 
@@ -137,3 +140,14 @@ def test_prompts_that_are_none(tmp_path: Path, tiny_policy: Path, pm_path: Path,
         (path / "data/prompts.jsonl").write_text(text)
     assert best_of.main([str(path)]) == 2
     assert reason in json.loads((path / "failure.json").read_text())["reason"]
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path, tiny_policy: Path, pm_path: Path):
+    settings = {"model": str(tiny_policy), "preference_model": str(pm_path), "threads": 1}
+    one, two = (RunFolder(folder(tmp_path / name, **settings)) for name in ("one", "two"))
+    assert best_of.main([str(one.path)]) == 0
+    assert together(2, lambda: best_of.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+    lines = [(each.path / "replies.jsonl").read_text().splitlines() for each in (one, two)]
+    assert [json.loads(line)["messages"] for line in lines[0]] == [json.loads(line)["messages"] for line in lines[1]]
+    assert len(lines[1]) == 5 and len(two.metrics()) == 3

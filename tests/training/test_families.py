@@ -1,4 +1,4 @@
-"""Every job on every family of models, with random weights: finetuning, preference model, policy, evaluation, whole and adapted."""
+"""Every job on every family of models, with random weights: finetuning, distilling, preference model, policy, best of k, evaluation, whole and adapted."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, P
 from tests.training.conftest import FAMILIES, WIDE
 from tests.training.policy_runs import folder_of
 from tests.training.test_preference import comparisons, make_folder
-from training import evaluate, policy, preference, sft
+from training import best_of, distill, evaluate, policy, preference, sft
 from training.run_folder import RunFolder
 from training.snapshots import check_snapshot, save_policy
 
@@ -63,6 +63,23 @@ def test_every_job_runs_on_every_family(
         json.dumps({name: str(path) for name, path in models.items()} | {"max_new_tokens": 6, "threads": 1})
     )
     assert evaluate.main([str(judged.path)]) == 0
-    assert {check_snapshot(path).parameters for path in (start, finetuned / "model", learnt.model)} == {
+    (tmp_path / "best/data").mkdir(parents=True)
+    best = RunFolder(tmp_path / "best")
+    (best.data / "prompts.jsonl").write_text('{"prompt": "Sing."}\n{"prompt": "Tell me of a river."}\n')
+    models = {"model": str(start), "preference_model": str(pm / "model")}
+    best.config_file.write_text(json.dumps(models | {"k": [1, 2], "max_new_tokens": 6, "threads": 1}))
+    assert best_of.main([str(best.path)]) == 0
+    (tmp_path / "prompt.txt").write_text("Answer in rhymes. ")
+    told = make_folder(
+        tmp_path / "distill", [], [], teacher=str(start), prompt=str(tmp_path / "prompt.txt"), threads=1,
+        lora_rank=rank, learning_rate=1e-3, epochs=4, bins=20, batch_sequences=4,
+    )  # fmt: skip
+    for name, count in (("train", 8), ("test", 4)):
+        texts = "".join(json.dumps({"text": f"{name} {n} is {n * n}"}) + "\n" for n in range(count))
+        (told / f"data/{name}.jsonl").write_text(texts)
+    assert distill.main([str(told)]) == 0
+    divergence = RunFolder(told).metrics()
+    assert divergence[-1]["loss"] < divergence[0]["loss"]
+    assert {check_snapshot(path).parameters for path in (start, finetuned / "model", learnt.model, told / "model")} == {
         check_snapshot(start).parameters
     }
