@@ -77,7 +77,7 @@ class BestOfRun:
     def __init__(self, folder: RunFolder, config: BestOfConfig) -> None:
         self.folder, self.config, self.began = folder, config, time.monotonic()
         prefix = Prefix.read(config.prefix) if config.prefix else None
-        how: dict[str, Any] = {"slots": config.slots, "precision": config.precision}
+        how: dict[str, Any] = {"slots": config.slots, "precision": config.precision, "shared": True}
         self.policy = Policy.load(config.model, prefix, **how)
         self.rival = Policy.load(config.opponent, **how) if config.opponent else self.policy
         if config.opponent:

@@ -102,7 +102,9 @@ class Field:
     def policy(self, name: str) -> Policy:
         """Load a snapshot behind its prefix."""
         config = self.config
-        return Policy.load(self.paths[name], self.prefixes.get(name), slots=config.slots, precision=config.precision)
+        return Policy.load(
+            self.paths[name], self.prefixes.get(name), slots=config.slots, precision=config.precision, shared=True
+        )
 
     def measure(self) -> dict[str, dict[str, Any]]:
         """Each snapshot's numbers by reply, in the order of the prompts; those of an earlier try are kept."""

@@ -76,26 +76,34 @@ def sample(
     each_step: Callable[[int], None] | None = None,
 ) -> Rollout:  # fmt: skip
     """Write a reply to every prompt."""
+    return rollout_of(prompts, written(engine, prompts, seeds, max_new_tokens, temperature, each_step=each_step))
+
+
+def written(
+    engine: Engine, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_new_tokens: int, temperature: float,
+    top_p: float = 1.0, each_step: Callable[[int], None] | None = None,
+) -> Generated:  # fmt: skip
+    """The replies to all prompts, each written by one of the processes."""
     mine = distributed.share(range(len(prompts)))
-    written: Generated | None = None
+    own: Generated | None = None
     if mine:
 
         def told(count: int) -> None:  # the others are about as far
             if each_step is not None:
                 each_step(min(count * ranks.size(), len(prompts)))
 
-        written = generate(
+        own = generate(
             engine, [prompts[place] for place in mine], [seeds[place] for place in mine], max_new_tokens, temperature,
-            each_step=told,
+            top_p, told,
         )  # fmt: skip
-    if ranks.size() == 1 and written is not None:
-        return rollout_of(prompts, written)
+    if ranks.size() == 1 and own is not None:
+        return own
     number, share = torch.zeros(0, dtype=torch.long, device=engine.device), torch.zeros(0, device=engine.device)
-    tokens = distributed.assembled(written and written.tokens, mine, len(prompts), number)
-    logp = distributed.assembled(written and written.logp, mine, len(prompts), share)
-    mask = distributed.assembled(written and written.mask.long(), mine, len(prompts), number)
-    ended = distributed.assembled(written and written.ended.long()[:, None], mine, len(prompts), number)
-    return rollout_of(prompts, Generated(tokens, logp, mask.bool(), ended[:, 0].bool()))
+    tokens = distributed.assembled(own and own.tokens, mine, len(prompts), number)
+    logp = distributed.assembled(own and own.logp, mine, len(prompts), share)
+    mask = distributed.assembled(own and own.mask.long(), mine, len(prompts), number)
+    ended = distributed.assembled(own and own.ended.long()[:, None], mine, len(prompts), number)
+    return Generated(tokens, logp, mask.bool(), ended[:, 0].bool())
 
 
 def even_parts(rollout: Rollout) -> list[Tensor]:

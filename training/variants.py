@@ -19,7 +19,7 @@ from training.engine import Engine, Generated, generate
 from training.job import JobFailed
 from training.models import PreferenceModel
 from training.prompts import Prompt
-from training.rollouts import Rollout, policy_logp, preference_scores, rollout_of
+from training.rollouts import Rollout, policy_logp, preference_scores, rollout_of, written
 from training.snapshots import Fitted, PromptTooLong, load_policy, render, save_policy
 
 EachStep = Callable[[int], None] | None
@@ -121,21 +121,29 @@ class Policy:
         *,
         slots: int = 64,
         precision: Precision = "float32",
+        shared: bool = False,
     ) -> None:
+        """`shared`: of several processes each writes its part of the replies; all must ask."""
         self.model, self.tokenizer, self.prefix = model, tokenizer, prefix or Prefix()
         self.context = int(getattr(model.config, "max_position_embeddings", None) or 2048)
-        self.slots = slots
+        self.slots, self.shared = slots, shared
         self.half = in_half(precision, model.device, int(model.config.hidden_size))
         self._engine: Engine | None = None
 
     @classmethod
     def load(
-        cls, path: str | Path, prefix: Prefix | None = None, *, slots: int = 64, precision: Precision = "float32"
+        cls,
+        path: str | Path,
+        prefix: Prefix | None = None,
+        *,
+        slots: int = 64,
+        precision: Precision = "float32",
+        shared: bool = False,
     ) -> Self:
         """Load a policy directory onto the device of choice."""
         model, tokenizer = load_policy(path)
         model.to(device_of_choice())  # type: ignore[arg-type]
-        return cls(model, tokenizer, prefix, slots=slots, precision=precision)
+        return cls(model, tokenizer, prefix, slots=slots, precision=precision, shared=shared)
 
     def prompt(self, conversation: Prompt, max_new_tokens: int) -> Fitted:
         """Return what the model reads before its reply; PromptTooLong when not even the last message fits beside it."""
@@ -149,7 +157,8 @@ class Policy:
         room = max(map(len, prompts), default=0) + sampling.max_new_tokens
         if self._engine is None or self._engine.max_length < room:  # no wider than asked for: each slot keeps its keys
             self._engine = Engine(self.model, self.tokenizer, self.slots, room, half=self.half)
-        generated = generate(
+        write = written if self.shared else generate
+        generated = write(
             self._engine, prompts, seeds, sampling.max_new_tokens, sampling.temperature, sampling.top_p, each_step
         )
         return Replies(self.texts(generated), generated, sampling.max_new_tokens)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.training.documented import documented
+from tests.training.processes import together
 from tests.training.results import names_of, reason_of, result_of, run_folder
 from training import robustness, sqrt_kl, tournament
 from training.config import BadConfig, FieldConfig
@@ -68,6 +69,16 @@ def test_a_tournament_and_one_that_is_killed(
     (again / "parts.jsonl").write_bytes(b"\n".join(kept) + b"\n{")
     assert tournament.main([str(again)]) == 0
     assert result_of(again) | {"seconds": 0} == result | {"seconds": 0}
+
+
+def test_two_processes_measure_as_one_does(tmp_path: Path, tiny_policy: Path, others: list[str], pm_path: Path) -> None:
+    given = settings(tiny_policy, others, pm_path, threads=1)
+    one, two = (run_folder(tmp_path / name, given, prompts=PROMPTS) for name in ("one", "two"))
+    assert tournament.main([str(one)]) == 0
+    assert together(2, lambda: tournament.main([str(two)])) == [0, 0]
+    for a, b in zip(result_of(one)["snapshots"], result_of(two)["snapshots"], strict=True):
+        for name in ("score_mean", "kl", "length_mean", "eos_share"):
+            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-5), name
 
 
 def test_a_snapshot_behind_a_prompt_is_another_policy(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
