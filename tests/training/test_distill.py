@@ -242,7 +242,7 @@ def test_other_texts_in_mid_run_are_refused_and_nan_names_its_step(
     with (path / "data" / "train.jsonl").open("a") as file:
         file.write(json.dumps({"text": "more"}) + "\n")
     assert main([str(path)]) == 2
-    assert "are not those this run began with" in json.loads((path / "failure.json").read_text())["reason"]
+    assert "is not what it was when this run began" in json.loads((path / "failure.json").read_text())["reason"]
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path, tiny_policy: Path):

@@ -176,7 +176,7 @@ def test_a_score_that_is_not_a_number_is_named_with_its_prompt(run: Make, monkey
     made = run("nan")
     scores = torch.zeros(16)
     scores[5] = math.nan
-    monkeypatch.setattr("training.policy_run.preference_scores", lambda *given: scores)
+    monkeypatch.setattr("training.policy_run.preference_scores", lambda *_given, **_named: scores)
     with pytest.raises(JobFailed, match=r"preference model's score at step 1 is not a number.*reply 6 to '.*number"):
         made.iterate(0)
 
