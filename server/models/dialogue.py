@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy import text as sql
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from server.db import Base, Json, Key, Now
 
 
 class Conversation(Base):
-    """A chat of one person in one campaign, or one that was imported."""
+    """A chat of one person in one campaign; or one that was imported, an item of a queue, or an opening kept in store.
+
+    An `item` has one turn that several people may answer; it is nobody's. A `prepared` one is an opening prompt whose
+    replies were sampled ahead of need: it becomes a `chat` when a person takes that prompt.
+    """
 
     __tablename__ = "conversations"
     __table_args__ = (
-        CheckConstraint("source IN ('chat','import')", name="source_known"),
+        CheckConstraint("source IN ('chat','import','item','prepared')", name="source_known"),
         CheckConstraint("status IN ('open','finished','abandoned')", name="status_known"),
-        CheckConstraint("source = 'import' OR person_id IS NOT NULL", name="chat_has_person"),
+        CheckConstraint("source <> 'chat' OR person_id IS NOT NULL", name="chat_has_person"),
+        CheckConstraint("success BETWEEN 1 AND 5", name="success_range"),
         # A person has one chat at a time in a campaign: opening a second tab finds the first.
         Index(
             "uq_conversations_open",
@@ -28,6 +35,7 @@ class Conversation(Base):
             postgresql_where=sql("status = 'open' AND source = 'chat'"),
         ),
         Index("ix_conversations_campaign_id_id", "campaign_id", "id"),
+        Index("ix_conversations_prepared", "campaign_id", "prompt_id", postgresql_where=sql("source = 'prepared'")),
     )
 
     id: Mapped[Key]
@@ -37,6 +45,7 @@ class Conversation(Base):
     import_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     source: Mapped[str] = mapped_column(server_default=sql("'chat'"))
     status: Mapped[str] = mapped_column(server_default=sql("'open'"))
+    success: Mapped[int | None] = mapped_column(Integer)  # red team: how far the person got, 1 not at all .. 5
     started_at: Mapped[Now]
     finished_at: Mapped[datetime | None]
 
@@ -47,7 +56,9 @@ class Turn(Base):
     """One human message and what answered it.
 
     `status` goes sampling -> ready -> compared; `failed` when no reply could be made, from where a retry leads back
-    to sampling. `idempotency_key` makes a message that is sent twice one turn.
+    to sampling. `idempotency_key` makes a message that is sent twice one turn. While `queue_id` is set, the turn wants
+    answers of more people in that campaign. A check has the `expected` answer of an expert: what it says is evidence for
+    admins, and no more.
     """
 
     __tablename__ = "turns"
@@ -56,7 +67,10 @@ class Turn(Base):
         CheckConstraint("char_length(message) > 0", name="message_not_empty"),
         UniqueConstraint("conversation_id", "position"),
         UniqueConstraint("conversation_id", "idempotency_key"),
+        CheckConstraint("check_kind IN ('gold','attention')", name="check_kind_known"),
+        CheckConstraint("(check_kind IS NULL) = (expected IS NULL)", name="check_has_expected"),
         Index("ix_turns_sampling", "id", postgresql_where=sql("status = 'sampling'")),
+        Index("ix_turns_queue", "queue_id", "id", postgresql_where=sql("queue_id IS NOT NULL")),
     )
 
     id: Mapped[Key]
@@ -70,6 +84,9 @@ class Turn(Base):
     )
     idempotency_key: Mapped[str]
     failure: Mapped[str | None]
+    queue_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"))
+    check_kind: Mapped[str | None]
+    expected: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[Now]
     ready_at: Mapped[datetime | None]
 
@@ -83,7 +100,8 @@ class Candidate(Base):
     """One sampled reply with all that is needed to sample it again.
 
     `position` is where it was shown (0 is left or first); it is drawn at random when the turn is made. `log_probability`
-    is the sum over its tokens in nats, at the sampling temperature. `snapshot_id` is absent only for imported text.
+    is the sum over its tokens in nats, at the sampling temperature. `snapshot_id` is absent for imported text and for a
+    reply that a person wrote, which names its demonstration.
     """
 
     __tablename__ = "candidates"
@@ -101,6 +119,9 @@ class Candidate(Base):
     turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"))
     position: Mapped[int] = mapped_column(Integer)
     snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
+    demonstration_id: Mapped[int | None] = mapped_column(
+        ForeignKey("demonstrations.id", use_alter=True, name="fk_candidates_demonstration_id_demonstrations")
+    )
     status: Mapped[str] = mapped_column(server_default=sql("'queued'"))
     text: Mapped[str | None]
     seed: Mapped[int | None]

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from server.db import Base, Key, Now
+from server.db import Base, Json, Key, Now
 
 ROLES = ("crowdworker", "researcher", "admin")
 _ROLES_SQL = "ARRAY['crowdworker','researcher','admin']"
 
 
 class Person(Base):
-    """An account. `simulated` marks members of the simulated crowd, so that no export mixes them in unseen."""
+    """An account. `simulated` marks members of the simulated crowd, so that no export mixes them in unseen.
+
+    `held_out` people are the pool whose answers only evaluate: nothing they give is ever trained on.
+    """
 
     __tablename__ = "people"
     __table_args__ = (
         CheckConstraint(f"roles <@ {_ROLES_SQL} AND cardinality(roles) > 0", name="roles_known"),
         CheckConstraint("char_length(name) BETWEEN 1 AND 200", name="name_length"),
+        CheckConstraint("theme IN ('auto','light','dark')", name="theme_known"),
         Index("uq_people_email_lower", func.lower(text("email")), unique=True),
     )
 
@@ -29,6 +33,11 @@ class Person(Base):
     password_hash: Mapped[str | None]  # argon2id; absent where only links are used
     roles: Mapped[list[str]]
     simulated: Mapped[bool] = mapped_column(server_default=text("false"))
+    held_out: Mapped[bool] = mapped_column(server_default=text("false"))
+    language: Mapped[str | None]  # of the interface; none means what the browser asks for
+    theme: Mapped[str] = mapped_column(server_default=text("'auto'"))
+    keys: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))  # action -> key, where changed
+    email_confirmed_at: Mapped[datetime | None]
     created_at: Mapped[Now]
     disabled_at: Mapped[datetime | None]
 
@@ -69,12 +78,27 @@ class Invitation(Base):
 
 
 class SignInLink(Base):
-    """A link that signs one person in with one click, once; made only where the operator asked for a demo."""
+    """A link that signs one person in, once: sent by e-mail to who asked for it, or made where the operator asked for a demo."""
 
     __tablename__ = "sign_in_links"
+    __table_args__ = (CheckConstraint("kind IN ('demo','email')", name="kind_known"),)
 
     token_hash: Mapped[str] = mapped_column(primary_key=True)
     person_id: Mapped[int] = mapped_column(ForeignKey("people.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(server_default=text("'demo'"))
     created_at: Mapped[Now]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+
+
+class OpenIdAccount(Base):
+    """A person's account at an OpenID Connect provider: who they are is (issuer, subject), never the e-mail address."""
+
+    __tablename__ = "openid_accounts"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+
+    id: Mapped[Key]
+    person_id: Mapped[int] = mapped_column(ForeignKey("people.id", ondelete="CASCADE"), index=True)
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    created_at: Mapped[Now]

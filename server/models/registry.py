@@ -36,6 +36,32 @@ class DatasetMember(Base):
     split: Mapped[str]
 
 
+class DatasetRanking(Base):
+    """A ranking's place in a dataset version."""
+
+    __tablename__ = "dataset_rankings"
+    __table_args__ = (CheckConstraint("split IN ('train','test')", name="split_known"),)
+
+    dataset_version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_versions.id", ondelete="CASCADE"), primary_key=True
+    )
+    ranking_id: Mapped[int] = mapped_column(ForeignKey("rankings.id"), primary_key=True, index=True)
+    split: Mapped[str]
+
+
+class DatasetEdit(Base):
+    """An edit's place in a dataset version: edited over original."""
+
+    __tablename__ = "dataset_edits"
+    __table_args__ = (CheckConstraint("split IN ('train','test')", name="split_known"),)
+
+    dataset_version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_versions.id", ondelete="CASCADE"), primary_key=True
+    )
+    edit_id: Mapped[int] = mapped_column(ForeignKey("edits.id"), primary_key=True, index=True)
+    split: Mapped[str]
+
+
 class Run(Base):
     """One training job: a folder with config and data in, metrics, checkpoint and result out."""
 
