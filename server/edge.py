@@ -1,18 +1,22 @@
 """What a route may ask for: the database, the person who asks, and the gates in front of every page.
 
 `Db` is one transaction a request. Its scope is the route function, so that a failed commit is an error and not a 200.
+What waits for nothing is `async` though it awaits nothing: FastAPI gives every other function a thread of its own, and a
+hop to a thread and back costs more than these do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from anyio import CancelScope
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from server.errors import NotAllowed, NotSignedIn
@@ -25,24 +29,42 @@ SESSION_COOKIE = "whetstone_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def current_settings(request: Request) -> Settings:
+def settings_of(request: Request) -> Settings:
     """The one Settings of this process."""
     settings: Settings = request.app.state.settings
     return settings
 
 
-def short_transactions(request: Request) -> Callable[[], AbstractContextManager[Session]]:
+async def current_settings(request: Request) -> Settings:
+    """The one Settings of this process, for a route."""
+    return settings_of(request)
+
+
+async def short_transactions(request: Request) -> Callable[[], AbstractContextManager[Session]]:
     """What opens a transaction when called, for answers that outlive their request's own one."""
-    settings = current_settings(request)
+    return _transactions(settings_of(request))
+
+
+def _transactions(settings: Settings) -> Callable[[], AbstractContextManager[Session]]:
     assert settings.database_url is not None
     assert settings.redis_url is not None
     return partial(transaction, settings.database_url, settings.redis_url)
 
 
-def request_transaction(request: Request) -> Iterator[Session]:
-    """Commit when the route returns, then send its tasks; roll back when it raises."""
-    with short_transactions(request)() as db:
+async def request_transaction(request: Request) -> AsyncIterator[Session]:
+    """Commit when the route returns, then send its tasks; roll back when it raises.
+
+    Opening waits for nothing: the connection is taken with the first statement. Ending waits for the database.
+    """
+    opened = _transactions(settings_of(request))()
+    db = opened.__enter__()
+    try:
         yield db
+    except BaseException as error:
+        with CancelScope(shield=True):  # a request that is given up must not keep its connection
+            await run_in_threadpool(opened.__exit__, type(error), error, error.__traceback__)
+        raise
+    await run_in_threadpool(opened.__exit__, None, None, None)
 
 
 OpenTransaction = Annotated[Callable[[], AbstractContextManager[Session]], Depends(short_transactions)]
@@ -81,13 +103,13 @@ def visitor(request: Request, db: Db) -> Visitor:
 AnyVisitor = Annotated[Visitor, Depends(visitor)]
 
 
-def guard_origin(request: Request) -> None:
+async def guard_origin(request: Request) -> None:
     """An unsafe request must come from a page of ours; enough where nobody is signed in yet."""
     origin = request.headers.get("origin")
     if request.method in SAFE_METHODS or origin is None:
         return
     # A proxy may ask for us under another name than people do; theirs is the public address.
-    ours = (request.headers.get("host", ""), urlsplit(current_settings(request).public_url).netloc)
+    ours = (request.headers.get("host", ""), urlsplit(settings_of(request).public_url).netloc)
     if origin.split("://", 1)[-1] not in ours:
         raise NotAllowed("This request came from another site. Open the page here and try again.")
 
@@ -107,7 +129,7 @@ async def guard_csrf(request: Request, who: AnyVisitor, _origin: CheckedOrigin) 
         raise NotAllowed("This page is from an earlier session. Reload it and send again; what you typed is kept.")
 
 
-def signed_in(who: AnyVisitor, _csrf: Annotated[None, Depends(guard_csrf)]) -> Person:
+async def signed_in(who: AnyVisitor, _csrf: Annotated[None, Depends(guard_csrf)]) -> Person:
     """A person with a live session, whatever their roles."""
     if who.person is None:
         raise NotSignedIn("Please sign in first.")
@@ -115,7 +137,7 @@ def signed_in(who: AnyVisitor, _csrf: Annotated[None, Depends(guard_csrf)]) -> P
 
 
 def _with_role(*roles: str) -> object:
-    def gate(person: Annotated[Person, Depends(signed_in)]) -> Person:
+    async def gate(person: Annotated[Person, Depends(signed_in)]) -> Person:
         if not set(roles) & set(person.roles):
             raise NotAllowed(f"This page is for people with the role {' or '.join(roles)}.")
         return person
