@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -12,10 +13,14 @@ from server.models import (
     Candidate,
     Comparison,
     Conversation,
+    Demonstration,
     Deployment,
     DeploymentShare,
+    Edit,
     Instructions,
     Person,
+    Ranking,
+    RankingPlace,
     Snapshot,
     Turn,
 )
@@ -124,3 +129,55 @@ def comparison(
     turn.status, turn.continued_by_id = "compared", pick.id
     db.flush()
     return row
+
+
+def item(
+    db: Session,
+    campaign: Campaign,
+    message: str = "How do I boil an egg?",
+    replies: Sequence[str] = ("Nine.", "Four."),
+    **more: Any,
+) -> Turn:
+    """A turn in the campaign's queue that is nobody's own, with its candidates done."""
+    talk = _add(db, Conversation(campaign_id=campaign.id, source="item"))
+    return turn(db, talk, message, tuple(replies), **({"queue_id": campaign.id} | more))
+
+
+def ranking(db: Session, turn: Turn, person: Person, places: Sequence[int], **more: Any) -> Ranking:
+    """A ranking of all candidates of a turn, in their order."""
+    campaign = db.get_one(Campaign, turn.conversation.campaign_id)
+    values = _answer(db, campaign, turn, person) | {"mode": campaign.mode, "milliseconds_to_decide": 9000}
+    row = Ranking(**(values | more))
+    row.places = [
+        RankingPlace(candidate_id=candidate.id, place=place)
+        for candidate, place in zip(turn.candidates, places, strict=True)
+    ]
+    return _add(db, row)
+
+
+def edit(db: Session, turn: Turn, person: Person, text: str, *, original: int = 0, **more: Any) -> Edit:
+    """An improvement of one of a turn's candidates."""
+    campaign = db.get_one(Campaign, turn.conversation.campaign_id)
+    values = _answer(db, campaign, turn, person) | {"mode": campaign.mode, "milliseconds": 9000}
+    return _add(db, Edit(original_id=turn.candidates[original].id, text=text, **(values | more)))
+
+
+def demonstration(
+    db: Session, turn: Turn, person: Person, text: str = "For nine minutes.", **more: Any
+) -> Demonstration:
+    """A reply that a person wrote."""
+    campaign = db.get_one(Campaign, turn.conversation.campaign_id)
+    values = _answer(db, campaign, turn, person) | {"milliseconds": 9000, "text": text}
+    return _add(db, Demonstration(**(values | more)))
+
+
+def _answer(db: Session, campaign: Campaign, turn: Turn, person: Person) -> dict[str, Any]:
+    instructions = db.query(Instructions).filter_by(campaign_id=campaign.id).order_by(Instructions.id.desc()).first()
+    assert instructions is not None
+    return {
+        "campaign_id": campaign.id,
+        "turn_id": turn.id,
+        "person_id": person.id,
+        "instructions_id": instructions.id,
+        "idempotency_key": f"key-{next(_number)}",
+    }

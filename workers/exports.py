@@ -1,4 +1,4 @@
-"""Exporting comparisons: one consistent view of the database, files in a folder that appears whole, and a manifest."""
+"""Exporting feedback: one consistent view of the database, files in a folder that appears whole, and a manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -24,54 +23,23 @@ from server.settings import Settings
 from training import records
 from training.files import recover_directory, replace_directory, write_json
 from training.run_folder import code_version
+from workers.export_formats import FORMATS, Format
 from workers.following import Follower
 from workers.parquet import ParquetFile
-from workers.stored import stored_records
-
-LINES: dict[str, Callable[[records.Comparison], str]] = {
-    "hh": records.to_hh_line,
-    "trl": partial(records.to_trl_line, explicit=False, conversational=False),
-    "trl-explicit": partial(records.to_trl_line, explicit=True, conversational=False),
-    "trl-conversational": partial(records.to_trl_line, explicit=True, conversational=True),
-    "whetstone": records.to_line,
-}
-SCHEMA = {
-    "hh": {"chosen": "transcript ending with the better reply", "rejected": "the same with the other reply"},
-    "trl": {"chosen": "prompt and better reply as one text", "rejected": "prompt and other reply"},
-    "trl-explicit": {
-        "prompt": "transcript ending with 'Assistant:'",
-        "chosen": "better reply",
-        "rejected": "other reply",
-    },
-    "trl-conversational": {
-        "prompt": "messages {role, content}",
-        "chosen": "one assistant message",
-        "rejected": "one assistant message",
-    },
-}
-SCHEMA["whetstone"] = SCHEMA["trl-conversational"] | {
-    "strength": "1 (weakest) to 4",
-    "mode": "helpful or red_team; chosen is the less harmful reply in both",
-    "conversation, person, turn": "pseudonyms, stable within one installation",
-    "round": "number of the round whose policy was serving",
-    "chosen_reply, rejected_reply": "snapshot, seed, sampling, position shown (0 left), log_probability, token_count",
-    "...": "campaign, scale_position, milliseconds_to_decide, instructions_version, created_at, and what an import said",
-}
-SCHEMA["parquet"] = SCHEMA["whetstone"] | {"provenance": "JSON of the remaining keys of the format whetstone"}
 
 
 class Sink(Protocol):
-    """A file that comparisons are written to."""
+    """A file that records are written to."""
 
-    def add(self, comparison: records.Comparison) -> None:
+    def add(self, record: Any) -> None:
         """Write one."""
 
     def close(self) -> None:
         """Write the rest."""
 
 
-def export_comparisons(settings: Settings, job: Job, follower: Follower) -> None:
-    """Write the comparisons of `job.settings` below artifacts/exports/<job id>; BadInput when none fits."""
+def export_feedback(settings: Settings, job: Job, follower: Follower) -> None:
+    """Write what `job.settings` ask for below artifacts/exports/<job id>; BadInput when nothing fits."""
     wanted = job.settings
     selection = Selection.from_json(wanted["selection"])
     folder = export_folder(settings, job.id)
@@ -104,81 +72,86 @@ def export_folder(settings: Settings, job_id: int) -> Path:
 def _write(
     db: Session, selection: Selection, wanted: dict[str, Any], secret: str, part: Path, follower: Follower
 ) -> dict[str, Any]:
-    total = _count(db, selection)
+    form = FORMATS[wanted["format"]]
+    total = _count(db, form, selection)
     if not total:
-        raise BadInput("No comparison fits these filters, so there is nothing to export.")
+        raise BadInput(f"There are no {form.noun} that fit these filters, so there is nothing to export.")
     share, done = float(wanted["test_share"]), 0
     suffix = "parquet" if wanted["format"] == "parquet" else "jsonl.gz" if wanted["compressed"] else "jsonl"
-    names = [f"{split}.{suffix}" for split in (("train", "test") if share else ("comparisons",))]
+    names = [f"{split}.{suffix}" for split in (("train", "test") if share else (form.noun,))]
     counts = {key: Counter[str]() for key in ("file", "campaign", "mode", "source", "strength")}
     conversations: set[str] = set()
     with ExitStack() as closing:
-        sinks: dict[str, Sink] = {name: _sink(part / name, wanted["format"]) for name in names}
+        sinks: dict[str, Sink] = {name: _sink(part / name, form) for name in names}
         for sink in sinks.values():
             closing.callback(sink.close)
-        for comparison, campaign, source in stored_records(db, selection, secret):
-            name = names[records.is_held_out(comparison, share)] if share else names[0]
-            sinks[name].add(comparison)
-            grade = str(comparison.strength or "none")
+        for record, campaign, source in form.read(db, selection, secret):
+            name = names[records.is_held_out(record, share)] if share else names[0]
+            sinks[name].add(record)
+            grade = str(getattr(record, "strength", None) or "none")
             labels = {
                 "file": name,
                 "campaign": campaign,
-                "mode": str(comparison.mode),
+                "mode": str(record.mode),
                 "source": source,
                 "strength": grade,
             }
             for key, label in labels.items():
                 counts[key][label] += 1
-            conversations.add(records.conversation_key(comparison))
+            conversations.add(records.conversation_key(record))
             done += 1
             if done % 500 == 0:
-                follower(done, total, "comparisons")
-    follower(done, total, "comparisons", last=True)
-    left_out = _count(db, replace(selection, people="simulated")) if selection.people == "real" else 0
+                follower(done, total, form.noun)
+    follower(done, total, form.noun, last=True)
+    left_out = _count(db, form, replace(selection, people="simulated")) if selection.people == "real" else 0
     return {
         "format": wanted["format"],
-        "comparisons": done,
+        form.noun: done,
+        "of": form.noun,
         "conversations": len(conversations),
-        "files": [_described(part / name, counts["file"][name]) for name in names],
+        "files": [_described(part / name, form.noun, counts["file"][name]) for name in names],
         "counts": {key: dict(sorted(counter.items())) for key, counter in counts.items() if key != "file"},
         "filters": {"campaign": wanted["campaign"]}
         | {k: v for k, v in wanted["selection"].items() if k != "campaign_id"},
         "simulated_left_out": left_out,
         "splits": {"by": "conversation", "test_share": share} if share else None,
         "identities": "replaced by pseudonyms that are stable within this installation",
-        "schema": SCHEMA[wanted["format"]],
+        "schema": form.schema,
         "code_version": code_version(),
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _count(db: Session, selection: Selection) -> int:
-    return db.scalar(select(func.count()).select_from(Comparison).where(*selection.conditions())) or 0
+def _count(db: Session, form: Format, selection: Selection) -> int:
+    counted = select(func.count()).select_from(form.answers).where(*selection.conditions(form.answers))
+    if form.answers is Comparison:  # a tie has no reply to learn, so no line of these formats can hold it
+        counted = counted.where(Comparison.verdict == "picked")
+    return db.scalar(counted) or 0
 
 
-def _described(path: Path, comparisons: int) -> dict[str, Any]:
+def _described(path: Path, noun: str, records: int) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "comparisons": comparisons, "bytes": path.stat().st_size, "sha256": digest}
+    return {"name": path.name, noun: records, "bytes": path.stat().st_size, "sha256": digest}
 
 
-def _sink(path: Path, format: str) -> Sink:  # noqa: A002 - the word of the command line
-    return ParquetFile(path) if format == "parquet" else LinesFile(path, LINES[format])
+def _sink(path: Path, form: Format) -> Sink:
+    return ParquetFile(path) if form.line is None else LinesFile(path, form.line)
 
 
 class LinesFile:
-    """One line a comparison; a .gz holds no time and no name, so the same lines are the same bytes."""
+    """One line a record; a .gz holds no time and no name, so the same lines are the same bytes."""
 
-    def __init__(self, path: Path, line: Callable[[records.Comparison], str]) -> None:
+    def __init__(self, path: Path, line: Callable[[Any], str]) -> None:
         self.line = line
         self.raw = path.open("wb")
         self.file: IO[bytes] | gzip.GzipFile = self.raw
         if path.suffix == ".gz":
             self.file = gzip.GzipFile(filename="", mode="wb", fileobj=self.raw, mtime=0)
 
-    def add(self, comparison: records.Comparison) -> None:
+    def add(self, record: Any) -> None:
         """Write one."""
-        self.file.write(self.line(comparison).encode() + b"\n")
+        self.file.write(self.line(record).encode() + b"\n")
 
     def close(self) -> None:
         """Write the rest."""

@@ -26,7 +26,7 @@ from workers.following import Follower, LostClaim
 
 WORK: dict[str, Callable[[Settings, Job, Follower], None]] = {
     "import": imports.import_file,
-    "export": exports.export_comparisons,
+    "export": exports.export_feedback,
 }
 
 

@@ -1,15 +1,20 @@
-"""A round's rows as files of a run folder: comparisons in training's own form, and the prompts that PPO answers."""
+"""A round's rows as files of a run folder: feedback in training's own form, and the prompts that PPO answers."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from server.services import datasets
+from server.services import dataset_rankings, datasets
+from server.services.dataset_member import Member
+from server.services.dataset_rankings import RankedMember
+from training import rankings
+from training.rankings import Ranking
 from training.records import Comparison, to_line
 
 MOST_CONTEXTS = 4_000  # conversation beginnings beside the pool; PPO answers each prompt a few times at most
@@ -18,7 +23,7 @@ MOST_HELD_OUT = 400
 Messages = list[dict[str, str]]
 
 
-def as_record(member: datasets.Member) -> Comparison:
+def as_record(member: Member) -> Comparison:
     """A member of a dataset version as training reads it; people are pseudonyms."""
     return Comparison(
         prompt=tuple(member.prompt),  # type: ignore[arg-type] # roles are "user" and "assistant" by construction
@@ -33,11 +38,30 @@ def as_record(member: datasets.Member) -> Comparison:
     )
 
 
-def write_comparisons(db: Session, version_id: int, folder: Path) -> None:
-    """Write data/train.jsonl and data/test.jsonl; each appears whole or not at all."""
+def as_ranking(member: RankedMember) -> Ranking:
+    """A ranking of a dataset version as training reads it."""
+    return Ranking(
+        prompt=tuple(member.prompt),  # type: ignore[arg-type] # as above
+        replies=tuple(member.replies),
+        ranks=tuple(member.ranks),
+        mode=member.mode,
+        conversation=member.conversation,
+        person=member.person,
+        round=member.round,
+        extra=member.provenance,
+    )
+
+
+def write_feedback(db: Session, version_id: int, folder: Path) -> None:
+    """Write data/train.jsonl and data/test.jsonl: pairs, then rankings; each file appears whole or not at all."""
     for split in ("train", "test"):
-        lines = (to_line(as_record(member)) for member in datasets.members(db, version_id, split))
-        _write_lines(folder / "data" / f"{split}.jsonl", lines)
+        pairs = (to_line(as_record(member)) for member in datasets.members(db, version_id, split))
+        ranked = (
+            rankings.to_line(as_ranking(member))
+            for member in dataset_rankings.members(db, version_id, split)
+            if member.teaches
+        )
+        _write_lines(folder / "data" / f"{split}.jsonl", chain(pairs, ranked))
 
 
 def write_prompts(db: Session, version_id: int, campaigns: list[int], folder: Path) -> int:
@@ -77,7 +101,10 @@ def _contexts(db: Session, version_id: int, held_out: set[str], known: set[str])
 
 
 def _distinct(db: Session, version_id: int, held_out: set[str], known: set[str]) -> Iterator[tuple[Messages, str]]:
-    for member in datasets.members(db, version_id, "train"):
+    learned: Iterator[Member | RankedMember] = chain(
+        datasets.members(db, version_id, "train"), dataset_rankings.members(db, version_id, "train")
+    )
+    for member in learned:
         text = json.dumps(member.prompt)
         asked = member.prompt[-1]["content"].strip()
         if asked and text not in known and member.prompt[0]["content"] not in held_out:

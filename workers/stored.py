@@ -12,8 +12,8 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Campaign, Candidate, Comparison, Instructions, Round, Snapshot, Turn
-from server.services import datasets
 from server.services.selection import Selection
+from server.services.transcripts import turns_of
 from training import records
 
 BATCH = 1000
@@ -28,7 +28,7 @@ def stored_records(db: Session, selection: Selection, secret: str) -> Iterator[t
     after = 0
     while rows := db.execute(_select(selection, after)).all():
         after = rows[-1].id
-        earlier = datasets.turns_of(db, sorted({row.conversation_id for row in rows}))
+        earlier = turns_of(db, sorted({row.conversation_id for row in rows}))
         for row in rows:
             prompt: list[records.Message] = []
             for turn in earlier[row.conversation_id]:

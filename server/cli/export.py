@@ -12,7 +12,7 @@ import click
 from server.cli.connection import connected
 from server.cli.following import perform
 from server.db import session_factory
-from server.models.campaigns import MODES
+from server.models.campaigns import MODES, PURPOSES
 from server.services import jobs
 from server.services.selection import SOURCES
 from server.settings import Settings
@@ -33,6 +33,7 @@ def _day(at: datetime | None) -> date | None:
 @click.option("--source", type=click.Choice(SOURCES), help="Only what was compared here (chat) or imported.")
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First UTC day.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last UTC day.")
+@click.option("--purpose", type=click.Choice((*PURPOSES, "all")), default="training", show_default=True)
 @click.option("--simulated", is_flag=True, help="With the comparisons of the simulated crowd.")
 @click.option("--test-share", default=0.0, help="Hold this share of the conversations out: --out becomes a folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON object.")
@@ -45,15 +46,17 @@ def command(
     source: str | None,
     since: datetime | None,
     until: datetime | None,
+    purpose: str,
     simulated: bool,
     test_share: float,
     as_json: bool,
 ) -> None:
-    """Write comparisons to a file, with a manifest beside it; people become stable pseudonyms.
+    """Write comparisons, rankings, edits or demonstrations to a file, with a manifest beside it; people become stable pseudonyms.
 
     \b
     Example:
       whetstone export --format hh --campaign helpful --out helpful.jsonl.gz
+      whetstone export --format rankings --out rankings.jsonl
       whetstone export --format trl-explicit --test-share 0.05 --out preferences/
     """
     with connected() as settings:
@@ -69,6 +72,7 @@ def command(
                 since=_day(since),
                 until=_day(until),
                 source=source,
+                purpose=None if purpose == "all" else purpose,
                 simulated=simulated,
                 compressed=out.suffix == ".gz",
                 test_share=test_share,
@@ -79,7 +83,7 @@ def command(
     if as_json:
         click.echo(json.dumps({"job": job.id, "written": [str(path) for path in written], **manifest}))
         return
-    click.echo(f"Wrote {manifest['comparisons']:,} comparisons to {', '.join(map(str, written))}.")
+    click.echo(f"Wrote {manifest[manifest['of']]:,} {manifest['of']} to {', '.join(map(str, written))}.")
     if manifest["simulated_left_out"]:
         click.echo(f"Left out {manifest['simulated_left_out']:,} of the simulated crowd; --simulated includes them.")
 

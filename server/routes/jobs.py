@@ -59,6 +59,9 @@ EXPORT_NAMES = {
     "trl-conversational": "TRL, conversational",
     "whetstone": "Whetstone (all that is known)",
     "parquet": "Parquet",
+    "rankings": "Rankings",
+    "edits": "Edits (edited over original)",
+    "demonstrations": "Demonstrations",
 }
 
 

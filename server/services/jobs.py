@@ -24,7 +24,9 @@ from server.transaction import ask_for
 
 HEARTBEAT_STALE = timedelta(seconds=60)  # a worker renews each second; a minute of silence is death
 IMPORT_FORMATS = ("auto", "hh", "trl", "whetstone")
-EXPORT_FORMATS = ("hh", "trl", "trl-explicit", "trl-conversational", "whetstone", "parquet")
+EXPORT_FORMATS = (
+    "hh", "trl", "trl-explicit", "trl-conversational", "whetstone", "parquet", "rankings", "edits", "demonstrations",
+)  # fmt: skip
 
 
 def request_import(
@@ -74,14 +76,16 @@ def request_export(
     since: date | None = None,
     until: date | None = None,
     source: str | None = None,
+    purpose: str | None = "training",
     simulated: bool = False,
     compressed: bool = False,
     test_share: float = 0.0,
     send: bool = True,
 ) -> Job:
-    """Queue an export of the comparisons that fit all filters given.
+    """Queue an export of what fits all filters given.
 
-    `test_share` above 0 writes two files, split by conversation. The simulated crowd is left out unless asked for.
+    `test_share` above 0 writes two files, split by conversation. The simulated crowd is left out unless asked for, and so is
+    what was given for evaluation only: files that are exported are trained on. `purpose` None lets both through.
     """
     if format not in EXPORT_FORMATS:
         raise BadInput(f"The format must be one of {', '.join(EXPORT_FORMATS)}, not {format!r}.", field="format")
@@ -96,6 +100,7 @@ def request_export(
         since=since,
         until=until,
         source=source,
+        purpose=purpose,
         people="everyone" if simulated else "real",
     )
     settings = {

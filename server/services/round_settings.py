@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from server.errors import BadInput
-from server.services.datasets import DatasetSelection, parse_selection
+from server.services.dataset_selection import DatasetSelection, parse_selection
 
 
 @dataclass(frozen=True)

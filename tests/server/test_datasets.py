@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput
 from server.models import DatasetMember, Job
 from server.services import datasets
-from server.services.datasets import SPLIT_SALT, DatasetSelection
+from server.services.dataset_selection import DatasetSelection, parse_selection
+from server.services.dataset_split import SPLIT_SALT
 from tests import factories
 
 
@@ -116,7 +117,7 @@ def test_selections(db: Session):
         factories.comparison(db, factories.turn(db, chat), person)
 
     def count(**wanted: object) -> int:
-        return datasets.count_usable(db, datasets.parse_selection(dict(wanted)))
+        return datasets.count_usable(db, parse_selection(dict(wanted)))
 
     assert (count(), count(campaigns=["h"]), count(modes=["red_team"]), count(simulated=False)) == (2, 1, 1, 1)
     assert count(weakest_strength=3) == 0

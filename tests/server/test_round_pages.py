@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from server.models import AuditEntry, Deployment, Round, RoundStep, Run, Schedule, Snapshot
 from server.services import datasets, deployments, rounds, runs
+from server.services.dataset_selection import DatasetSelection
 from tests import factories
 
 GATE = {
@@ -160,7 +161,7 @@ def test_a_failed_round_shows_the_reason_and_a_retry_button(client, db, cast, si
 
 def test_a_finished_round_with_curves_and_lineage(client, db, cast, sign_in):
     row = world(db)
-    version = datasets.freeze(db, datasets.DatasetSelection())
+    version = datasets.freeze(db, DatasetSelection())
     row.dataset_version_id = version.id
     db.flush()
     result = {

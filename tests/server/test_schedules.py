@@ -13,6 +13,7 @@ from server.db import session_factory
 from server.errors import BadInput, NotFound
 from server.models import Round, Schedule
 from server.services import schedules
+from server.services.dataset_selection import DatasetSelection
 from tests import factories
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -100,7 +101,7 @@ def test_only_what_came_after_the_last_finished_round_is_new(db: Session):
 
     comparisons(db, 20)
     made = rounds.start(db, trigger="command")
-    made.dataset_version_id = datasets.freeze(db, datasets.DatasetSelection()).id
+    made.dataset_version_id = datasets.freeze(db, DatasetSelection()).id
     db.flush()
     assert schedules.new_comparisons(db) == 20  # not learnt from before the round is done
     made.status = "done"

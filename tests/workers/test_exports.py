@@ -18,6 +18,9 @@ from server.services import campaigns, jobs
 from server.settings import Settings
 from tests import factories
 from tests.workers.lines import hh_lines, write
+from training.feedback import parse_feedback
+from training.rankings import Ranking
+from training.records import Comparison
 from workers.jobs import perform
 
 
@@ -145,3 +148,35 @@ def test_a_split_keeps_conversations_whole(sessions: sessionmaker[Session], sett
     assert job.result is not None
     assert job.result["splits"] == {"by": "conversation", "test_share": 0.5}
     assert sum(file["comparisons"] for file in job.result["files"]) == 80
+
+
+def test_rankings_edits_and_demonstrations_come_as_training_reads_them(
+    sessions: sessionmaker[Session], settings: Settings
+) -> None:
+    with sessions.begin() as db:
+        campaign, person = factories.campaign(db, slug="all"), factories.person(db, "Alice")
+        item = factories.item(db, campaign, "Eggs?", ["Nine.", "Four.", "Never."])
+        factories.ranking(db, item, person, [2, 1, 2], justification="Shorter.")
+        factories.demonstration(db, factories.item(db, campaign, "Toast?", []), person, "Three minutes.")
+        turn = factories.turn(db, factories.conversation(db, campaign, person), "Tea?", ("Hot.", "Cold."))
+        factories.comparison(db, turn, person)
+        factories.edit(db, turn, person, "Very hot.")
+        factories.edit(db, factories.turn(db, factories.conversation(db, factories.campaign(db), person), "No?"), person,
+                       "Never.", purpose="evaluation")  # fmt: skip
+    found = {}
+    for form in ("rankings", "demonstrations", "edits"):
+        job, folder = export(sessions, settings, form)
+        assert job.result
+        assert (job.result["of"], job.result[form]) == (form, 1)
+        (line,) = (folder / f"{form}.jsonl").read_text().splitlines()
+        assert "Alice" not in line
+        found[form] = line
+    ranked, shown, edited = (parse_feedback(found["rankings"], 1), json.loads(found["demonstrations"]),
+                             parse_feedback(found["edits"], 1))  # fmt: skip
+    assert isinstance(ranked, Ranking)
+    assert (ranked.replies, ranked.ranks) == (("Nine.", "Four.", "Never."), (2, 1, 2))
+    assert [message["content"] for message in shown["messages"]] == ["Toast?", "Three minutes."]
+    assert isinstance(edited, Comparison)
+    assert (edited.chosen, edited.rejected, edited.prompt[0]["content"]) == ("Very hot.", "Hot.", "Tea?")
+    assert (export(sessions, settings, "edits", purpose=None)[0].result or {})["edits"] == 2
+    assert "no demonstrations" in (export(sessions, settings, "demonstrations", round_number=1)[0].failure or "")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from server.models import Prompt
 from server.services import datasets
-from server.services.datasets import DatasetSelection
+from server.services.dataset_selection import DatasetSelection
 from tests import factories
 from training.prompts import read_prompts_with_modes
 from workers.round_data import write_prompts

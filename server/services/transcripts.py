@@ -1,0 +1,49 @@
+"""What was said before a turn, as training and exports read it: the messages with the replies that carried the chat on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session, aliased
+
+from server.models import Candidate, Conversation, Edit, Turn
+
+
+def turns_of(db: Session, conversations: list[int]) -> dict[int, list[Any]]:
+    """The turns of these conversations in order: position, message, and the reply that carried each one on, if one did.
+
+    Where its person improved the reply, the chat went on with the improved one.
+    """
+    carried, edited = aliased(Candidate), aliased(Edit)
+    rows = db.execute(
+        select(
+            Turn.conversation_id, Turn.position, Turn.message, func.coalesce(edited.text, carried.text).label("reply")
+        )
+        .join(Conversation, Conversation.id == Turn.conversation_id)
+        .outerjoin(carried, carried.id == Turn.continued_by_id)
+        .outerjoin(
+            edited,
+            and_(
+                edited.turn_id == Turn.id,
+                edited.original_id == Turn.continued_by_id,
+                edited.person_id == Conversation.person_id,
+            ),
+        )
+        .where(Turn.conversation_id.in_(conversations))
+        .order_by(Turn.conversation_id, Turn.position)
+    )  # fmt: skip
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.conversation_id, []).append(row)
+    return found
+
+
+def prompt_before(row: Any, turns: list[Any]) -> list[dict[str, str]]:
+    """The messages up to the turn of `row` (its `position` and `message`), as a model is given them."""
+    prompt = []
+    for turn in turns:
+        if turn.position < row.position:
+            prompt.append({"role": "user", "content": turn.message})
+            prompt.append({"role": "assistant", "content": turn.reply or ""})
+    return [*prompt, {"role": "user", "content": row.message}]
