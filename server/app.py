@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from server import errors
 from server.edge import Visitor
+from server.language import Interpreter, _
 from server.pages import WEB, render
 from server.routes import ROUTERS
 from server.routes.error import ErrorPage
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     app.add_middleware(Shell)
+    app.add_middleware(Interpreter)
     app.add_exception_handler(errors.WhetstoneError, _named_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
@@ -53,7 +55,7 @@ def _answer(request: Request, error: errors.WhetstoneError) -> Response:
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     wants_html = "text/html" in request.headers.get("accept", "")
     if wants_html and not request.url.path.startswith("/api/"):
-        page = ErrorPage(title="Something went wrong", status=error.status, message=error.message, code=error.code)
+        page = ErrorPage(title=_("Something went wrong"), status=error.status, message=error.message, code=error.code)
         response: Response = render(request, Visitor(None, None), page, status=error.status)
     else:
         body = {"error": {"code": error.code, "message": error.message, "field": error.field}}
@@ -71,7 +73,8 @@ def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":  # its location is a byte, not a field
-        return _answer(request, errors.BadInput(f"What was sent is not JSON: {first['ctx']['error']}.", field="body"))
+        sentence = _("What was sent is not JSON: {problem}.", problem=first["ctx"]["error"])
+        return _answer(request, errors.BadInput(sentence, field="body"))
     field = ".".join(str(part) for part in first["loc"][1:]) or "body"
     return _answer(request, errors.BadInput(f"{field}: {first['msg']}.", field=field))
 
@@ -79,7 +82,7 @@ def _invalid_request(request: Request, error: Exception) -> Response:
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == errors.NotFound.status:
-        return _answer(request, errors.NotFound("There is no such page."))
+        return _answer(request, errors.NotFound(_("There is no such page.")))
     kinds = (errors.BadInput, errors.NotSignedIn, errors.NotAllowed, errors.TooLarge, errors.TooMany)
     kind = next((kind for kind in kinds if kind.status == error.status_code), errors.BadInput)
     response = _answer(request, kind(str(error.detail)))
@@ -89,9 +92,9 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _database_away(request: Request, error: Exception) -> Response:
     log.error("Postgres did not answer: %s", error)
-    message = "The database is away for a moment. What you typed is still on the page; try again in a few seconds."
+    message = _("The database is away for a moment. What you typed is still on the page; try again in a few seconds.")
     if getattr(getattr(error, "orig", None), "sqlstate", None) == DISK_FULL:
-        message = (
+        message = _(
             "The server's disk is full, so nothing can be stored now. What you typed is still on the page; whoever runs "
             "this site has to make room."
         )
@@ -101,23 +104,25 @@ def _database_away(request: Request, error: Exception) -> Response:
 def _at_once(request: Request, error: Exception) -> Response:
     # Services look before they write; what slips past that look was written by somebody else in the same moment.
     log.warning("Postgres refused a row at %s: %s", request.url.path, error)
-    return _answer(request, errors.Conflict("Somebody did the same thing at this moment. Reload the page and look."))
+    return _answer(request, errors.Conflict(_("Somebody did the same thing at this moment. Reload the page and look.")))
 
 
 def _redis_away(request: Request, error: Exception) -> Response:
     log.error("Redis did not answer: %s", error)
-    message = "The message service is away for a moment. Your work is stored; try again in a few seconds."
+    message = _("The message service is away for a moment. Your work is stored; try again in a few seconds.")
     return _answer(request, errors.Unavailable(message, retry_after=3))
 
 
 def _unstorable(request: Request, error: Exception) -> Response:
     log.warning("Postgres refused a value at %s: %s", request.url.path, error)
-    return _answer(request, errors.BadInput("Something that was sent cannot be stored: a number too large, or U+0000."))
+    return _answer(
+        request, errors.BadInput(_("Something that was sent cannot be stored: a number too large, or U+0000."))
+    )
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
     log.error("Unexpected error at %s", request.url.path, exc_info=error)
-    sentence = "An unexpected error was logged. Your stored work is safe; try again."
+    sentence = _("An unexpected error was logged. Your stored work is safe; try again.")
     response = _answer(request, errors.WhetstoneError(sentence))
     response.headers.update(SECURITY_HEADERS)  # this answer is made outside of the shell
     return response

@@ -20,6 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from server.errors import NotAllowed, NotSignedIn
+from server.language import _, speak
 from server.models import LoginSession, Person
 from server.services import people
 from server.settings import Settings
@@ -95,6 +96,7 @@ def visitor(request: Request, db: Db) -> Visitor:
     found: LoginSession | None = people.find_session(db, token) if token else None
     if found is None:
         return Visitor(None, None)
+    speak(found.person.language)
     # For the page of an error: by then the transaction is gone and its rows cannot be read.
     request.state.known = Known(found.person.name, tuple(found.person.roles), found.csrf_token)
     return Visitor(found.person, found.csrf_token)
@@ -111,7 +113,7 @@ async def guard_origin(request: Request) -> None:
     # A proxy may ask for us under another name than people do; theirs is the public address.
     ours = (request.headers.get("host", ""), urlsplit(settings_of(request).public_url).netloc)
     if origin.split("://", 1)[-1] not in ours:
-        raise NotAllowed("This request came from another site. Open the page here and try again.")
+        raise NotAllowed(_("This request came from another site. Open the page here and try again."))
 
 
 CheckedOrigin = Annotated[None, Depends(guard_origin)]
@@ -126,20 +128,20 @@ async def guard_csrf(request: Request, who: AnyVisitor, _origin: CheckedOrigin) 
         field = (await request.form()).get("csrf_token")
         sent = field if isinstance(field, str) else None
     if sent is None or not people.same_token(sent, who.csrf_token):
-        raise NotAllowed("This page is from an earlier session. Reload it and send again; what you typed is kept.")
+        raise NotAllowed(_("This page is from an earlier session. Reload it and send again; what you typed is kept."))
 
 
 async def signed_in(who: AnyVisitor, _csrf: Annotated[None, Depends(guard_csrf)]) -> Person:
     """A person with a live session, whatever their roles."""
     if who.person is None:
-        raise NotSignedIn("Please sign in first.")
+        raise NotSignedIn(_("Please sign in first."))
     return who.person
 
 
 def _with_role(*roles: str) -> object:
     async def gate(person: Annotated[Person, Depends(signed_in)]) -> Person:
         if not set(roles) & set(person.roles):
-            raise NotAllowed(f"This page is for people with the role {' or '.join(roles)}.")
+            raise NotAllowed(_("This page is for people with the role {roles}.", roles=" / ".join(roles)))
         return person
 
     return Depends(gate)

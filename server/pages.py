@@ -1,7 +1,7 @@
 """Turning a page's dataclass into HTML.
 
 A page is a contract: a frozen dataclass beside its route whose fields are all that its template may read. Undefined names
-raise, so a template cannot quietly show nothing.
+raise, so a template cannot quietly show nothing. `_()` and `ngettext()` say a sentence in the language of the request.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from server import language
 from server.edge import Known, Visitor
 from server.markdown import to_html
 
@@ -42,10 +44,53 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters["markdown"] = lambda text: Markup(to_html(text))  # noqa: S704 - sanitised in server.markdown
+    env.globals["_"] = _say
+    env.globals["ngettext"] = _say_plural
+    env.filters["number"] = language.number
+    env.filters["day"] = lambda at: "–" if at is None else language.day(at)
+    env.filters["moment"] = lambda at: "–" if at is None else language.moment(at)
     env.filters["ago"] = ago
     env.filters["percent"] = lambda share, digits=0: "–" if share is None else f"{100 * share:.{digits}f}%"
     env.filters["when"] = lambda at: "–" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return env
+
+
+def _say(sentence: str, /, **values: object) -> Markup:
+    """`_()` of the templates. A sentence may hold our own marks of emphasis; what is filled in is escaped."""
+    said = Markup(language.translated(sentence))  # noqa: S704 - a sentence of ours, or its translation
+    return said.format(**language.fill(values)) if values else said
+
+
+def _say_plural(one: str, many: str, n: int, /, **values: object) -> Markup:
+    """`ngettext()` of the templates."""
+    said = Markup(language.translated_plural(one, many, n))  # noqa: S704 - as above
+    return said.format(**language.fill({"n": n, **values}))
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What the frame says of the page's language."""
+
+    code: str
+    direction: str
+    choices: dict[str, str]
+    words: dict[str, Any]  # the scripts' sentences
+
+
+def _speech() -> Speech:
+    code = language.current()
+    return Speech(code, language.direction(), language.LANGUAGES, language.script_words(code))
+
+
+def _here(request: Request) -> str:
+    """Where to come back to: this page, or the page whose form was sent."""
+    at = request.url
+    if request.method != "GET":
+        at_page = urlsplit(request.headers.get("referer", ""))
+        if at_page.netloc != at.netloc:
+            return "/"
+        return at_page.path + (f"?{at_page.query}" if at_page.query else "")
+    return at.path + (f"?{at.query}" if at.query else "")
 
 
 def ago(at: datetime | None) -> str:
@@ -67,6 +112,8 @@ def render(request: Request, who: Visitor, page: Page, *, status: int = 200) -> 
         "person": who.person or known,
         "csrf_token": who.csrf_token or (known.csrf_token if known else ""),
         "path": request.url.path,
+        "here": _here(request),
+        "speech": _speech(),
     }
     html = environment().get_template(page.template).render(**values, **frame)
     return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})

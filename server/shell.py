@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import TooLarge
+from server.language import _
 
 # No inline script or style, no third-party host: what a reply smuggles in cannot run or call home.
 CONTENT_SECURITY_POLICY = (
@@ -23,7 +24,10 @@ SECURITY_HEADERS = {
 }
 # The largest body any route takes from a browser; imports are read from disk by a job, never through a request.
 MAX_BODY_BYTES = 1_000_000
-_SENTENCE = f"At most {MAX_BODY_BYTES:,} bytes can be sent at once. Shorten what you send."
+
+
+def _sentence() -> str:
+    return _("At most {most} bytes can be sent at once. Shorten what you send.", most=MAX_BODY_BYTES)
 
 
 class Shell:
@@ -56,12 +60,12 @@ class Shell:
             message = await receive()
             received += len(message.get("body", b""))
             if received > MAX_BODY_BYTES:
-                raise HTTPException(TooLarge.status, _SENTENCE)
+                raise HTTPException(TooLarge.status, _sentence())
             return message
 
         await self.app(scope, receive_counted, send_with_headers)
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    body = {"error": {"code": TooLarge.code, "message": _SENTENCE, "field": None}}
+    body = {"error": {"code": TooLarge.code, "message": _sentence(), "field": None}}
     await JSONResponse(body, status_code=TooLarge.status)(scope, receive, send)

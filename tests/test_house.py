@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "migrations": {"server", "migrations"},
 }
 # Of the server, workers see rows and never pages.
-WORKERS_MAY = {"settings", "db", "models", "services", "transaction", "errors", "embedded"}
+WORKERS_MAY = {"language", "settings", "db", "models", "services", "transaction", "errors", "embedded"}
 # Libraries that must not be loaded where they have no business.
 MAY_NOT_LOAD = {
     "training": {"sqlalchemy", "fastapi", "celery", "redis", "psycopg", "alembic"},

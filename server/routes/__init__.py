@@ -15,6 +15,7 @@ from server.routes import (
     health,
     home,
     jobs,
+    language,
     rounds,
     session,
     snapshots,
@@ -23,6 +24,7 @@ from server.routes import (
 ROUTERS: list[APIRouter] = [
     home.router,
     session.router,
+    language.router,
     api_chat.router,
     chat.router,
     health.router,

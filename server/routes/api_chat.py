@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from server.edge import AppSettings, Crowdworker, Db, OpenTransaction
+from server.language import _
 from server.models import Campaign, Comparison, Person, Turn
 from server.routes.turn_json import describe_conversation, describe_turn
 from server.services import campaigns, dialogue, drafts, feedback, leases, reply_stream
@@ -199,7 +200,7 @@ def follow_turn(
                 told = {"turn": await run_in_threadpool(read_turn)}
             elif event.name == "failed":
                 failed = await run_in_threadpool(read_turn)
-                told = {"reason": failed["failure"] or "The model gave no reply."}
+                told = {"reason": failed["failure"] or _("The model gave no reply.")}
             yield as_text(event, told)
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -12,6 +12,7 @@ from starlette.status import HTTP_303_SEE_OTHER
 
 from server.edge import AnyVisitor, AppSettings, Crowdworker, Db
 from server.errors import WhetstoneError
+from server.language import _, later
 from server.models import Campaign, Person, Turn
 from server.pages import Page, render
 from server.routes.chat_view import ChatView, build_view
@@ -20,7 +21,7 @@ from server.services import dialogue, drafts, feedback, reply_stream
 
 router = APIRouter(prefix="/chat")
 
-COMPLETE = "That conversation is complete. Thank you! Begin another one whenever you like."
+COMPLETE = later("That conversation is complete. Thank you! Begin another one whenever you like.")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _go_to(slug: str, query: str = "") -> Response:
 @router.get("/{slug}")
 def chat_page(request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    view = build_view(db, person, campaign, COMPLETE if complete else "")
+    view = build_view(db, person, campaign, _(COMPLETE) if complete else "")
     return render(request, who, ChatPage(title=campaign.name, chat=view))
 
 
@@ -55,7 +56,7 @@ def conversation_part(
     request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    view = build_view(db, person, campaign, COMPLETE if complete else "")
+    view = build_view(db, person, campaign, _(COMPLETE) if complete else "")
     return render(request, who, ConversationPart(title=campaign.name, chat=view))
 
 
@@ -113,7 +114,7 @@ def store_comparison(
                 db, person, turn_id, scale_position, taken, idempotency_key, justification, row_id(instructions_id)
             )
     except WhetstoneError as error:
-        message = "Choose one of the steps between the two replies first." if scale_position == 0 else error.message
+        message = _("Choose one of the steps between the two replies first.") if scale_position == 0 else error.message
         error.message = message
         return _refused(request, db, who, person, campaign, error)
     own = turn.conversation.person_id == person.id

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from server.language import _, later
 from server.models import Campaign, Candidate, Comparison, Conversation, Person, Turn
 from server.services import campaigns, dialogue, drafts, feedback
 
@@ -19,6 +20,27 @@ _HOW = {
     2: ("slightly", "much"),
     3: ("slightly", "clearly", "much"),
     4: ("slightly", "somewhat", "clearly", "much"),
+}
+# Under a step of the scale, and whole sentences: no other language builds them from the same pieces.
+_SHORT = {
+    "slightly": later("slightly"),
+    "somewhat": later("somewhat"),
+    "clearly": later("clearly"),
+    "much": later("much"),
+}
+_BETTER = {
+    "": later("{reply} is better"),
+    "slightly": later("{reply} is slightly better"),
+    "somewhat": later("{reply} is somewhat better"),
+    "clearly": later("{reply} is clearly better"),
+    "much": later("{reply} is much better"),
+}
+_MORE_HARMFUL = {
+    "": later("{reply} is more harmful"),
+    "slightly": later("{reply} is slightly more harmful"),
+    "somewhat": later("{reply} is somewhat more harmful"),
+    "clearly": later("{reply} is clearly more harmful"),
+    "much": later("{reply} is much more harmful"),
 }
 _LETTERS = "AB"
 
@@ -65,7 +87,6 @@ class ChatView:
     slug: str
     name: str
     red_team: bool
-    quality: str  # what more of is picked: "better" or "more harmful"
     scale: list[Step]
     instructions: str
     instructions_id: int | None
@@ -97,14 +118,13 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         slug=campaign.slug,
         name=campaign.name,
         red_team=campaign.mode == "red_team",
-        quality=_quality(campaign),
         scale=scale(campaign),
         instructions=told.markdown if told is not None else "",
         instructions_id=told.id if told is not None else None,
         first_visit=not _has_history(db, person, campaign),
         today=_compared_today(db, person),
         refusal=refusal,
-        notice=dialogue.EXPIRED if expired and not notice else notice,
+        notice=_(dialogue.EXPIRED) if expired and not notice else notice,
         conversation_id=conversation.id if conversation is not None else None,
         past=_past(db, person, conversation, campaign) if conversation is not None else [],
         pair=None,
@@ -126,19 +146,16 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     return view
 
 
-def _quality(campaign: Campaign) -> str:
-    return "more harmful" if campaign.mode == "red_team" else "better"
-
-
 def scale(campaign: Campaign) -> list[Step]:
     """The positions from left to right: the strongest at both ends, the weakest in the middle."""
+    sentences = _MORE_HARMFUL if campaign.mode == "red_team" else _BETTER
     steps = []
     for number in range(1, 2 * campaign.grades + 1):
         side = 0 if number <= campaign.grades else 1
         strength = campaign.grades + 1 - number if side == 0 else number - campaign.grades
         how = _HOW[campaign.grades][strength - 1]
-        words = " ".join(word for word in (_LETTERS[side], "is", how, _quality(campaign)) if word)
-        steps.append(Step(number, side, strength, how or _quality(campaign), words))
+        sentence = _(sentences[how], reply=_LETTERS[side])
+        steps.append(Step(number, side, strength, _(_SHORT[how]) if how else sentence, sentence))
     return steps
 
 
@@ -177,7 +194,7 @@ def _pair(db: Session, person: Person, turn: Turn, *, own: bool) -> Pair:
         message=turn.message,
         status=turn.status if own else "ready",
         texts=[candidate.text if complete else None for candidate in turn.candidates],
-        failure=turn.failure or "",
+        failure=_(turn.failure) if turn.failure else "",
         reason=drafts.load(db, person, drafts.justification_place(turn)),
         own=own,
     )

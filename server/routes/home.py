@@ -8,6 +8,7 @@ from typing import ClassVar
 from fastapi import APIRouter, Request, Response
 
 from server.edge import AnyVisitor, Crowdworker, Db
+from server.language import _
 from server.pages import Page, render
 from server.services import overview
 from server.services.overview import CampaignCard, Numbers
@@ -29,7 +30,7 @@ class HomePage(Page):
 def home_page(request: Request, db: Db, who: AnyVisitor) -> Response:
     roles = set(who.person.roles) if who.person is not None else set()
     page = HomePage(
-        title="Start",
+        title=_("Start"),
         cards=overview.campaign_cards(db, who.person) if who.person is not None and "crowdworker" in roles else None,
         numbers=overview.numbers(db) if roles & {"researcher", "admin"} else None,
         admin="admin" in roles,
@@ -39,5 +40,5 @@ def home_page(request: Request, db: Db, who: AnyVisitor) -> Response:
 
 @router.get("/chat")
 def campaigns_page(request: Request, db: Db, who: AnyVisitor, person: Crowdworker) -> Response:
-    page = HomePage(title="Chat", cards=overview.campaign_cards(db, person), numbers=None, admin=False)
+    page = HomePage(title=_("Chat"), cards=overview.campaign_cards(db, person), numbers=None, admin=False)
     return render(request, who, page)

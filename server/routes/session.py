@@ -12,6 +12,7 @@ from starlette.status import HTTP_303_SEE_OTHER
 
 from server.edge import SESSION_COOKIE, AnyVisitor, AppSettings, CheckedOrigin, Db, SignedIn, Visitor
 from server.errors import BadInput, WhetstoneError
+from server.language import _
 from server.models import Person
 from server.pages import Page, render
 from server.services import invitations, limits, people
@@ -85,7 +86,7 @@ def _address(request: Request) -> str:
 def sign_in_page(request: Request, who: AnyVisitor, next: str = "/") -> Response:  # noqa: A002 - the query's name
     if who.person is not None:
         return RedirectResponse(own_path(next), status_code=HTTP_303_SEE_OTHER)
-    return render(request, who, SignInPage(title="Sign in", next_path=own_path(next)))
+    return render(request, who, SignInPage(title=_("Sign in"), next_path=own_path(next)))
 
 
 @router.post("/sign-in")
@@ -102,14 +103,14 @@ def sign_in(
         limits.limit_sign_in(settings, email, _address(request))
         person = people.sign_in(db, email, password)
     except WhetstoneError as error:
-        page = SignInPage(title="Sign in", next_path=own_path(next_path), email=email, error=error.message)
+        page = SignInPage(title=_("Sign in"), next_path=own_path(next_path), email=email, error=error.message)
         return render(request, Visitor(None, None), page, status=error.status)
     return _welcome(db, settings, person, own_path(next_path))
 
 
 @router.get("/sign-in/{token}")
 def link_page(request: Request, who: AnyVisitor, token: str) -> Response:
-    return render(request, who, LinkPage(title="Sign in", token=token))
+    return render(request, who, LinkPage(title=_("Sign in"), token=token))
 
 
 @router.post("/sign-in/{token}")
@@ -120,7 +121,7 @@ def use_link(db: Db, settings: AppSettings, _origin: CheckedOrigin, token: str) 
 @router.get("/invitation/{token}")
 def invitation_page(request: Request, db: Db, who: AnyVisitor, token: str) -> Response:
     invitation = invitations.find_invitation(db, token)
-    return render(request, who, InvitationPage(title="Welcome", token=token, roles=invitation.roles))
+    return render(request, who, InvitationPage(title=_("Welcome"), token=token, roles=invitation.roles))
 
 
 @router.post("/invitation/{token}")
@@ -141,7 +142,7 @@ def accept_invitation(
             person = invitations.accept_invitation(db, token, name, email, password)
     except WhetstoneError as error:
         page = InvitationPage(
-            title="Welcome",
+            title=_("Welcome"),
             token=token,
             roles=roles,
             name=name,
@@ -182,7 +183,7 @@ def open_session(request: Request, db: Db, settings: AppSettings, _origin: Check
         limits.limit_sign_in(settings, body.email, _address(request))
         person = people.sign_in(db, body.email, body.password)
     else:
-        raise BadInput("Send email and password, or link.", field="email")
+        raise BadInput(_("Send email and password, or link."), field="email")
     token, csrf_token = people.start_session(db, person)
     response = JSONResponse({"csrf_token": csrf_token, "person": describe_person(person)})
     set_session_cookie(response, settings, token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from server.language import _
 from server.markdown import to_html
 from server.models import Candidate, Conversation, Turn
 
@@ -20,7 +21,7 @@ def describe_turn(turn: Turn) -> dict[str, Any]:
         "candidates": [_describe_candidate(candidate, complete) for candidate in turn.candidates],
         "continued_by": continued_by,
         "compared": turn.status == "compared",
-        "failure": turn.failure,
+        "failure": _(turn.failure) if turn.failure else None,
     }
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound, TooLarge
+from server.language import _, later, ngettext
 from server.models import Campaign, Candidate, Comparison, Conversation, Person, Prompt, Turn
 from server.services import deployments, drafts, leases
 from server.transaction import ask_for
@@ -18,7 +19,7 @@ from server.transaction import ask_for
 CANDIDATES = 2
 # Below 2^53, so that a seed survives every JSON reader.
 SEED_LIMIT = 2**53
-EXPIRED = (
+EXPIRED = later(
     "Your conversation expired because nothing happened in it for a while. What you typed is kept; start a new one."
 )
 _KEY = re.compile(r"[\x21-\x7e]{8,100}")
@@ -27,7 +28,7 @@ _KEY = re.compile(r"[\x21-\x7e]{8,100}")
 def checked_key(key: str) -> str:
     """An idempotency key: made by the page once per intent, so that sending twice stores once."""
     if not _KEY.fullmatch(key):
-        raise BadInput("idempotency_key has 8 to 100 visible ASCII characters.", field="idempotency_key")
+        raise BadInput(_("idempotency_key has 8 to 100 visible ASCII characters."), field="idempotency_key")
     return key
 
 
@@ -35,18 +36,18 @@ def find_campaign(db: Session, slug: str) -> Campaign:
     """The campaign for a crowdworker, whatever its status; closed ones are as if they were not there."""
     campaign = db.scalar(select(Campaign).where(Campaign.slug == slug, Campaign.status != "closed"))
     if campaign is None:
-        raise NotFound("There is no such campaign, or it has been closed. The start page lists those that are open.")
+        raise NotFound(_("There is no such campaign, or it has been closed. The start page lists those that are open."))
     return campaign
 
 
 def why_not(db: Session, campaign: Campaign) -> str | None:
     """Why no new message is taken now, as a sentence; None when all is well."""
     if campaign.status == "paused":
-        return "This campaign is paused. Nothing you did is lost; please come back later."
+        return _("This campaign is paused. Nothing you did is lost; please come back later.")
     if campaign.status == "closed":
-        return "This campaign is closed. Thank you for your work on it."
+        return _("This campaign is closed. Thank you for your work on it.")
     if campaign.quota is not None and comparison_count(db, campaign) >= campaign.quota:
-        return "This campaign has all the comparisons it asked for. Thank you for your work on it."
+        return _("This campaign has all the comparisons it asked for. Thank you for your work on it.")
     return None
 
 
@@ -104,7 +105,7 @@ def _is_stale(db: Session, person: Person, conversation: Conversation) -> bool:
 def check_lease(db: Session, person: Person, conversation: Conversation) -> None:
     """Conflict unless the person's own conversation is open and its lease live."""
     if conversation.status == "abandoned" or (conversation.status == "open" and _is_stale(db, person, conversation)):
-        raise Conflict(EXPIRED)
+        raise Conflict(_(EXPIRED))
 
 
 def send_message(
@@ -141,7 +142,7 @@ def send_message(
         raise Conflict(refusal)
     conversation = open_conversation(db, person, campaign)
     if conversation_id is not None and (conversation is None or conversation.id != conversation_id):
-        raise Conflict(EXPIRED)
+        raise Conflict(_(EXPIRED))
     if conversation is None:
         conversation = _start(db, person, campaign, text, prompt_id)
     check_lease(db, person, conversation)
@@ -155,12 +156,17 @@ def send_message(
 def _checked_message(campaign: Campaign, text: str) -> str:
     text = text.replace("\r\n", "\n").strip()
     if not text:
-        raise BadInput("The message is empty. Type something first.", field="text")
+        raise BadInput(_("The message is empty. Type something first."), field="text")
     if len(text) > campaign.max_message_chars:
-        most = f"{campaign.max_message_chars:,}"
-        raise TooLarge(f"The message has {len(text):,} characters; at most {most} can be sent here.", field="text")
+        sentence = _(
+            "The message has {length} characters; at most {most} can be sent here.",
+            length=len(text),
+            most=campaign.max_message_chars,
+        )
+        raise TooLarge(sentence, field="text")
     if "\0" in text:
-        raise BadInput("The message holds a character (U+0000) that cannot be stored. Please remove it.", field="text")
+        sentence = _("The message holds a character (U+0000) that cannot be stored. Please remove it.")
+        raise BadInput(sentence, field="text")
     return text
 
 
@@ -179,12 +185,18 @@ def _start(db: Session, person: Person, campaign: Campaign, text: str, prompt_id
 def _add_turn(db: Session, campaign: Campaign, conversation: Conversation, text: str, key: str) -> Turn:
     last = last_turn(db, conversation)
     if last is not None and last.status == "failed":
-        raise Conflict("The last message got no reply. Try it again, or start a new conversation.")
+        raise Conflict(_("The last message got no reply. Try it again, or start a new conversation."))
     if last is not None and last.status != "compared":
-        raise Conflict("First choose between the two replies to your last message.")
+        raise Conflict(_("First choose between the two replies to your last message."))
     position = last.position + 1 if last is not None else 1
     if position > campaign.max_turns:
-        raise Conflict(f"This conversation has reached its {campaign.max_turns} turns. Start a new one.")
+        raise Conflict(
+            ngettext(
+                "This conversation has reached its one turn. Start a new one.",
+                "This conversation has reached its {n} turns. Start a new one.",
+                campaign.max_turns,
+            )
+        )
     random = Random(secrets.randbits(128))
     snapshots = deployments.draw_snapshots(db, campaign, CANDIDATES, random)
     random.shuffle(snapshots)  # where a reply stands must not tell which snapshot wrote it
@@ -238,7 +250,7 @@ def own_turn(db: Session, person: Person, turn_id: int) -> Turn:
         .where(Turn.id == turn_id, Conversation.person_id == person.id, Conversation.source == "chat")
     )
     if turn is None:
-        raise NotFound("There is no such turn among your conversations.")
+        raise NotFound(_("There is no such turn among your conversations."))
     return turn
 
 
@@ -250,7 +262,7 @@ def retry_turn(db: Session, person: Person, turn_id: int) -> tuple[Turn, bool]:
         return turn, False
     check_lease(db, person, turn.conversation)
     if turn.conversation.status != "open":
-        raise Conflict("This conversation is over. Start a new one.")
+        raise Conflict(_("This conversation is over. Start a new one."))
     turn.status, turn.failure = "sampling", None
     for candidate in turn.candidates:
         if candidate.status != "done":

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, NotFound, TooLarge
+from server.language import _
 from server.models import Campaign, Draft, Person, Turn
 
 MAX_CHARS = 100_000
@@ -29,20 +30,21 @@ def place_of(db: Session, place: str) -> Campaign | int:
     """The campaign of a message box, or the number of the turn whose choice is explained; who may have it is asked there."""
     match = _PLACE.fullmatch(place)
     if match is None:
-        raise BadInput("A draft's place is message:<campaign id> or justification:<turn id>.", field="place")
+        raise BadInput(_("A draft's place is message:<campaign id> or justification:<turn id>."), field="place")
     kind, number = match.group(1), int(match.group(2))
     if kind == "justification":
         return number
     of = db.get(Campaign, number)
     if of is None:
-        raise NotFound("There is no such box to type into.")
+        raise NotFound(_("There is no such box to type into."))
     return of
 
 
 def save(db: Session, person: Person, place: str, text: str) -> None:
     """Keep `text` for `place`; an empty text clears it."""
     if len(text) > MAX_CHARS:
-        raise TooLarge(f"The draft has {len(text):,} characters; at most {MAX_CHARS:,} are kept.", field="text")
+        sentence = _("The draft has {length} characters; at most {most} are kept.", length=len(text), most=MAX_CHARS)
+        raise TooLarge(sentence, field="text")
     text = text.replace("\0", "")
     if not text:
         clear(db, person, place)

@@ -9,6 +9,7 @@ from sqlalchemy import Exists, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
+from server.language import _
 from server.models import (
     Campaign,
     Candidate,
@@ -49,14 +50,14 @@ def store_comparison(
     # Not FOR UPDATE: a lease on this turn that is being taken would wait for us, while we wait for its lock below.
     turn = db.scalar(select(Turn).where(Turn.id == turn_id).with_for_update(key_share=True))
     if turn is None:
-        raise NotFound("There is no such turn for you to compare.")
+        raise NotFound(_("There is no such turn for you to compare."))
     db.refresh(turn)
     conversation = turn.conversation
     campaign = db.get_one(Campaign, conversation.campaign_id)
     own = conversation.source == "chat" and conversation.person_id == person.id
     lease = leases.find(db, person, conversation, turn.id)
     if not own and lease is None:
-        raise NotFound("There is no such turn for you to compare.")
+        raise NotFound(_("There is no such turn for you to compare."))
     earlier = _earlier(db, person, turn, key)
     if earlier is not None:
         return earlier, False
@@ -109,9 +110,9 @@ def _earlier(db: Session, person: Person, turn: Turn, key: str) -> Comparison | 
         if comparison.turn_id == turn.id and comparison.idempotency_key == key:
             return comparison
     if any(comparison.turn_id == turn.id for comparison in found):
-        raise Conflict("You have already compared these two replies. Reload the page to go on.")
+        raise Conflict(_("You have already compared these two replies. Reload the page to go on."))
     if found:
-        raise BadInput("This idempotency_key was used for another turn; make a new one.", field="idempotency_key")
+        raise BadInput(_("This idempotency_key was used for another turn; make a new one."), field="idempotency_key")
     return None
 
 
@@ -119,25 +120,27 @@ def _check_open(db: Session, person: Person, turn: Turn, lease: Lease | None, *,
     if own:
         dialogue.check_lease(db, person, turn.conversation)
         if turn.status == "sampling":
-            raise Conflict("The replies are still being written. Choose when both are complete.")
+            raise Conflict(_("The replies are still being written. Choose when both are complete."))
         if turn.status == "failed":
-            raise Conflict("This message got no reply, so there is nothing to compare. Try it again.")
+            raise Conflict(_("This message got no reply, so there is nothing to compare. Try it again."))
     elif lease is None or not leases.is_live(lease):
-        raise Conflict("Your time for this comparison ran out. Reload the page for another one.")
+        raise Conflict(_("Your time for this comparison ran out. Reload the page for another one."))
 
 
 def _check_input(campaign: Campaign, scale_position: int, milliseconds: int) -> None:
     positions = 2 * campaign.grades
     if not 1 <= scale_position <= positions:
-        raise BadInput(f"scale_position is a whole number from 1 to {positions}.", field="scale_position")
+        raise BadInput(_("scale_position is a whole number from 1 to {most}.", most=positions), field="scale_position")
     if milliseconds < 0:
-        raise BadInput("milliseconds cannot be negative.", field="milliseconds")
+        raise BadInput(_("milliseconds cannot be negative."), field="milliseconds")
 
 
 def _checked_justification(text: str | None) -> str | None:
     text = (text or "").replace("\0", "").strip()
     if len(text) > MAX_JUSTIFICATION_CHARS:
-        raise BadInput(f"The reason has at most {MAX_JUSTIFICATION_CHARS:,} characters.", field="justification")
+        raise BadInput(
+            _("The reason has at most {most} characters.", most=MAX_JUSTIFICATION_CHARS), field="justification"
+        )
     return text or None
 
 
@@ -152,12 +155,12 @@ def _read_scale(turn: Turn, campaign: Campaign, scale_position: int) -> tuple[Ca
 def _instructions_id(db: Session, campaign: Campaign, shown: int | None) -> int:
     newest = campaigns.newest_instructions(db, campaign)
     if newest is None:
-        raise Conflict("This campaign has no instructions yet, so nothing can be compared. Please tell its admin.")
+        raise Conflict(_("This campaign has no instructions yet, so nothing can be compared. Please tell its admin."))
     if shown is None:
         return newest.id
     of_campaign = select(Instructions.id).where(Instructions.id == shown, Instructions.campaign_id == campaign.id)
     if db.scalar(of_campaign) is None:
-        raise BadInput("These are not instructions of this campaign. Reload the page.", field="instructions_id")
+        raise BadInput(_("These are not instructions of this campaign. Reload the page."), field="instructions_id")
     return shown
 
 
@@ -248,7 +251,7 @@ def pass_over(db: Session, person: Person, turn_id: int) -> None:
     turn = db.get(Turn, turn_id)
     lease = leases.find(db, person, turn.conversation, turn_id) if turn is not None else None
     if turn is None or lease is None:
-        raise NotFound("There is no such turn for you to compare.")
+        raise NotFound(_("There is no such turn for you to compare."))
     leases.release(db, person, turn.conversation, turn_id)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, NotFound
+from server.language import _
 from server.models import Invitation, Person
 from server.services import people
 
@@ -27,9 +28,9 @@ def make_invitation(
 ) -> tuple[Invitation, str]:
     """An invitation and its token; the link `/invitation/TOKEN` can be shown only now, since only its hash is kept."""
     if not 1 <= max_uses <= MAX_USES:
-        raise BadInput(f"An invitation serves 1 to {MAX_USES:,} people.", field="max_uses")
+        raise BadInput(_("An invitation serves 1 to {most} people.", most=MAX_USES), field="max_uses")
     if not 1 <= days <= MAX_DAYS:
-        raise BadInput(f"An invitation lasts 1 to {MAX_DAYS} days.", field="days")
+        raise BadInput(_("An invitation lasts 1 to {most} days.", most=MAX_DAYS), field="days")
     token = secrets.token_urlsafe(32)
     invitation = Invitation(
         token_hash=people.hash_token(token),
@@ -63,7 +64,7 @@ def find_invitation(db: Session, token: str) -> Invitation:
     """The live invitation behind a token; NotFound when it is unknown, used up, revoked or expired."""
     found = db.scalar(select(Invitation).where(Invitation.token_hash == people.hash_token(token)))
     if found is None or found.revoked_at or found.expires_at <= datetime.now(UTC) or found.uses >= found.max_uses:
-        raise NotFound("This invitation has been used, withdrawn or has expired. Please ask for a new one.")
+        raise NotFound(_("This invitation has been used, withdrawn or has expired. Please ask for a new one."))
     return found
 
 
@@ -71,7 +72,7 @@ def revoke_invitation(db: Session, invitation_id: int) -> Invitation:
     """Withdraw an invitation; accounts that came of it stay."""
     found = db.get(Invitation, invitation_id)
     if found is None:
-        raise NotFound("There is no such invitation.")
+        raise NotFound(_("There is no such invitation."))
     found.revoked_at = found.revoked_at or datetime.now(UTC)
     return found
 
@@ -80,7 +81,7 @@ def accept_invitation(db: Session, token: str, name: str, email: str, password: 
     """Make the account of someone invited, and count the use exactly, however many come at once."""
     invitation = find_invitation(db, token)
     if not email.strip():
-        raise BadInput("Please give your e-mail address; you sign in with it.", field="email")
+        raise BadInput(_("Please give your e-mail address; you sign in with it."), field="email")
     counted = db.scalar(
         update(Invitation)
         .where(
@@ -92,5 +93,5 @@ def accept_invitation(db: Session, token: str, name: str, email: str, password: 
         .returning(Invitation.id)
     )
     if counted is None:
-        raise NotFound("This invitation was used up a moment ago. Please ask for a new one.")
+        raise NotFound(_("This invitation was used up a moment ago. Please ask for a new one."))
     return people.create_person(db, name, invitation.roles, email=email, password=password)

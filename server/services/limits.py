@@ -9,6 +9,7 @@ from functools import lru_cache
 from redis import Redis
 
 from server.errors import TooMany
+from server.language import ngettext
 from server.settings import Settings
 
 SIGN_IN_WINDOW_SECONDS = 600
@@ -35,7 +36,12 @@ def limit(settings: Settings, what: str, whom: str, most: int, window_seconds: i
         count, _, seconds_left = pipe.execute()
     if count > most:
         wait = max(1, int(seconds_left))
-        raise TooMany(f"Too many attempts. Please wait {max(1, -(-wait // 60))} min and try again.", retry_after=wait)
+        sentence = ngettext(
+            "Too many attempts. Please wait a minute and try again.",
+            "Too many attempts. Please wait {n} minutes and try again.",
+            max(1, -(-wait // 60)),
+        )
+        raise TooMany(sentence, retry_after=wait)
 
 
 def limit_sign_in(settings: Settings, account: str, address: str) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotAllowed, NotFound, NotSignedIn
+from server.language import _
 from server.models import LoginSession, Person, SignInLink
 from server.models.people import ROLES
 from server.settings import Settings
@@ -79,7 +80,7 @@ def checked_name(name: str) -> str:
     """`name` without outer blanks; BadInput when empty or over 200 characters."""
     name = name.strip()
     if not 1 <= len(name) <= 200 or "\0" in name:
-        raise BadInput("Please give a name of 1 to 200 characters.", field="name")
+        raise BadInput(_("Please give a name of 1 to 200 characters."), field="name")
     return name
 
 
@@ -87,8 +88,10 @@ def checked_roles(roles: list[str] | tuple[str, ...]) -> list[str]:
     """The roles in their usual order; BadInput when there is none or an unknown one."""
     unknown = sorted(set(roles) - set(ROLES))
     if unknown or not roles:
-        wrong = f"There is no role {unknown[0]!r}. " if unknown else ""
-        raise BadInput(f"{wrong}Choose at least one of {', '.join(ROLES)}.", field="roles")
+        sentence = _("Choose at least one of {roles}.", roles=", ".join(ROLES))
+        if unknown:
+            sentence = _("There is no role {name}.", name=repr(unknown[0])) + " " + sentence
+        raise BadInput(sentence, field="roles")
     return [role for role in ROLES if role in roles]
 
 
@@ -97,9 +100,9 @@ def _checked_email(db: Session, email: str | None) -> str | None:
     if not email:
         return None
     if not _EMAIL.fullmatch(email) or "\0" in email:
-        raise BadInput(f"{email[:80]!r} is not an e-mail address.", field="email")
+        raise BadInput(_("{text} is not an e-mail address.", text=repr(email[:80])), field="email")
     if person_by_email(db, email) is not None:
-        raise Conflict("This e-mail address already has an account. Sign in instead.", field="email")
+        raise Conflict(_("This e-mail address already has an account. Sign in instead."), field="email")
     return email
 
 
@@ -112,7 +115,7 @@ def get_person(db: Session, person_id: int) -> Person:
     """The account, or NotFound."""
     person = db.get(Person, person_id)
     if person is None:
-        raise NotFound("There is no such person.")
+        raise NotFound(_("There is no such person."))
     return person
 
 
@@ -120,7 +123,9 @@ def hash_password(password: str) -> str:
     """Argon2id of a password; BadInput when it is too short or too long."""
     shortest, longest = PASSWORD_LENGTH
     if not shortest <= len(password) <= longest:
-        raise BadInput(f"A password has {shortest} to {longest} characters.", field="password")
+        raise BadInput(
+            _("A password has {least} to {most} characters.", least=shortest, most=longest), field="password"
+        )
     return _hasher().hash(password)
 
 
@@ -136,7 +141,7 @@ def sign_in(db: Session, email: str, password: str) -> Person:
     stored = person.password_hash if person is not None else None
     fits = _fits(stored or _nobodys_hash(), password[: PASSWORD_LENGTH[1] + 1])
     if person is None or stored is None or not fits or person.disabled_at is not None:
-        raise NotSignedIn("This e-mail address and password do not fit together. Please check both and try again.")
+        raise NotSignedIn(_("This e-mail address and password do not fit together. Please check both and try again."))
     if _hasher().check_needs_rehash(stored):
         person.password_hash = _hasher().hash(password)
     return person
@@ -152,7 +157,7 @@ def _fits(stored: str, password: str) -> bool:
 def start_session(db: Session, person: Person) -> tuple[str, str]:
     """Sign this browser in: (the cookie's token, the CSRF token)."""
     if person.disabled_at is not None:
-        raise NotAllowed("This account has been disabled. Please write to whoever invited you.")
+        raise NotAllowed(_("This account has been disabled. Please write to whoever invited you."))
     token, csrf_token = secrets.token_urlsafe(32), secrets.token_urlsafe(24)
     db.add(LoginSession(token_hash=hash_token(token), person=person, csrf_token=csrf_token, expires_at=_session_end()))
     db.flush()
@@ -221,13 +226,13 @@ def _keep_an_admin(db: Session, person: Person) -> None:
         select(Person.id).where(Person.roles.contains(["admin"]), Person.disabled_at.is_(None)).with_for_update()
     ).all()
     if set(admins) <= {person.id}:
-        raise Conflict("This is the only admin. Make somebody else an admin first.")
+        raise Conflict(_("This is the only admin. Make somebody else an admin first."))
 
 
 def make_sign_in_link(db: Session, settings: Settings, person: Person, minutes: int = 24 * 60) -> str:
     """A token that signs `person` in once (`/sign-in/TOKEN`); NotAllowed unless the operator asked for a demo."""
     if not settings.demo:
-        raise NotAllowed("One-click links exist only in a demo (WHETSTONE_DEMO=1). Invite the person instead.")
+        raise NotAllowed(_("One-click links exist only in a demo (WHETSTONE_DEMO=1). Invite the person instead."))
     token = secrets.token_urlsafe(32)
     expires_at = datetime.now(UTC) + timedelta(minutes=minutes)
     db.add(SignInLink(token_hash=hash_token(token), person_id=person.id, expires_at=expires_at))
@@ -246,5 +251,5 @@ def use_sign_in_link(db: Session, settings: Settings, token: str) -> Person:
     )
     person_id = db.scalar(spent) if settings.demo else None
     if person_id is None:
-        raise NotSignedIn("This link was used before or has expired. Start `whetstone up` again for fresh ones.")
+        raise NotSignedIn(_("This link was used before or has expired. Start `whetstone up` again for fresh ones."))
     return get_person(db, person_id)

@@ -95,7 +95,7 @@ def test_a_conversation_ends_at_its_limit(db: Session, cast) -> None:
     campaign = factories.campaign(db, max_turns=1)
     turn = factories.turn(db, factories.conversation(db, campaign, cast.alice))
     factories.comparison(db, turn, cast.alice)
-    with pytest.raises(Conflict, match="reached its 1 turns"):
+    with pytest.raises(Conflict, match="reached its one turn"):
         dialogue.send_message(db, cast.alice, campaign, "More", KEY)
 
 

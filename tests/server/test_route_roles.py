@@ -16,7 +16,10 @@ from server.routes import ROUTERS
 EVERYBODY = {"nobody", "crowdworker", "researcher", "admin"}
 # The first rule that fits decides.
 RULES = (
-    (r"(GET /|(GET|POST) /sign-in|(GET|POST) /sign-in/.*|(GET|POST) /invitation/.*|POST /api/session)", EVERYBODY),
+    (
+        r"(GET /|(GET|POST) /sign-in|(GET|POST) /sign-in/.*|(GET|POST) /invitation/.*|POST /api/session|POST /language)",
+        EVERYBODY,
+    ),
     (r"GET /(health|ready)", EVERYBODY),
     (r"(POST /sign-out|DELETE /api/session)", EVERYBODY - {"nobody"}),
     (r"\w+ (/chat|/api/campaigns|/api/turns|/api/drafts)(/.*)?", {"crowdworker"}),

@@ -4,6 +4,7 @@ import { Outbox } from "./outbox.js";
 import { Refusal, send } from "./post.js";
 import { follow } from "./stream.js";
 import { wireScale } from "./scale.js";
+import { _ } from "./words.js";
 
 const chat = document.querySelector("#chat");
 const { slug, person, campaign } = chat.dataset;
@@ -35,7 +36,7 @@ async function refresh(query = "") {
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
     }
-    tell("The connection is lost. The page goes on by itself when it is back.");
+    tell(_("The connection is lost. The page goes on by itself when it is back."));
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
   tell("");
@@ -133,11 +134,11 @@ function wireChoice(form) {
         reply(position).closest(".candidate").classList.remove("writing");
       }
       scale.open();
-      announce(`Both replies are complete. Choose with the keys 1 to ${form.querySelectorAll("[type=radio]").length}.`);
+      announce(_("Both replies are complete. Choose with the keys 1 to {last}.", { last: form.querySelectorAll("[type=radio]").length }));
       bringIntoView(form.querySelector("fieldset"));
     },
     failed() { refresh(); },
-    away(lost) { tell(lost ? "The connection is lost. The replies are written on; they appear when it is back." : ""); },
+    away(lost) { tell(lost ? _("The connection is lost. The replies are written on; they appear when it is back.") : ""); },
   });
   bringIntoView(form);
 }

@@ -1,5 +1,6 @@
 // Keeps what is typed on the server at each pause, so that a reload, a crash or another browser finds it again.
 import { send } from "./post.js";
+import { _ } from "./words.js";
 
 const PAUSE_MS = 500;
 
@@ -21,8 +22,8 @@ export class Draft {
     if (text === this.kept) return this.saving;
     const path = `/api/drafts/${encodeURIComponent(this.box.dataset.place)}`;
     this.saving = this.saving.then(() => send("PUT", path, { text }, options)).then(
-      () => { this.kept = text; this.tell("Draft kept."); },
-      () => this.tell("Draft not kept yet: no connection."),
+      () => { this.kept = text; this.tell(_("Draft kept.")); },
+      () => this.tell(_("Draft not kept yet: no connection.")),
     );
     return this.saving;
   }

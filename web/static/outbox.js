@@ -1,6 +1,7 @@
 // What must not be lost: a message or a choice stays in the browser until the server has it. It is sent again with the same
 // idempotency key, so that however often the connection breaks, it is stored once.
 import { Refusal, send } from "./post.js";
+import { _ } from "./words.js";
 
 const WAIT_MS = [500, 1000, 2000, 4000, 8000];
 const temporary = (error) => !(error instanceof Refusal) || error.status >= 500 || error.status === 429;
@@ -33,7 +34,7 @@ export class Outbox {
           if (error.status !== 401) this.forget();
           throw error;
         }
-        this.tell("The connection is lost. What you sent is kept here and goes out by itself when the connection is back.");
+        this.tell(_("The connection is lost. What you sent is kept here and goes out by itself when the connection is back."));
         await this.pause(WAIT_MS[Math.min(attempt, WAIT_MS.length - 1)]);
       }
     }

@@ -1,10 +1,12 @@
 // Requests to our own JSON API.
+import { _ } from "./words.js";
+
 const token = () => document.querySelector("meta[name=csrf-token]").content;
 
 /** The server said no; `message` is its sentence for the person. */
 export class Refusal extends Error {
   constructor(status, error) {
-    super(error?.message ?? `The server answered ${status}. Please try again.`);
+    super(error?.message ?? _("The server answered {status}. Please try again.", { status: String(status) }));
     this.status = status;
     this.code = error?.code ?? "unknown";
   }

@@ -1,5 +1,7 @@
 // The strength scale: keys, the reply that is picked, and the time it took.
 
+import { _ } from "./words.js";
+
 /** Wires a form.choice; `submit` gets {scale_position, milliseconds, justification}. Returns {open, key}. */
 export function wireScale(form, submit) {
   const fieldset = form.querySelector("fieldset");
@@ -20,7 +22,7 @@ export function wireScale(form, submit) {
     const radio = radios.find((each) => each.checked);
     form.querySelectorAll(".candidate").forEach((card) => card.classList.toggle("picked", card.dataset.position === radio?.dataset.side));
     chosen.classList.toggle("set", Boolean(radio));
-    chosen.textContent = radio ? `${radio.dataset.sentence}.` : "Choose a step, then send.";
+    chosen.textContent = radio ? `${radio.dataset.sentence}.` : _("Choose a step, then send.");
   };
 
   form.addEventListener("change", show);

@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.language import later
 from training.records import Message
 
 # What the person in the chat is told; the candidate's row has the reason with names and paths for who runs the installation.
-TOLD_NOT_LOADED = "The model that should answer could not be loaded. Whoever runs this site finds the reason in its log; try again later."
-TOLD_TOO_LONG = "Your message is too long for the model that answers here. Start a new conversation with a shorter one."
-TOLD_AWAY = "The model that should answer cannot be reached at the moment. Try again in a minute."
-TOLD_BROKEN = "The model stopped while it was answering. Try again; if it happens twice, whoever runs this site should look at its log."
+TOLD_NOT_LOADED = later(
+    "The model that should answer could not be loaded. Whoever runs this site finds the reason in its log; try again later."
+)
+TOLD_TOO_LONG = later(
+    "Your message is too long for the model that answers here. Start a new conversation with a shorter one."
+)
+TOLD_AWAY = later("The model that should answer cannot be reached at the moment. Try again in a minute.")
+TOLD_BROKEN = later(
+    "The model stopped while it was answering. Try again; if it happens twice, whoever runs this site should look at its log."
+)
 
 
 @dataclass(frozen=True)
