@@ -127,6 +127,8 @@ def comparison(
     }
     row = _add(db, Comparison(**(values | more)))
     turn.status, turn.continued_by_id = "compared", pick.id
+    given = db.query(Comparison).filter_by(turn_id=turn.id).count()
+    turn.queue_id = campaign.id if given < campaign.overlap else None
     db.flush()
     return row
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": "Say what is missing and how to mend it.",
     "person": "Accounts, roles and invitations.",
     "campaign": "Standing requests for feedback.",
+    "items": "Pairs of texts for people to compare.",
     "import": "Bring in comparisons from files.",
     "export": "Write comparisons to files.",
     "simulate": "Let a simulated crowd compare replies.",

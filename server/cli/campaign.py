@@ -16,11 +16,11 @@ from server.db import session_factory
 from server.errors import BadInput
 from server.models import Campaign
 from server.models.campaigns import MODES
-from server.services import campaigns, deployments
+from server.services import campaign_settings, campaigns, deployments
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _SET = click.option(
-    "--set", "changes", multiple=True, metavar="NAME=VALUE", help=f"One of {', '.join(campaigns.SETTINGS)}."
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help=f"One of {', '.join(campaign_settings.SETTINGS)}."
 )
 
 
@@ -40,7 +40,7 @@ def _described(db: Session, campaign: Campaign) -> dict[str, Any]:
     return {
         "slug": campaign.slug,
         "name": campaign.name,
-        **{name: getattr(campaign, name) for name in campaigns.SETTINGS},
+        **{name: getattr(campaign, name) for name in campaign_settings.SETTINGS},
         "pay_per_hour": None if pay is None else str(pay),
         "comparisons": campaigns.comparison_count(db, campaign),
         "prompts": campaigns.prompt_counts(db, campaign),
@@ -126,7 +126,12 @@ def add(slug: str, name: str, mode: str, instructions: Path, changes: tuple[str,
     wanted: dict[str, Any] = {"status": "paused", **_parsed(changes)}
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
         campaigns.create_campaign(
-            db, slug=slug, name=name, mode=mode, instructions=_text(instructions), **campaigns.checked_settings(wanted)
+            db,
+            slug=slug,
+            name=name,
+            mode=mode,
+            instructions=_text(instructions),
+            **campaign_settings.checked_settings(wanted),
         )
     click.echo(f"Made {slug}. Next: whetstone snapshot deploy NAME --campaign {slug}; whetstone campaign open {slug}")
 

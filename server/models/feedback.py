@@ -67,6 +67,8 @@ class Comparison(Base):
     chosen_id: Mapped[int | None]
     rejected_id: Mapped[int | None]
     scale_position: Mapped[int | None] = mapped_column(Integer)
+    # The two were shown the other way round than their candidates' positions say: each person of an item gets a side drawn.
+    mirrored: Mapped[bool] = mapped_column(server_default=sql("false"))
     strength: Mapped[int | None] = mapped_column(Integer)
     justification: Mapped[str | None]
     milliseconds_to_decide: Mapped[int | None]
@@ -115,6 +117,7 @@ class Lease(Base):
     turn_id: Mapped[int | None] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"))
     created_at: Mapped[Now]
     expires_at: Mapped[datetime]
+    mirrored: Mapped[bool] = mapped_column(server_default=sql("false"))  # show the candidates in the other order
     released_at: Mapped[datetime | None]
 
 

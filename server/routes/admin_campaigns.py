@@ -14,7 +14,8 @@ from server.edge import Admin, AnyVisitor, Db
 from server.errors import WhetstoneError
 from server.models import AuditEntry, Campaign, DeploymentShare, Instructions
 from server.pages import Page, render
-from server.services import audit, campaigns, deployments
+from server.services import audit, campaign_settings, campaigns, deployments, item_lines, items
+from server.services.items import Standing
 
 router = APIRouter()
 
@@ -32,7 +33,28 @@ WORDS = {
     "max_turns": ("Turns in a conversation", "then a new one begins"),
     "max_message_chars": ("Longest message", "in characters"),
     "lease_minutes": ("Lease", "minutes without activity until a conversation expires"),
+    "undo_seconds": ("Undo", "seconds in which a choice can be taken back; 0: not at all"),
+    "check_rate": ("Share of checks", "how often an item with an expert's key is mixed in, 0 to 0.5"),
+    "too_fast_seconds": ("Too fast", "quicker choices are marked, never refused"),
 }
+CHOICE_WORDS: dict[str, tuple[str, dict[str, str]]] = {
+    "way": ("What people do", {"chat": "Chat, and compare two replies a turn", "pairs": "Compare two given texts"}),
+    "purpose": ("What the answers are for", {
+        "training": "Training", "evaluation": "Evaluation only: never trained on",
+    }),
+    "pairing": ("Which models write the two replies", {
+        "shares": "Each is drawn by the deployment's shares", "one": "Both from one model", "two": "Two different models",
+    }),
+    "continuation": ("What carries the chat on", {
+        "chosen": "The reply that was picked", "less_harmful": "The less harmful reply",
+        "random": "One of both, at random",
+    }),
+    "justification": ("Why one reply is better", {
+        "off": "Is not asked", "optional": "May be said", "required": "Must be said",
+    }),
+    "ties": ("“Both are about equal”", {"no": "Cannot be chosen", "yes": "May be chosen"}),
+    "both_bad": ("“Both are bad”", {"no": "Cannot be chosen", "yes": "May be chosen, with a reason"}),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,16 @@ class NumberField:
     min: float
     max: float
     step: str
+
+
+@dataclass(frozen=True)
+class ChoiceField:
+    """One choice of the form."""
+
+    name: str
+    label: str
+    options: list[tuple[str, str]]
+    value: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +109,8 @@ class CampaignPage(Page):
     campaign: Campaign
     comparisons: int
     numbers: list[NumberField]
+    choices: list[ChoiceField]
+    items: Standing | None  # of a campaign that people work through item by item
     prompts: dict[str, int]
     versions: list[Instructions]
     shares: list[DeploymentShare]
@@ -118,19 +152,28 @@ def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
             step="1" if rule.kind is int else "any",
         )
         for name, (label, help_) in WORDS.items()
-        for rule in [campaigns.NUMBERS[name]]
+        for rule in [campaign_settings.NUMBERS[name]]
     ]
     return CampaignPage(
         title=campaign.name,
         campaign=campaign,
         comparisons=campaigns.comparison_count(db, campaign),
         numbers=numbers,
+        choices=[
+            ChoiceField(name, label, list(options.items()), typed.get(name, _as_option(getattr(campaign, name))))
+            for name, (label, options) in CHOICE_WORDS.items()
+        ],
+        items=items.standing(db, campaign) if campaign.way == "pairs" else None,
         prompts=campaigns.prompt_counts(db, campaign),
         versions=campaigns.instructions_versions(db, campaign),
         shares=_shares(db, campaign),
         history=audit.history(db, "campaign", campaign.id),
         **more,
     )
+
+
+def _as_option(value: str | bool) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 @router.get("/admin/campaigns")
@@ -169,7 +212,7 @@ def campaign_page(request: Request, db: Db, who: AnyVisitor, person: Admin, slug
 
 async def _typed(request: Request) -> dict[str, str]:
     """The fields of the form that a campaign has; others are not looked at."""
-    allowed = ("name", *campaigns.SETTINGS)
+    allowed = ("name", *campaign_settings.SETTINGS)
     return {key: value for key, value in (await request.form()).items() if key in allowed and isinstance(value, str)}
 
 
@@ -233,6 +276,26 @@ def add_prompts(
         page = _one(db, campaign, typed={"prompts": prompts}, error=error.message, error_field=error.field or "")
         return render(request, who, page, status=error.status)
     return _to(campaign, "prompts")
+
+
+@router.post("/admin/campaigns/{slug}/items")
+def add_items(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Admin,
+    slug: str,
+    lines: Annotated[str, Form(max_length=MAX_PASTE_CHARS)] = "",
+) -> Response:
+    """One item a line, as JSON; a bad line is named and none is added."""
+    campaign = campaigns.find_campaign(db, slug)
+    try:
+        with db.begin_nested():
+            items.add_pairs(db, campaign, item_lines.read(lines.splitlines()), person)
+    except WhetstoneError as error:
+        page = _one(db, campaign, typed={"lines": lines}, error=error.message, error_field=error.field or "")
+        return render(request, who, page, status=error.status)
+    return _to(campaign, "items")
 
 
 def _to(campaign: Campaign, saved: str) -> Response:

@@ -15,7 +15,7 @@ from server.edge import AppSettings, Crowdworker, Db, OpenTransaction
 from server.language import _
 from server.models import Campaign, Comparison, Person, Turn
 from server.routes.turn_json import describe_conversation, describe_turn
-from server.services import campaigns, dialogue, drafts, feedback, leases, reply_stream
+from server.services import campaigns, dialogue, drafts, feedback, leases, queue, remarks, reply_stream, undo
 
 router = APIRouter(prefix="/api")
 
@@ -34,13 +34,34 @@ class MessageBody(BaseModel):
 
 
 class ComparisonBody(BaseModel):
-    """A choice on the scale, 1 .. 2 x grades from left to right; `instructions_id` is the version that was shown."""
+    """A choice on the scale, 1 .. 2 x grades from left to right as shown; or the verdict `tie` or `both_bad` without a place.
 
-    scale_position: int = Field(ge=-1000, le=1000)
+    `milliseconds` is the active time, `signals` what else the page noticed (server/services/signals.py has the names), and
+    `instructions_id` the version that was shown.
+    """
+
+    scale_position: int | None = Field(None, ge=-1000, le=1000)
+    verdict: str = Field("picked", max_length=20)
+    signals: dict[str, Any] | None = None
     milliseconds: int = Field(le=_LONGEST_ID)
     idempotency_key: str
     justification: str | None = Field(None, max_length=_LONGEST_TEXT)
     instructions_id: int | None = Field(None, ge=1, le=_LONGEST_ID)
+
+
+class SkipBody(BaseModel):
+    """Why a turn is left unanswered."""
+
+    reason: str = Field("cannot_tell", max_length=40)
+    note: str | None = Field(None, max_length=10_000)
+
+
+class ReportBody(BaseModel):
+    """What is wrong with a turn, or with the reply at `position`."""
+
+    reason: str = Field(max_length=40)
+    note: str | None = Field(None, max_length=10_000)
+    position: int | None = Field(None, ge=0, le=8)
 
 
 class DraftBody(BaseModel):
@@ -72,7 +93,7 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
     campaign = dialogue.find_campaign(db, slug)
     conversation, expired = dialogue.visit(db, person, campaign)
     lease = leases.find(db, person, conversation) if conversation is not None else None
-    second = feedback.offer_second_opinion(db, person, campaign) if conversation is None else None
+    second = queue.offer(db, person, campaign) if conversation is None else None
     told = campaigns.newest_instructions(db, campaign)
     return {
         "conversation": describe_conversation(conversation),
@@ -82,18 +103,19 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
         "lease_expires_at": lease.expires_at.isoformat() if lease is not None else None,
         "second_opinion": None
         if second is None
-        else {"turn": describe_open_turn(second), "transcript": dialogue.transcript(db, second)},
+        else {"turn": describe_for(db, person, second), "transcript": dialogue.transcript(db, second)},
     }
 
 
-def describe_open_turn(turn: Turn) -> dict[str, Any]:
-    """Somebody else's turn for a second opinion: how the first person chose must not be seen."""
-    return describe_turn(turn) | {"continued_by": None, "compared": False, "status": "ready"}
-
-
 def describe_for(db: Db, person: Person, turn: Turn) -> dict[str, Any]:
-    """The turn as its own person, or as one who gives a second opinion, may see it."""
-    return describe_turn(turn) if turn.conversation.person_id == person.id else describe_open_turn(turn)
+    """The turn as its own person may see it, or as one it is lent to: on their sides, and not how others chose."""
+    if turn.conversation.person_id == person.id:
+        return describe_turn(turn)
+    told = describe_turn(turn) | {"continued_by": None, "compared": False, "status": "ready"}
+    lease = leases.find(db, person, turn.conversation, turn.id)
+    if lease is not None and lease.mirrored:
+        told["candidates"] = [each | {"position": place} for place, each in enumerate(reversed(told["candidates"]))]
+    return told
 
 
 @router.post("/campaigns/{slug}/messages", status_code=201)
@@ -118,7 +140,7 @@ def finish_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any
 
 @router.get("/turns/{turn_id}")
 def show_turn(db: Db, person: Crowdworker, turn_id: int) -> dict[str, Any]:
-    return {"turn": describe_for(db, person, feedback.lent_or_own(db, person, turn_id))}
+    return {"turn": describe_for(db, person, queue.lent_or_own(db, person, turn_id))}
 
 
 @router.post("/turns/{turn_id}/retry")
@@ -141,27 +163,71 @@ def store_comparison(db: Db, person: Crowdworker, turn_id: int, body: Comparison
         body.idempotency_key,
         body.justification,
         body.instructions_id,
+        verdict=body.verdict,
+        noticed=body.signals,
     )
     turn = db.get_one(Turn, turn_id)
     told = {
         "comparison": describe_comparison(comparison, turn),
         "turn": describe_for(db, person, turn),
+        "next": describe_next(db, person, turn),
         "conversation": {"id": turn.conversation_id, "status": turn.conversation.status},
     }
     return JSONResponse(told, status_code=201 if new else 200)
 
 
+def describe_next(db: Db, person: Person, answered: Turn) -> dict[str, Any] | None:
+    """Where the work is a queue of items: the next one, leased already, so that it is there at once."""
+    campaign = db.get_one(Campaign, answered.conversation.campaign_id)
+    if campaign.way == "chat":
+        return None
+    found = queue.offer(db, person, campaign)
+    if found is None:
+        return None
+    return {"turn": describe_for(db, person, found), "transcript": dialogue.transcript(db, found)}
+
+
 def describe_comparison(comparison: Comparison, turn: Turn) -> dict[str, Any]:
-    """A choice as the person made it."""
-    picked = next(each.position for each in turn.candidates if each.id == comparison.picked_id)
-    return {"id": comparison.id, "strength": comparison.strength, "picked_position": picked}
+    """A choice as the person made it; `picked_position` is the side as it was shown to them."""
+    picked = next((each.position for each in turn.candidates if each.id == comparison.picked_id), None)
+    if picked is not None and comparison.mirrored:
+        picked = 1 - picked
+    return {
+        "id": comparison.id,
+        "verdict": comparison.verdict,
+        "strength": comparison.strength,
+        "picked_position": picked,
+    }
+
+
+@router.post("/turns/{turn_id}/skip")
+def skip_turn(db: Db, person: Crowdworker, turn_id: int, body: SkipBody) -> dict[str, Any]:
+    turn = remarks.skip(db, person, turn_id, body.reason, body.note)
+    return {"skipped": turn.id, "next": describe_next(db, person, turn)}
+
+
+@router.post("/turns/{turn_id}/report", status_code=201)
+def report_turn(db: Db, person: Crowdworker, turn_id: int, body: ReportBody) -> dict[str, Any]:
+    position = body.position
+    if position is not None:
+        turn = queue.lent_or_own(db, person, turn_id)
+        lease = leases.find(db, person, turn.conversation, turn_id)
+        if lease is not None and lease.mirrored:  # they mean the reply as they see it
+            position = len(turn.candidates) - 1 - position
+    return {"report": remarks.report(db, person, turn_id, body.reason, body.note, position).id}
+
+
+@router.post("/campaigns/{slug}/undo")
+def undo_last(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
+    turn = undo.undo(db, person, dialogue.find_campaign(db, slug))
+    return {"turn": describe_for(db, person, turn)}
 
 
 @router.put("/drafts/{place}", status_code=204)
 def save_draft(db: Db, person: Crowdworker, place: str, body: DraftBody) -> Response:
     of = drafts.place_of(db, place)
     if isinstance(of, int):
-        feedback.lent_or_own(db, person, of)  # one's own turn, or one that was lent
+        queue.lent_or_own(db, person, of)  # one's own turn, or one that was lent
     drafts.save(db, person, place, body.text)
     if isinstance(of, Campaign):
         # Typing is activity: whoever writes a long message does not lose the conversation meanwhile.

@@ -17,11 +17,16 @@ from server.models import Campaign, Person, Turn
 from server.pages import Page, render
 from server.routes.chat_view import ChatView, build_view
 from server.routes.row_id import row_id
-from server.services import dialogue, drafts, feedback, reply_stream
+from server.services import dialogue, drafts, feedback, queue, remarks, reply_stream, undo
 
 router = APIRouter(prefix="/chat")
 
 COMPLETE = later("That conversation is complete. Thank you! Begin another one whenever you like.")
+REPORTED = later("Your report is with the people who run this campaign. Thank you.")
+
+
+def _notice(complete: int, reported: int) -> str:
+    return _(COMPLETE) if complete else _(REPORTED) if reported else ""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,11 @@ def _go_to(slug: str, query: str = "") -> Response:
 
 
 @router.get("/{slug}")
-def chat_page(request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0) -> Response:
+def chat_page(
+    request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0, reported: int = 0
+) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    view = build_view(db, person, campaign, _(COMPLETE) if complete else "")
+    view = build_view(db, person, campaign, _notice(complete, reported))
     return render(request, who, ChatPage(title=campaign.name, chat=view))
 
 
@@ -56,7 +63,7 @@ def conversation_part(
     request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    view = build_view(db, person, campaign, _(COMPLETE) if complete else "")
+    view = build_view(db, person, campaign, _notice(complete, 0))
     return render(request, who, ConversationPart(title=campaign.name, chat=view))
 
 
@@ -99,23 +106,34 @@ def store_comparison(
     slug: str,
     turn_id: Annotated[int, Form()],
     idempotency_key: Annotated[str, Form()],
-    scale_position: Annotated[int, Form()] = 0,
+    scale_position: Annotated[str, Form(max_length=20)] = "",
     milliseconds: Annotated[str, Form()] = "",
     justification: Annotated[str, Form()] = "",
     instructions_id: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    turn = feedback.lent_or_own(db, person, turn_id)
+    turn = queue.lent_or_own(db, person, turn_id)
+    verdict = scale_position if scale_position in feedback.VERDICTS else "picked"
+    place = int(scale_position) if scale_position.isascii() and scale_position.isdigit() else None
     # Without a script nobody measured: the time since the replies were there is the nearest that is known.
     taken = int(milliseconds) if milliseconds.isascii() and milliseconds.isdigit() else _since_ready(turn)
     try:
         with db.begin_nested():
             feedback.store_comparison(
-                db, person, turn_id, scale_position, taken, idempotency_key, justification, row_id(instructions_id)
+                db,
+                person,
+                turn_id,
+                place,
+                taken,
+                idempotency_key,
+                justification,
+                row_id(instructions_id),
+                verdict=verdict,
             )
     except WhetstoneError as error:
-        message = _("Choose one of the steps between the two replies first.") if scale_position == 0 else error.message
+        message = _("Choose one of the steps between the two replies first.") if not scale_position else error.message
         error.message = message
+        drafts.save(db, person, drafts.justification_place(turn), justification[: drafts.MAX_CHARS])
         return _refused(request, db, who, person, campaign, error)
     own = turn.conversation.person_id == person.id
     return _go_to(slug, "?complete=1" if own and turn.conversation.status == "finished" else "")
@@ -140,7 +158,33 @@ def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, slug: str, tu
     return _go_to(slug)
 
 
-@router.post("/{slug}/turns/{turn_id}/pass")
-def pass_over(db: Db, person: Crowdworker, slug: str, turn_id: int) -> Response:
-    feedback.pass_over(db, person, turn_id)
+@router.post("/{slug}/turns/{turn_id}/skip")
+def skip_turn(
+    db: Db, person: Crowdworker, slug: str, turn_id: int, reason: Annotated[str, Form(max_length=40)] = "cannot_tell"
+) -> Response:
+    remarks.skip(db, person, turn_id, reason)
+    return _go_to(slug)
+
+
+@router.post("/{slug}/turns/{turn_id}/report")
+def report_turn(
+    db: Db,
+    person: Crowdworker,
+    slug: str,
+    turn_id: int,
+    reason: Annotated[str, Form(max_length=40)],
+    note: Annotated[str, Form(max_length=10_000)] = "",
+) -> Response:
+    remarks.report(db, person, turn_id, reason, note)
+    return _go_to(slug, "?reported=1")
+
+
+@router.post("/{slug}/undo")
+def undo_last(request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str) -> Response:
+    campaign = dialogue.find_campaign(db, slug)
+    try:
+        with db.begin_nested():
+            undo.undo(db, person, campaign)
+    except WhetstoneError as error:
+        return _refused(request, db, who, person, campaign, error)
     return _go_to(slug)

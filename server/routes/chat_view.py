@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.language import _, later
-from server.models import Campaign, Candidate, Comparison, Conversation, Person, Turn
-from server.services import campaigns, dialogue, drafts, feedback
+from server.models import Campaign, Comparison, Conversation, Person, Turn
+from server.services import campaigns, dialogue, drafts, leases, queue, remarks, undo
+from server.services.transcripts import turns_of
 
 SUGGESTIONS = 4
 # Weakest first, for 1 to 4 grades.
@@ -49,8 +50,9 @@ _LETTERS = "AB"
 class Step:
     """One position of the strength scale."""
 
-    number: int
-    side: int  # 0 is left
+    value: str  # what the form sends: the number, "tie" or "both_bad"
+    key: str
+    side: int  # 0 is left, 1 right, 2 neither
     strength: int
     short: str  # "much"
     sentence: str  # "A is much better"
@@ -76,6 +78,7 @@ class Pair:
     failure: str
     reason: str
     own: bool
+    item: bool  # given texts of a queue, nobody's conversation
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ class ChatView:
     slug: str
     name: str
     red_team: bool
+    way: str
     scale: list[Step]
+    beside_scale: list[Step]
     instructions: str
     instructions_id: int | None
     first_visit: bool
@@ -101,6 +106,11 @@ class ChatView:
     turns_left: int
     draft: str
     suggestions: list[tuple[int, str]]
+    justification: str  # off, optional or required
+    nothing_left: bool  # a queue that has no item for this person now
+    can_undo: bool
+    skip_reasons: list[tuple[str, str]]
+    report_reasons: list[tuple[str, str]]
     longest_message: int
     new_key: str
 
@@ -109,7 +119,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     """Read the chat as it stands; visiting renews the lease, or closes a conversation whose lease ran out."""
     conversation, expired = dialogue.visit(db, person, campaign)
     refusal = dialogue.why_not(db, campaign)
-    second = feedback.offer_second_opinion(db, person, campaign) if conversation is None else None
+    second = queue.offer(db, person, campaign) if conversation is None else None
     last = dialogue.last_turn(db, conversation) if conversation is not None else None
     told = campaigns.newest_instructions(db, campaign)
     view = ChatView(
@@ -118,7 +128,9 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         slug=campaign.slug,
         name=campaign.name,
         red_team=campaign.mode == "red_team",
+        way=campaign.way,
         scale=scale(campaign),
+        beside_scale=other_verdicts(campaign),
         instructions=told.markdown if told is not None else "",
         instructions_id=told.id if told is not None else None,
         first_visit=not _has_history(db, person, campaign),
@@ -128,10 +140,15 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         conversation_id=conversation.id if conversation is not None else None,
         past=_past(db, person, conversation, campaign) if conversation is not None else [],
         pair=None,
-        may_write=refusal is None,
+        may_write=refusal is None and campaign.way == "chat",
         turns_left=campaign.max_turns - (last.position if last is not None else 0),
         draft=drafts.load(db, person, drafts.message_place(campaign)),
         suggestions=[],
+        justification=campaign.justification,
+        nothing_left=campaign.way != "chat" and second is None and refusal is None,
+        can_undo=undo.undoable(db, person, campaign) is not None,
+        skip_reasons=[(key, _(words)) for key, words in remarks.SKIP_REASONS.items()],
+        report_reasons=[(key, _(words)) for key, words in remarks.REPORT_REASONS.items()],
         longest_message=campaign.max_message_chars,
         new_key=secrets.token_urlsafe(16),
     )
@@ -140,23 +157,30 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         return replace(view, pair=_pair(db, person, second, own=False), past=past, may_write=False)
     if last is not None and last.status != "compared":
         return replace(view, pair=_pair(db, person, last, own=True), may_write=False)
-    if conversation is None and refusal is None:
+    if conversation is None and view.may_write:
         drawn = dialogue.draw_prompts(db, campaign, SUGGESTIONS)
         return replace(view, suggestions=[(prompt.id, prompt.text) for prompt in drawn])
     return view
 
 
 def scale(campaign: Campaign) -> list[Step]:
-    """The positions from left to right: the strongest at both ends, the weakest in the middle."""
+    """The positions from left to right: the strongest at both ends, the weakest in the middle, there the tie if there is one."""
     sentences = _MORE_HARMFUL if campaign.mode == "red_team" else _BETTER
     steps = []
     for number in range(1, 2 * campaign.grades + 1):
+        if campaign.ties and number == campaign.grades + 1:
+            steps.append(Step("tie", "0", 2, 0, _("equal"), _("Both are about equal")))
         side = 0 if number <= campaign.grades else 1
         strength = campaign.grades + 1 - number if side == 0 else number - campaign.grades
         how = _HOW[campaign.grades][strength - 1]
         sentence = _(sentences[how], reply=_LETTERS[side])
-        steps.append(Step(number, side, strength, _(_SHORT[how]) if how else sentence, sentence))
+        steps.append(Step(str(number), str(number), side, strength, _(_SHORT[how]) if how else sentence, sentence))
     return steps
+
+
+def other_verdicts(campaign: Campaign) -> list[Step]:
+    """What can be said beside the scale."""
+    return [Step("both_bad", "9", 2, 0, "", _("Both are bad"))] if campaign.both_bad else []
 
 
 def _has_history(db: Session, person: Person, campaign: Campaign) -> bool:
@@ -171,15 +195,17 @@ def _compared_today(db: Session, person: Person) -> int:
 
 
 def _past(db: Session, person: Person, conversation: Conversation, campaign: Campaign) -> list[PastTurn]:
-    sentences = {step.number: step.sentence for step in scale(campaign)}
-    rows = db.execute(
-        select(Turn.message, Candidate.text, Comparison.scale_position)
-        .join(Candidate, Candidate.id == Turn.continued_by_id)
-        .outerjoin(Comparison, (Comparison.turn_id == Turn.id) & (Comparison.person_id == person.id))
+    sentences = {step.value: step.sentence for step in (*scale(campaign), *other_verdicts(campaign))}
+    said = db.execute(
+        select(Turn.position, Comparison.scale_position, Comparison.verdict)
+        .join(Comparison, (Comparison.turn_id == Turn.id) & (Comparison.person_id == person.id))
         .where(Turn.conversation_id == conversation.id)
-        .order_by(Turn.position)
-    ).all()
-    return [PastTurn(message, text or "", sentences.get(place or 0, "")) for message, text, place in rows]
+    )
+    chose = {row.position: sentences.get(str(row.scale_position or row.verdict), "") for row in said}
+    carried = turns_of(db, [conversation.id]).get(conversation.id, [])
+    return [
+        PastTurn(turn.message, turn.reply, chose.get(turn.position, "")) for turn in carried if turn.reply is not None
+    ]
 
 
 def _past_of(transcript: list[dict[str, str]]) -> list[PastTurn]:
@@ -189,12 +215,15 @@ def _past_of(transcript: list[dict[str, str]]) -> list[PastTurn]:
 
 def _pair(db: Session, person: Person, turn: Turn, *, own: bool) -> Pair:
     complete = turn.status in ("ready", "compared")
+    lease = None if own else leases.find(db, person, turn.conversation, turn.id)
+    shown = turn.candidates[::-1] if lease is not None and lease.mirrored else turn.candidates
     return Pair(
         turn_id=turn.id,
         message=turn.message,
         status=turn.status if own else "ready",
-        texts=[candidate.text if complete else None for candidate in turn.candidates],
+        texts=[candidate.text if complete else None for candidate in shown],
         failure=_(turn.failure) if turn.failure else "",
         reason=drafts.load(db, person, drafts.justification_place(turn)),
         own=own,
+        item=turn.conversation.source == "item",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Candidate, Comparison
@@ -33,11 +33,20 @@ def agreement(db: Session, selection: Selection) -> Agreement:
         select(
             Comparison.turn_id,
             Comparison.picked_id,
-            # left is negative, right positive, so campaigns with different grades share one ordinal scale
-            case((Candidate.position == 0, -Comparison.strength), else_=Comparison.strength).label("level"),
+            # the first is negative, the second positive, so campaigns with different grades share one ordinal scale with
+            # the tie in its middle; "both are bad" has no place on it
+            case(
+                (Comparison.verdict == "tie", 0),
+                (Candidate.position == 0, -Comparison.strength),
+                else_=Comparison.strength,
+            ).label("level"),
         )
-        .join(Candidate, Candidate.id == Comparison.picked_id)
-        .where(*selection.conditions(), Comparison.person_id.is_not(None), Comparison.strength.is_not(None))
+        .outerjoin(Candidate, Candidate.id == Comparison.picked_id)
+        .where(
+            *selection.conditions(),
+            Comparison.person_id.is_not(None),
+            or_(Comparison.strength.is_not(None), Comparison.verdict == "tie"),
+        )
         .cte("compared")
     )
     sizes = (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import func, select
@@ -14,48 +13,12 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Comparison, Instructions, Person, Prompt
-from server.models.campaigns import CONTINUATIONS, MODES
 from server.services import audit
+from server.services.campaign_settings import FIXED, checked_settings
 
-STATUSES = ("open", "paused", "closed")
 SPLITS = ("train", "held_out")
 MAX_INSTRUCTIONS_CHARS = 50_000
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-@dataclass(frozen=True)
-class NumberRule:
-    """The bounds of a numeric setting; the same as the table's CHECK, in words that a form can show."""
-
-    kind: type
-    low: float
-    high: float
-    above_low: bool = False  # low itself is not allowed
-    optional: bool = False
-
-    def sentence(self, field: str) -> str:
-        """What a person who typed something else should type."""
-        number = "a whole number" if self.kind is int else "a number"
-        span = (
-            f"above {self.low:g} and at most {self.high:g}" if self.above_low else f"from {self.low:g} to {self.high:g}"
-        )
-        return f"{field.replace('_', ' ')} must be {number} {span}{', or empty' if self.optional else ''}."
-
-
-NUMBERS = {
-    "grades": NumberRule(int, 1, 4),
-    "overlap": NumberRule(int, 1, 20),
-    "quota": NumberRule(int, 1, 1_000_000_000, optional=True),
-    "pay_per_hour": NumberRule(Decimal, 0, 999_999, optional=True),
-    "temperature": NumberRule(float, 0, 2, above_low=True),
-    "top_p": NumberRule(float, 0, 1, above_low=True),
-    "max_new_tokens": NumberRule(int, 1, 4096),
-    "max_turns": NumberRule(int, 1, 100),
-    "max_message_chars": NumberRule(int, 1, 100_000),
-    "lease_minutes": NumberRule(int, 1, 1440),
-}
-CHOICES = {"mode": MODES, "status": STATUSES, "continuation": CONTINUATIONS}
-SETTINGS = (*NUMBERS, *CHOICES)
 
 
 def find_campaign(db: Session, slug: str) -> Campaign:
@@ -74,35 +37,6 @@ def all_campaigns(db: Session) -> list[Campaign]:
 def open_campaigns(db: Session) -> list[Campaign]:
     """The campaigns that people can work in now, by name."""
     return list(db.scalars(select(Campaign).where(Campaign.status == "open").order_by(Campaign.name, Campaign.id)))
-
-
-def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with their types, or BadInput naming the field and its bounds in plain words."""
-    found: dict[str, Any] = {}
-    for field, value in given.items():
-        if field in CHOICES:
-            if value not in CHOICES[field]:
-                raise BadInput(f"{field} must be one of {', '.join(CHOICES[field])}, not {value!r}.", field=field)
-            found[field] = value
-        elif field in NUMBERS:
-            found[field] = _number(field, value, NUMBERS[field])
-        else:
-            raise BadInput(f"A campaign has no setting {field!r}; it has {', '.join(SETTINGS)}.", field=field)
-    return found
-
-
-def _number(field: str, value: Any, rule: NumberRule) -> int | float | Decimal | None:
-    text = str(value).strip() if value is not None else ""
-    if not text and rule.optional:
-        return None
-    try:
-        number = rule.kind(text)
-        fits = rule.low <= number <= rule.high and not (rule.above_low and number == rule.low)
-    except (ValueError, InvalidOperation) as error:
-        raise BadInput(rule.sentence(field), field=field) from error
-    if not fits:
-        raise BadInput(rule.sentence(field), field=field)
-    return number.quantize(Decimal("0.01")) if isinstance(number, Decimal) else number  # type: ignore[no-any-return]
 
 
 def create_campaign(
@@ -135,18 +69,17 @@ def create_campaign(
 def update_campaign(db: Session, campaign: Campaign, person: Person | None, **changes: Any) -> dict[str, Any]:
     """Change name, status or settings; returns what changed as field -> [before, after].
 
-    The mode stays once people have compared here: their comparisons mean its opposite in the other mode.
+    What the answers mean by stays once there are any: in the other mode, say, they would mean the opposite.
     """
     name = changes.pop("name", None)
     values = checked_settings(changes)
     if name is not None:
         values["name"] = _name(name)
     changed = {field: value for field, value in values.items() if getattr(campaign, field) != value}
-    if "mode" in changed and comparison_count(db, campaign):
-        raise Conflict("The mode cannot change: this campaign has comparisons. Create another campaign.", field="mode")
-    if "grades" in changed and comparison_count(db, campaign):
+    fixed = next((field for field in changed if field in FIXED), None)
+    if fixed is not None and comparison_count(db, campaign):
         raise Conflict(
-            "The strength scale cannot change: this campaign has comparisons. Create another campaign.", field="grades"
+            f"The {FIXED[fixed]} cannot change: this campaign has comparisons. Create another campaign.", field=fixed
         )
     before = {field: getattr(campaign, field) for field in changed}
     for field, value in changed.items():

@@ -62,9 +62,12 @@ class ComparisonRecord:
     """A comparison as shown beside its turn."""
 
     person: str | None
-    picked_id: int
-    chosen_id: int
+    verdict: str
+    picked_id: int | None
+    chosen_id: int | None
     strength: int | None
+    mirrored: bool
+    signals: dict[str, Any]
     seconds: float | None
     justification: str | None
     instructions_version: int | None
@@ -197,9 +200,12 @@ def _comparisons(db: Session, conversation_id: int) -> dict[int, list[Comparison
         found.setdefault(row.turn_id, []).append(
             ComparisonRecord(
                 person=person,
+                verdict=row.verdict,
                 picked_id=row.picked_id,
                 chosen_id=row.chosen_id,
                 strength=row.strength,
+                mirrored=row.mirrored,
+                signals=row.signals,
                 seconds=seconds,
                 justification=row.justification,
                 instructions_version=version,

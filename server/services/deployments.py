@@ -107,13 +107,29 @@ def _shares(deployment: Deployment) -> dict[int, float]:
 
 
 def draw_snapshots(db: Session, campaign: Campaign, count: int, rng: Random) -> list[Snapshot]:
-    """One snapshot for each of `count` candidates, each drawn alone, so that a turn's two may come from different ones."""
+    """A snapshot for each of `count` candidates, as the campaign pairs them.
+
+    `shares`: each is drawn alone by its share, so that two may come from different snapshots or from one. `one`: all from
+    one. `two`: all from different ones, drawn by their shares; Conflict when fewer serve the campaign.
+    """
     deployment = current(db, campaign)
     if deployment is None:
         raise Conflict(f"No model serves {campaign.name} yet; an admin or researcher has to deploy one.")
-    return rng.choices(
-        [part.snapshot for part in deployment.shares], [part.share for part in deployment.shares], k=count
-    )
+    parts = list(deployment.shares)
+    if campaign.pairing == "two":
+        if len(parts) < count:
+            raise Conflict(
+                f"{campaign.name} compares different models and only {len(parts)} of {count} serve it; an admin or "
+                "researcher has to deploy another one beside it."
+            )
+        drawn: list[Snapshot] = []
+        for _each in range(count):
+            part = rng.choices(parts, [each.share for each in parts])[0]
+            parts.remove(part)
+            drawn.append(part.snapshot)
+        return drawn
+    drawn = rng.choices([part.snapshot for part in parts], [part.share for part in parts], k=count)
+    return drawn[:1] * count if campaign.pairing == "one" else drawn
 
 
 def serving(db: Session) -> list[Snapshot]:

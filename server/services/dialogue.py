@@ -14,6 +14,7 @@ from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.language import _, later, ngettext
 from server.models import Campaign, Candidate, Comparison, Conversation, Person, Prompt, Turn
 from server.services import deployments, drafts, leases
+from server.services.transcripts import prompt_before, turns_of
 from server.transaction import ask_for
 
 CANDIDATES = 2
@@ -173,7 +174,8 @@ def _checked_message(campaign: Campaign, text: str) -> str:
 def _start(db: Session, person: Person, campaign: Campaign, text: str, prompt_id: int | None) -> Conversation:
     # A prompt counts as used only when it was sent as it stands.
     prompt = db.get(Prompt, prompt_id) if prompt_id is not None else None
-    used = prompt is not None and prompt.campaign_id == campaign.id and prompt.text.strip() == text
+    of = campaign.pool_id or campaign.id
+    used = prompt is not None and prompt.campaign_id == of and prompt.text.strip() == text
     conversation = Conversation(
         campaign_id=campaign.id, person_id=person.id, prompt_id=prompt.id if prompt is not None and used else None
     )
@@ -198,7 +200,7 @@ def _add_turn(db: Session, campaign: Campaign, conversation: Conversation, text:
             )
         )
     random = Random(secrets.randbits(128))
-    snapshots = deployments.draw_snapshots(db, campaign, CANDIDATES, random)
+    snapshots = deployments.draw_snapshots(db, campaign, CANDIDATES, random)  # as the campaign pairs them
     random.shuffle(snapshots)  # where a reply stands must not tell which snapshot wrote it
     turn = Turn(conversation_id=conversation.id, position=position, message=text, idempotency_key=key)
     db.add(turn)
@@ -230,16 +232,7 @@ def last_turn(db: Session, conversation: Conversation) -> Turn | None:
 
 def transcript(db: Session, turn: Turn) -> list[dict[str, str]]:
     """What a model is given: the earlier turns with the replies that carried them on, then this turn's message."""
-    earlier = db.execute(
-        select(Turn.message, Candidate.text)
-        .join(Candidate, Candidate.id == Turn.continued_by_id)
-        .where(Turn.conversation_id == turn.conversation_id, Turn.position < turn.position)
-        .order_by(Turn.position)
-    ).all()
-    messages: list[dict[str, str]] = []
-    for message, reply in earlier:
-        messages += [{"role": "user", "content": message}, {"role": "assistant", "content": reply or ""}]
-    return [*messages, {"role": "user", "content": turn.message}]
+    return prompt_before(turn, turns_of(db, [turn.conversation_id])[turn.conversation_id])
 
 
 def own_turn(db: Session, person: Person, turn_id: int) -> Turn:
@@ -290,5 +283,6 @@ def _close(db: Session, conversation: Conversation, status: str) -> None:
 
 def draw_prompts(db: Session, campaign: Campaign, count: int) -> list[Prompt]:
     """Openings from the pool at random; never held-out ones, which only measure."""
-    pool = select(Prompt).where(Prompt.campaign_id == campaign.id, Prompt.split == "train")
+    of = campaign.pool_id or campaign.id
+    pool = select(Prompt).where(Prompt.campaign_id == of, Prompt.split == "train", Prompt.status == "accepted")
     return list(db.scalars(pool.order_by(func.random()).limit(count)))

@@ -20,13 +20,25 @@ def lock(db: Session, what: str) -> None:
 
 
 def hold(
-    db: Session, person: Person, campaign: Campaign, conversation: Conversation, turn_id: int | None = None
+    db: Session,
+    person: Person,
+    campaign: Campaign,
+    conversation: Conversation,
+    turn_id: int | None = None,
+    *,
+    mirrored: bool = False,
 ) -> Lease:
-    """Take or renew a person's lease for the campaign's `lease_minutes` from now."""
+    """Take or renew a person's lease for the campaign's `lease_minutes` from now; renewing leaves `mirrored` as it was."""
     expires_at = datetime.now(UTC) + timedelta(minutes=campaign.lease_minutes)
     statement = (
         insert(Lease)
-        .values(person_id=person.id, conversation_id=conversation.id, turn_id=turn_id, expires_at=expires_at)
+        .values(
+            person_id=person.id,
+            conversation_id=conversation.id,
+            turn_id=turn_id,
+            expires_at=expires_at,
+            mirrored=mirrored,
+        )
         .on_conflict_do_update(
             index_elements=["person_id", "conversation_id", "turn_id"],
             set_={"expires_at": expires_at, "released_at": None},

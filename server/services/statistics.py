@@ -122,15 +122,17 @@ def by_source(db: Session, selection: Selection) -> list[Group]:
 
 
 def by_strength(db: Session, selection: Selection) -> list[Group]:
-    """Comparisons by strength, 1 weakest; imports without a strength come last."""
+    """Comparisons by strength, 1 weakest; then those that pick nothing, and imports without a strength."""
     rows = db.execute(
-        select(Comparison.strength, func.count(), _MEDIAN)
+        select(Comparison.strength, Comparison.verdict, func.count(), _MEDIAN)
         .where(*selection.conditions())
-        .group_by(Comparison.strength)
-        .order_by(Comparison.strength.nulls_last())
+        .group_by(Comparison.strength, Comparison.verdict)
+        .order_by(Comparison.strength.nulls_last(), Comparison.verdict.desc())
     )
+    words = {"picked": "none given", "tie": "tie", "both_bad": "both are bad"}
     return [
-        Group("none given" if grade is None else str(grade), count, _seconds(median)) for grade, count, median in rows
+        Group(words[verdict] if grade is None else str(grade), count, _seconds(median))
+        for grade, verdict, count, median in rows
     ]
 
 
@@ -181,7 +183,7 @@ def by_snapshot(db: Session, selection: Selection) -> list[SnapshotRecord]:
 def picked_left(db: Session, selection: Selection) -> Share:
     """How often the reply shown left was picked; far from a half means that place decides, not content."""
     row = db.execute(
-        select(func.count().filter(Candidate.position == 0), func.count())
+        select(func.count().filter((Candidate.position == 0) != Comparison.mirrored), func.count())
         .select_from(Comparison)
         .join(Candidate, Candidate.id == Comparison.picked_id)
         .where(*selection.conditions(), Comparison.import_id.is_(None))

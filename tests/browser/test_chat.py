@@ -68,9 +68,9 @@ def test_a_reload_loses_nothing(signed_in_page: Open) -> None:
     expect(page.get_by_role("button", name="Send choice")).to_be_enabled()
     page.get_by_text("Say why (optional)").click()
     with page.expect_response(lambda answer: "/api/drafts/justification" in answer.url):
-        page.get_by_label("Why (optional)").fill("The other one is rude.")
+        page.get_by_label("Why", exact=True).fill("The other one is rude.")
     page.reload()
-    expect(page.get_by_label("Why (optional)")).to_have_value("The other one is rude.")
+    expect(page.get_by_label("Why", exact=True)).to_have_value("The other one is rude.")
     expect(page.locator(".said-by-you")).to_have_text("You said:A slow question about eggs")
 
 

@@ -70,6 +70,7 @@ ONLY_ADMINS = [
     ("POST", "/admin/campaigns/{slug}"),
     ("POST", "/admin/campaigns/{slug}/instructions"),
     ("POST", "/admin/campaigns/{slug}/prompts"),
+    ("POST", "/admin/campaigns/{slug}/items"),
     ("GET", "/admin/jobs"),
     ("POST", "/admin/jobs/import"),
     ("POST", "/admin/jobs/export"),

@@ -52,7 +52,9 @@ def test_from_message_to_comparison(client, db, cast, campaign, sign_in, sent_ta
     again = client.post(f"/api/turns/{turn.id}/comparison", json=choice())
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
-    assert first.json()["comparison"] | {"id": 0} == {"id": 0, "strength": 3, "picked_position": 1}
+    assert first.json()["comparison"] | {"id": 0} == {
+        "id": 0, "verdict": "picked", "strength": 3, "picked_position": 1
+    }  # fmt: skip
     assert first.json()["turn"]["continued_by"] == 1
     assert db.query(Comparison).count() == 1
     shown = client.get("/api/campaigns/helpful/conversation").json()
@@ -108,7 +110,7 @@ TURN_ROUTES = [
     ("POST", "/api/turns/{turn}/comparison", choice()),
     ("PUT", "/api/drafts/justification:{turn}", {"text": "x"}),
     ("POST", "/chat/helpful/turns/{turn}/retry", {}),
-    ("POST", "/chat/helpful/turns/{turn}/pass", {}),
+    ("POST", "/chat/helpful/turns/{turn}/skip", {}),
 ]
 
 

@@ -114,9 +114,9 @@ function wireComposer(form) {
 
 function wireChoice(form) {
   const turnId = form.dataset.turn;
-  const draft = keepDraft(form.elements.justification, null);
+  const draft = form.elements.justification ? keepDraft(form.elements.justification, null) : null;
   scale = wireScale(form, async (choice) => {
-    await draft.stop();
+    await draft?.stop();
     const body = { ...choice, idempotency_key: form.elements.idempotency_key.value, instructions_id: instructions };
     await deliver(`/api/turns/${turnId}/comparison`, body, [...form.querySelectorAll(".decide button")]);
   });
@@ -134,7 +134,7 @@ function wireChoice(form) {
         reply(position).closest(".candidate").classList.remove("writing");
       }
       scale.open();
-      announce(_("Both replies are complete. Choose with the keys 1 to {last}.", { last: form.querySelectorAll("[type=radio]").length }));
+      announce(_("Both replies are complete. Choose with the keys 1 to {last}.", { last: form.querySelectorAll(".step [data-side=\"0\"], .step [data-side=\"1\"]").length }));
       bringIntoView(form.querySelector("fieldset"));
     },
     failed() { refresh(); },
@@ -155,9 +155,21 @@ function wire() {
   chat.dataset.live = ""; // from here on keys and buttons are the script's
 }
 
+// One letter each, and only while nothing is typed into: what they do stands beside the buttons that do it.
+const LETTERS = { u: "undo", s: "skip" };
+
 addEventListener("keydown", (event) => {
-  if (scale && !event.target.closest?.("textarea, input:not([type=radio]), select")) scale.key(event);
+  if (event.target.closest?.("textarea, input:not([type=radio]), select, dialog")) return;
+  scale?.key(event);
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "?") { document.querySelector("#keys").showModal(); event.preventDefault(); return; }
+  const control = LETTERS[event.key] && chat.querySelector(`[data-action="${LETTERS[event.key]}"]`);
+  if (!control) return;
+  event.preventDefault();
+  const folded = control.closest("details:not([open])");
+  if (folded) { folded.open = true; control.focus(); } else control.click();
 });
+document.querySelector("#show-keys").addEventListener("click", () => document.querySelector("#keys").showModal());
 addEventListener("pagehide", () => drafts.forEach((draft) => draft.leave()));
 
 wire();

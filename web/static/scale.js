@@ -1,22 +1,14 @@
 // The strength scale: keys, the reply that is picked, and the time it took.
-
+import { Clock } from "./clock.js";
 import { _ } from "./words.js";
 
-/** Wires a form.choice; `submit` gets {scale_position, milliseconds, justification}. Returns {open, key}. */
+/** Wires a form.choice; `submit` gets {scale_position, verdict, milliseconds, signals, justification}. Returns {open, key}. */
 export function wireScale(form, submit) {
   const fieldset = form.querySelector("fieldset");
   const chosen = form.querySelector(".chosen");
   const radios = [...form.querySelectorAll("input[type=radio]")];
-  const started = `whetstone:read:${form.dataset.turn}`;
-
-  // From the moment both replies are whole and the page is in sight; a reload does not start the time anew.
-  const startClock = () => {
-    if (document.visibilityState !== "visible") {
-      document.addEventListener("visibilitychange", startClock, { once: true });
-    } else if (!sessionStorage.getItem(started)) {
-      sessionStorage.setItem(started, String(Date.now()));
-    }
-  };
+  // It runs from the moment both replies are whole; a reload goes on with it.
+  const clock = new Clock(`turn:${form.dataset.turn}`, form);
 
   const show = () => {
     const radio = radios.find((each) => each.checked);
@@ -30,9 +22,21 @@ export function wireScale(form, submit) {
     event.preventDefault();
     const radio = radios.find((each) => each.checked);
     if (!radio || fieldset.disabled) return;
-    const began = Number(sessionStorage.getItem(started)) || Date.now();
-    const justification = form.elements.justification.value.trim() || null;
-    submit({ scale_position: Number(radio.value), milliseconds: Math.max(0, Date.now() - began), justification });
+    const box = form.elements.justification;
+    const reason = box?.value.trim() || null;
+    if ("asksWhy" in radio.dataset && !reason) { // what is bad about both is all that such an answer can teach
+      box.closest("details").open = true;
+      box.focus();
+      chosen.textContent = _("Please say why, in a few words.");
+      return;
+    }
+    const placed = /^\d+$/.test(radio.value);
+    submit({
+      scale_position: placed ? Number(radio.value) : null,
+      verdict: placed ? "picked" : radio.value,
+      ...clock.measured(),
+      justification: reason,
+    });
   });
 
   return {
@@ -40,11 +44,11 @@ export function wireScale(form, submit) {
     open() {
       fieldset.disabled = false;
       show();
-      startClock();
+      clock.start();
     },
     /** A number key anywhere outside a text box chooses; Enter on the chosen step then sends. */
     key(event) {
-      const radio = radios.find((each) => each.value === event.key);
+      const radio = radios.find((each) => each.dataset.key === event.key);
       if (!radio || fieldset.disabled || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       radio.checked = true;

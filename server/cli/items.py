@@ -1,0 +1,73 @@
+"""`whetstone items`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+
+import click
+
+from server.cli.connection import connected
+from server.db import session_factory
+from server.errors import BadInput
+from server.services import item_lines, items
+from server.services.campaigns import find_campaign
+
+
+@click.group()
+def command() -> None:
+    """Pairs of texts for people to compare.
+
+    \b
+    Example:
+      whetstone items add pairs.jsonl --campaign pairs
+    """
+
+
+@command.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--campaign", "slug", required=True, metavar="SLUG", help="A campaign of the way `pairs`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+def add(file: Path, slug: str, as_json: bool) -> None:
+    """Put the items of FILE (.jsonl or .jsonl.gz) into a campaign's queue; those that are there are passed over.
+
+    A line is {"prompt": text or messages, "a": text, "b": text}; with "expected": {"picked": 0 or 1} it is a gold item.
+
+    \b
+    Example:
+      whetstone items add pairs.jsonl --campaign pairs
+    """
+    pairs = item_lines.read(_lines(file))
+    with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
+        added = items.add_pairs(db, find_campaign(db, slug), pairs)
+    counts = {"lines": len(pairs), "added": added, "already_there": len(pairs) - added}
+    click.echo(json.dumps(counts) if as_json else f"Added {added:,} of {len(pairs):,} items to {slug}.")
+
+
+@command.command()
+@click.argument("slug")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+def show(slug: str, as_json: bool) -> None:
+    """Say how far the items of a campaign are.
+
+    \b
+    Example:
+      whetstone items show pairs
+    """
+    with connected() as settings, session_factory(str(settings.database_url))() as db:
+        found = items.standing(db, find_campaign(db, slug))
+    if as_json:
+        click.echo(json.dumps(found.__dict__))
+        return
+    click.echo(f"{found.items:,} items, {found.answered:,} with all their answers; {found.answers:,} answers.")
+    click.echo(f"{found.checks:,} checks.")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        data = file.read_bytes()
+        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8").splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read as lines of UTF-8 ({error}).") from error

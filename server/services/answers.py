@@ -1,0 +1,64 @@
+"""What every answer has in common, whatever its way: its provenance, its time, its purpose, and its reason in words."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.errors import BadInput, Conflict
+from server.language import _
+from server.models import Campaign, Deployment, Instructions, Person, Turn
+from server.services import campaigns
+
+MAX_JUSTIFICATION_CHARS = 10_000
+# An answer that took longer than this was not being thought about; the bound keeps a broken clock out of the medians.
+MAX_MILLISECONDS = 24 * 3600 * 1000
+
+
+def purpose_of(person: Person, campaign: Campaign) -> str:
+    """What this person's answers here are for; those of the held-out pool only evaluate, wherever they are given."""
+    return "evaluation" if person.held_out else campaign.purpose
+
+
+def checked_milliseconds(milliseconds: int) -> int:
+    """The time taken, bounded; BadInput when negative."""
+    if milliseconds < 0:
+        raise BadInput(_("milliseconds cannot be negative."), field="milliseconds")
+    return min(milliseconds, MAX_MILLISECONDS)
+
+
+def checked_justification(campaign: Campaign, text: str | None, *, required: bool = False) -> str | None:
+    """The reason as it is stored; BadInput where one is asked for and none was given."""
+    text = (text or "").replace("\0", "").strip()
+    if len(text) > MAX_JUSTIFICATION_CHARS:
+        raise BadInput(
+            _("The reason has at most {most} characters.", most=MAX_JUSTIFICATION_CHARS), field="justification"
+        )
+    if not text and (required or campaign.justification == "required"):
+        raise BadInput(_("Please say why, in a few words."), field="justification")
+    return text or None
+
+
+def instructions_shown(db: Session, campaign: Campaign, shown: int | None) -> int:
+    """The version that was on the person's screen; without one the newest is taken to have been."""
+    if shown is None:
+        newest = campaigns.newest_instructions(db, campaign)
+        if newest is None:
+            raise Conflict(
+                _("This campaign has no instructions yet, so nothing can be compared. Please tell its admin.")
+            )
+        return newest.id
+    of_campaign = select(Instructions.id).where(Instructions.id == shown, Instructions.campaign_id == campaign.id)
+    if db.scalar(of_campaign) is None:
+        raise BadInput(_("These are not instructions of this campaign. Reload the page."), field="instructions_id")
+    return shown
+
+
+def round_of(db: Session, campaign: Campaign, turn: Turn) -> int | None:
+    """The round of the deployment that was current when the turn was made."""
+    return db.scalar(
+        select(Deployment.round_id)
+        .where(Deployment.campaign_id == campaign.id, Deployment.created_at <= turn.created_at)
+        .order_by(Deployment.id.desc())
+        .limit(1)
+    )

@@ -1,0 +1,200 @@
+"""Turns that want answers of several people: offering, lending, and knowing when one has them all.
+
+A turn is in its campaign's queue while `queue_id` is set. Its answers and the live leases on it together never exceed the
+campaign's overlap: the turn's row is locked, then both are counted anew, so two people cannot take the last place, and
+nobody waits for anybody who works on another turn. A lease that ran out holds nothing. Nobody is offered their own
+conversation, nor a turn that they answered, skipped or gave back.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from server.errors import Conflict, NotFound
+from server.language import _, later
+from server.models import Campaign, Comparison, Conversation, Demonstration, Lease, Person, Ranking, Skip, Turn
+from server.services import dialogue, leases
+
+RAN_OUT = later("Your time for this item ran out. What you typed is kept; reload the page for another one.")
+# By way, the table that holds the answers to a turn.
+ANSWERS: dict[str, type[Comparison | Ranking | Demonstration]] = {
+    "chat": Comparison,
+    "pairs": Comparison,
+    "ranking": Ranking,
+    "demonstration": Demonstration,
+}
+
+
+def offer(db: Session, person: Person, campaign: Campaign) -> Turn | None:
+    """The turn this person holds, or the oldest that still wants an answer of theirs, leased to them; None without one."""
+    if campaign.way not in ANSWERS or dialogue.why_not(db, campaign) is not None:
+        return None
+    if campaign.way == "chat" and campaign.overlap < 2:
+        return None
+    held = db.scalar(_held(person, campaign))
+    if held is not None:
+        leases.hold(db, person, campaign, held.conversation, held.id)
+        return held
+    if campaign.check_rate and random.SystemRandom().random() < campaign.check_rate:
+        check = _take(db, person, campaign, checks=True)
+        if check is not None:
+            return check
+    return _take(db, person, campaign, checks=False)
+
+
+def _take(db: Session, person: Person, campaign: Campaign, *, checks: bool) -> Turn | None:
+    """Lease the first fitting turn. One whose last place went while we looked is passed over."""
+    passed: list[int] = []
+    while True:
+        turn = db.scalar(_wanting(person, campaign, passed, checks=checks))
+        if turn is None:
+            return None
+        # The row is ours now, so what others did to it is committed: this count is the true one.
+        if checks or places_taken(db, campaign, turn.id) < campaign.overlap:
+            leases.hold(db, person, campaign, turn.conversation, turn.id, mirrored=random.SystemRandom().random() < 0.5)
+            return turn
+        passed.append(turn.id)
+
+
+def _held(person: Person, campaign: Campaign) -> Select[Turn]:
+    return (
+        select(Turn)
+        .join(Lease, Lease.turn_id == Turn.id)
+        .where(
+            Lease.person_id == person.id,
+            Lease.released_at.is_(None),
+            Lease.expires_at > func.now(),
+            Turn.queue_id == campaign.id,
+            ~_answered_by(person, campaign),
+        )
+        .limit(1)
+    )
+
+
+def _answered_by(person: Person, campaign: Campaign) -> ColumnElement[bool]:
+    answers = ANSWERS[campaign.way]
+    return exists().where(answers.turn_id == Turn.id, answers.person_id == person.id)
+
+
+def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: bool) -> Select[Turn]:
+    answers = ANSWERS[campaign.way]
+    given = select(func.count()).where(answers.turn_id == Turn.id).scalar_subquery()
+    lent = select(func.count()).where(_live_on(Turn.id)).scalar_subquery()
+    had = or_(
+        _answered_by(person, campaign),
+        exists().where(Lease.turn_id == Turn.id, Lease.person_id == person.id, Lease.released_at.is_not(None)),
+        exists().where(Skip.turn_id == Turn.id, Skip.person_id == person.id),
+    )
+    query = (
+        select(Turn)
+        .join(Conversation, Conversation.id == Turn.conversation_id)
+        .where(
+            Turn.queue_id == campaign.id,
+            Turn.status.in_(("ready", "compared")),
+            Conversation.person_id.is_distinct_from(person.id),
+            Turn.check_kind.is_not(None) if checks else Turn.check_kind.is_(None),
+            ~had,
+            Turn.id.not_in(passed),
+        )
+        .limit(1)
+        .with_for_update(of=Turn, key_share=True, skip_locked=True)
+    )
+    if checks:  # everybody may get each check once, whoever had it before
+        return query.order_by(func.random())
+    return query.where(given + lent < campaign.overlap).order_by(Turn.id)
+
+
+def _live_on(turn_id: InstrumentedAttribute[int] | int) -> ColumnElement[bool]:
+    return and_(Lease.turn_id == turn_id, Lease.released_at.is_(None), Lease.expires_at > func.now())
+
+
+def places_taken(db: Session, campaign: Campaign, turn_id: int) -> int:
+    """Answers to a turn, and leases on it that still run."""
+    answers = ANSWERS[campaign.way]
+    given = select(func.count()).where(answers.turn_id == turn_id).scalar_subquery()
+    lent = select(func.count()).where(_live_on(turn_id)).scalar_subquery()
+    return db.scalar(select(given + lent)) or 0
+
+
+def lock_turn(db: Session, turn_id: int) -> Turn:
+    """The turn with its row locked until the end of the transaction; NotFound when there is none."""
+    # Not FOR UPDATE: rows that refer to the turn may be written meanwhile.
+    turn = db.scalar(
+        select(Turn).where(Turn.id == turn_id).with_for_update(key_share=True).execution_options(populate_existing=True)
+    )
+    if turn is None:
+        raise NotFound(_("There is no such turn for you to answer."))
+    return turn
+
+
+def check_lent(lease: Lease | None) -> None:
+    """Conflict when the person's time for an item of the queue is over."""
+    if lease is None or not leases.is_live(lease):
+        raise Conflict(_(RAN_OUT))
+
+
+def enqueue(db: Session, campaign: Campaign, turn: Turn) -> None:
+    """Put a turn of a chat, just compared, before others too, where the campaign wants several opinions."""
+    if campaign.overlap > 1:
+        turn.queue_id = campaign.id
+        db.flush()
+
+
+def answered(db: Session, person: Person, campaign: Campaign, turn: Turn) -> None:
+    """After an answer was stored: give the lease back, and take the turn out of the queue when it has all its answers."""
+    leases.release(db, person, turn.conversation, turn.id)
+    if turn.check_kind is not None:
+        return  # a check stays for everybody
+    answers = ANSWERS[campaign.way]
+    given = db.scalar(select(func.count()).where(answers.turn_id == turn.id)) or 0
+    if given >= campaign.overlap:
+        turn.queue_id = None
+        if turn.status == "ready":
+            turn.status = "compared"
+    db.flush()
+
+
+def reopen(db: Session, campaign: Campaign, turn: Turn) -> None:
+    """After an answer was taken back: the turn wants one more again."""
+    turn.queue_id = campaign.id
+    if turn.conversation.source == "item":
+        turn.status = "ready"
+    db.flush()
+
+
+def give_back(db: Session, person: Person, turn_id: int) -> Turn:
+    """Let go of a turn unanswered; it goes to somebody else and does not come again. NotFound unless it was lent."""
+    turn = db.get(Turn, turn_id)
+    lease = leases.find(db, person, turn.conversation, turn_id) if turn is not None else None
+    if turn is None or lease is None:
+        raise NotFound(_("There is no such turn for you to answer."))
+    leases.release(db, person, turn.conversation, turn_id)
+    return turn
+
+
+def release_all(db: Session, person: Person, campaign: Campaign) -> int:
+    """Free every place that a person holds in a campaign, so that others get them at once; returns how many."""
+    held = db.scalars(
+        update(Lease)
+        .where(
+            Lease.person_id == person.id,
+            Lease.released_at.is_(None),
+            Lease.conversation_id == Conversation.id,
+            Conversation.campaign_id == campaign.id,
+        )
+        .values(released_at=datetime.now(UTC))
+        .returning(Lease.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    return len(held)
+
+
+def lent_or_own(db: Session, person: Person, turn_id: int) -> Turn:
+    """A turn that this person may look at: of an own chat, or lent to them."""
+    turn = db.get(Turn, turn_id)
+    lent = turn is not None and leases.find(db, person, turn.conversation, turn_id) is not None
+    return turn if turn is not None and lent else dialogue.own_turn(db, person, turn_id)

@@ -1,0 +1,105 @@
+"""Items that people bring: read line by line, added once, seen by admins; what is wrong is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
+from server.cli.items import _lines
+from server.errors import BadInput, Conflict
+from server.models import Candidate, Turn
+from server.services import dialogue, item_lines, items, queue
+from tests import factories
+
+LINES = [
+    {"prompt": "Eggs?", "a": "Nine minutes.", "b": "Never."},
+    {"prompt": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Green?"},
+                {"role": "user", "content": "Black."}], "a": "Boil it.", "b": "Freeze it."},
+    {"prompt": "Gold?", "a": "Yes.", "b": "No.", "expected": {"picked": 0, "strength": 2}},
+    {"prompt": "Press the left one.", "a": "Left.", "b": "Right.", "expected": {"picked": 0}, "attention": True},
+]  # fmt: skip
+
+
+def lines() -> list[str]:
+    return [json.dumps(line) for line in LINES]
+
+
+def test_items_come_with_what_was_said_before(db: Session, cast) -> None:
+    campaign = factories.campaign(db, way="pairs")
+    assert items.add_pairs(db, campaign, item_lines.read([*lines(), "", lines()[0]]), cast.ada) == 4
+    assert items.add_pairs(db, campaign, item_lines.read(lines())) == 0
+    queued = db.query(Turn).filter_by(queue_id=campaign.id).order_by(Turn.id).all()
+    assert [turn.check_kind for turn in queued] == [None, None, "gold", "attention"]
+    assert [each["content"] for each in dialogue.transcript(db, queued[1])] == ["Tea?", "Green?", "Black."]
+    assert [each.text for each in queued[0].candidates] == ["Nine minutes.", "Never."]
+    assert items.standing(db, campaign) == items.Standing(items=2, checks=2, answered=0, answers=0)
+    assert queue.offer(db, cast.alice, campaign) is queued[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", "Line 2 is not JSON"),
+        ("[]", "Line 2 is not an object"),
+        ('{"prompt": "Q", "a": "x"}', "needs the text 'b'"),
+        ('{"prompt": "Q", "a": "x", "b": "x"}', "two equal texts"),
+        ('{"prompt": "", "a": "x", "b": "y"}', "prompt"),
+        ('{"prompt": [{"role": "assistant", "content": "Hi"}], "a": "x", "b": "y"}', "begin and end with the user"),
+        ('{"prompt": "Q", "a": "x", "b": "y", "gold": 1}', "unknown key 'gold'"),
+        ('{"prompt": "Q", "a": "x", "b": "y", "expected": {"picked": 2}}', "expected is"),
+        ('{"prompt": "Q", "a": "x", "b": "y", "attention": true}', "attention"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        item_lines.read([lines()[0], line])
+
+
+def test_only_a_campaign_of_pairs_takes_them(db: Session) -> None:
+    with pytest.raises(Conflict, match="way"):
+        items.add_pairs(db, factories.campaign(db), item_lines.read(lines()))
+
+
+def test_an_admin_pastes_them_and_a_refusal_keeps_what_was_pasted(client, db, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="pairs", way="pairs")
+    db.commit()
+    csrf = sign_in(cast.ada)
+    bad = "\n".join([lines()[0], "nonsense"])
+    refused = client.post("/admin/campaigns/pairs/items", data={"csrf_token": csrf, "lines": bad})
+    assert refused.status_code == 422
+    page = client.post(
+        "/admin/campaigns/pairs/items", data={"csrf_token": csrf, "lines": bad}, headers={"accept": "text/html"}
+    ).text
+    assert "Line 2 is not JSON" in page
+    assert "nonsense</textarea>" in page
+    assert db.query(Candidate).count() == 0
+    form = {"csrf_token": csrf, "lines": "\n".join(lines())}
+    assert client.post("/admin/campaigns/pairs/items", data=form).status_code == 303
+    assert "2 items" in client.get("/admin/campaigns/pairs").text
+    assert items.standing(db, campaign).items == 2
+
+
+def test_settings_of_a_campaign_on_the_form(client, db, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="set")
+    db.commit()
+    csrf = sign_in(cast.ada)
+    form = {"csrf_token": csrf, "way": "pairs", "ties": "yes", "both_bad": "yes", "justification": "required",
+            "pairing": "two", "purpose": "evaluation", "undo_seconds": "30", "check_rate": "0.1"}  # fmt: skip
+    assert client.post("/admin/campaigns/set", data=form).status_code == 303
+    db.refresh(campaign)
+    assert (campaign.way, campaign.ties, campaign.both_bad, campaign.undo_seconds) == ("pairs", True, True, 30)
+    for wrong in ({"ties": "perhaps"}, {"way": "ranking"}, {"check_rate": "0.9"}):
+        assert client.post("/admin/campaigns/set", data={"csrf_token": csrf} | wrong).status_code == 422
+
+
+def test_lines_may_be_compressed(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl.gz"
+    file.write_bytes(gzip.compress("\n".join(lines()).encode()))
+    assert len(item_lines.read(_lines(file))) == 4
+    file.write_bytes(b"not gzip")
+    with pytest.raises(BadInput, match="cannot be read"):
+        _lines(file)

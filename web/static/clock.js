@@ -1,0 +1,51 @@
+// How long somebody worked on one item: time in sight, and of it the time in which they did something. What was measured
+// is evidence that is stored beside the answer; a reload goes on where it stood.
+
+const TICK_MS = 1000;
+// Reading needs no key: for so long after the last sign of life somebody is still taken to be there.
+const ACTIVE_MS = 30_000;
+const SIGNS = ["keydown", "pointerdown", "pointermove", "wheel", "touchstart", "scroll"];
+
+export class Clock {
+  /** `name` tells items apart; typed and pasted characters are counted in the boxes of `form`. */
+  constructor(name, form) {
+    this.name = `whetstone:clock:${name}`;
+    this.counts = JSON.parse(sessionStorage.getItem(this.name) ?? "null") ?? { visible: 0, active: 0, typed: 0, pasted: 0 };
+    this.running = false;
+    form.addEventListener("paste", (event) => { this.counts.pasted += event.clipboardData?.getData("text").length ?? 0; });
+    form.addEventListener("input", (event) => { if (event.inputType?.startsWith("insert") && event.data) this.counts.typed += event.data.length; });
+  }
+
+  start() {
+    if (this.running) return;
+    this.running = true;
+    this.alive = this.last = performance.now();
+    const sign = () => { this.alive = performance.now(); };
+    SIGNS.forEach((name) => addEventListener(name, sign, { passive: true, capture: true }));
+    document.addEventListener("visibilitychange", () => { this.advance(); sign(); });
+    this.timer = setInterval(() => this.advance(), TICK_MS);
+    addEventListener("pagehide", () => this.advance());
+  }
+
+  /** Count what went by since the last look, if the page was in sight. */
+  advance() {
+    if (!this.running) return;
+    const now = performance.now();
+    const gone = now - this.last;
+    this.last = now;
+    // While the page is hidden browsers look seldom: a gap much longer than a tick was not spent here.
+    if (document.visibilityState === "visible" && gone < 5 * TICK_MS) {
+      this.counts.visible += gone;
+      if (now - this.alive < ACTIVE_MS) this.counts.active += gone;
+    }
+    sessionStorage.setItem(this.name, JSON.stringify(this.counts));
+  }
+
+  /** {milliseconds, signals} as the API takes them; the time is the active one. */
+  measured() {
+    this.advance();
+    const { visible, active, typed, pasted } = this.counts;
+    const signals = { visible_ms: Math.round(visible), active_ms: Math.round(active), typed_chars: typed, pasted_chars: pasted };
+    return { milliseconds: Math.round(active), signals };
+  }
+}
