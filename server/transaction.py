@@ -27,6 +27,7 @@ QUEUES = {
     "run_job": "train",
     "sweep": "tick",
     "tidy": "tick",
+    "prepare_openings": "tick",
     "tick_schedule": "tick",
 }
 

@@ -58,6 +58,11 @@ def _application() -> Celery:
             # A message that waited longer than its period would only repeat the next one.
             "sweep": {"task": "sweep", "schedule": 5.0, "options": {"queue": "tick", "expires": 5}},
             "tidy": {"task": "tidy", "schedule": 60.0, "options": {"queue": "tick", "expires": 60}},
+            "prepare_openings": {
+                "task": "prepare_openings",
+                "schedule": 60.0,
+                "options": {"queue": "tick", "expires": 60},
+            },
             "tick_schedule": {"task": "tick_schedule", "schedule": 60.0, "options": {"queue": "tick", "expires": 60}},
         },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers import jobs, rounds
+from workers import jobs, openings, rounds
 from workers import schedule as schedules
 from workers import sweep as sweeps
 from workers.app import app, reply_worker
@@ -32,6 +32,11 @@ def sweep() -> None:
 @app.task(name="tick_schedule")
 def tick_schedule() -> None:
     schedules.tick()
+
+
+@app.task(name="prepare_openings")
+def prepare_openings(campaign_id: int | None = None) -> None:
+    openings.prepare(campaign_id)
 
 
 @app.task(name="tidy")

@@ -34,6 +34,7 @@ WORDS = {
     "max_message_chars": ("Longest message", "in characters"),
     "lease_minutes": ("Lease", "minutes without activity until a conversation expires"),
     "undo_seconds": ("Undo", "seconds in which a choice can be taken back; 0: not at all"),
+    "prepared": ("Openings in store", "suggestions whose replies are sampled ahead, so that they are there at once"),
     "check_rate": ("Share of checks", "how often an item with an expert's key is mixed in, 0 to 0.5"),
     "too_fast_seconds": ("Too fast", "quicker choices are marked, never refused"),
 }

@@ -15,7 +15,7 @@ from server.edge import AppSettings, Crowdworker, Db, OpenTransaction
 from server.language import _
 from server.models import Campaign, Comparison, Person, Turn
 from server.routes.turn_json import describe_conversation, describe_turn
-from server.services import campaigns, dialogue, drafts, feedback, leases, queue, remarks, reply_stream, undo
+from server.services import campaigns, dialogue, drafts, feedback, leases, openings, queue, remarks, reply_stream, undo
 
 router = APIRouter(prefix="/api")
 
@@ -84,7 +84,7 @@ def list_campaigns(db: Db, _person: Crowdworker) -> dict[str, Any]:
 def list_prompts(
     db: Db, _person: Crowdworker, slug: str, count: Annotated[int, Query(ge=1, le=50)] = 5
 ) -> dict[str, Any]:
-    drawn = dialogue.draw_prompts(db, dialogue.find_campaign(db, slug), count)
+    drawn = openings.draw(db, dialogue.find_campaign(db, slug), count)
     return {"prompts": [{"id": prompt.id, "text": prompt.text} for prompt in drawn]}
 
 

@@ -140,7 +140,9 @@ def store_comparison(
 
 
 def _since_ready(turn: Turn) -> int:
-    return int((datetime.now(UTC) - (turn.ready_at or turn.created_at)).total_seconds() * 1000)
+    # An opening from the store was ready before anybody saw it.
+    seen = max(turn.ready_at or turn.created_at, turn.conversation.started_at)
+    return int((datetime.now(UTC) - seen).total_seconds() * 1000)
 
 
 @router.post("/{slug}/finish")

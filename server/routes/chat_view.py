@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from server.language import _, later
 from server.models import Campaign, Comparison, Conversation, Person, Turn
-from server.services import campaigns, dialogue, drafts, leases, queue, remarks, undo
+from server.services import campaigns, dialogue, drafts, leases, openings, queue, remarks, undo
 from server.services.transcripts import turns_of
 
 SUGGESTIONS = 4
@@ -158,7 +158,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     if last is not None and last.status != "compared":
         return replace(view, pair=_pair(db, person, last, own=True), may_write=False)
     if conversation is None and view.may_write:
-        drawn = dialogue.draw_prompts(db, campaign, SUGGESTIONS)
+        drawn = openings.draw(db, campaign, SUGGESTIONS)
         return replace(view, suggestions=[(prompt.id, prompt.text) for prompt in drawn])
     return view
 

@@ -45,6 +45,7 @@ NUMBERS = {
     "max_message_chars": NumberRule(int, 1, 100_000),
     "lease_minutes": NumberRule(int, 1, 1440),
     "undo_seconds": NumberRule(int, 0, 86_400),
+    "prepared": NumberRule(int, 0, 100),
     "check_rate": NumberRule(float, 0, 0.5),
     "too_fast_seconds": NumberRule(float, 0, 600),
 }

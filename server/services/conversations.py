@@ -127,6 +127,7 @@ def list_conversations(db: Session, wanted: Filter, before: int | None = None) -
         .order_by(Conversation.id.desc())
         .limit(PAGE + 1)
     )  # fmt: skip
+    query = query.where(Conversation.source != "prepared")  # nobody's yet
     if before is not None:
         query = query.where(Conversation.id < before)
     if wanted.campaign_id is not None:

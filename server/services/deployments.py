@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict
 from server.models import Campaign, Deployment, DeploymentShare, Person, Round, Snapshot
 from server.services import audit
+from server.transaction import ask_for
 
 
 def deploy(
@@ -44,6 +45,7 @@ def deploy(
     )
     db.add(deployment)
     db.flush()
+    ask_for(db, "prepare_openings", campaign_id=campaign.id)  # what the last one wrote ahead is not shown any more
     audit.record(
         db,
         person,

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-import secrets
 from datetime import UTC, datetime
-from random import Random
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.language import _, later, ngettext
-from server.models import Campaign, Candidate, Comparison, Conversation, Person, Prompt, Turn
-from server.services import deployments, drafts, leases
+from server.models import Campaign, Comparison, Conversation, Person, Turn
+from server.services import candidates, drafts, leases, openings
 from server.services.transcripts import prompt_before, turns_of
 from server.transaction import ask_for
 
 CANDIDATES = 2
-# Below 2^53, so that a seed survives every JSON reader.
-SEED_LIMIT = 2**53
 EXPIRED = later(
     "Your conversation expired because nothing happened in it for a while. What you typed is kept; start a new one."
 )
@@ -145,12 +141,12 @@ def send_message(
     if conversation_id is not None and (conversation is None or conversation.id != conversation_id):
         raise Conflict(_(EXPIRED))
     if conversation is None:
-        conversation = _start(db, person, campaign, text, prompt_id)
-    check_lease(db, person, conversation)
-    turn = _add_turn(db, campaign, conversation, text, key)
-    leases.hold(db, person, campaign, conversation)
+        turn = _open_with(db, person, campaign, text, prompt_id, key)
+    else:
+        check_lease(db, person, conversation)
+        turn = _add_turn(db, campaign, conversation, text, key)
+    leases.hold(db, person, campaign, turn.conversation)
     drafts.clear(db, person, drafts.message_place(campaign))
-    ask_for(db, "reply", turn_id=turn.id)
     return turn
 
 
@@ -171,17 +167,20 @@ def _checked_message(campaign: Campaign, text: str) -> str:
     return text
 
 
-def _start(db: Session, person: Person, campaign: Campaign, text: str, prompt_id: int | None) -> Conversation:
-    # A prompt counts as used only when it was sent as it stands.
-    prompt = db.get(Prompt, prompt_id) if prompt_id is not None else None
-    of = campaign.pool_id or campaign.id
-    used = prompt is not None and prompt.campaign_id == of and prompt.text.strip() == text
+def _open_with(db: Session, person: Person, campaign: Campaign, text: str, prompt_id: int | None, key: str) -> Turn:
+    """The first turn of a new chat: from the store when a suggestion was taken whose replies are there."""
+    prompt = openings.of_pool(db, campaign, prompt_id)
+    if prompt is not None and prompt.text.strip() != text:
+        prompt = None  # it counts as used only when it was sent as it stands
+    turn = openings.claim(db, person, campaign, prompt, text, key) if prompt is not None else None
+    if turn is not None:
+        return turn
     conversation = Conversation(
-        campaign_id=campaign.id, person_id=person.id, prompt_id=prompt.id if prompt is not None and used else None
+        campaign_id=campaign.id, person_id=person.id, prompt_id=prompt.id if prompt is not None else None
     )
     db.add(conversation)
     db.flush()
-    return conversation
+    return _add_turn(db, campaign, conversation, text, key)
 
 
 def _add_turn(db: Session, campaign: Campaign, conversation: Conversation, text: str, key: str) -> Turn:
@@ -199,27 +198,11 @@ def _add_turn(db: Session, campaign: Campaign, conversation: Conversation, text:
                 campaign.max_turns,
             )
         )
-    random = Random(secrets.randbits(128))
-    snapshots = deployments.draw_snapshots(db, campaign, CANDIDATES, random)  # as the campaign pairs them
-    random.shuffle(snapshots)  # where a reply stands must not tell which snapshot wrote it
     turn = Turn(conversation_id=conversation.id, position=position, message=text, idempotency_key=key)
     db.add(turn)
     db.flush()
-    for place, snapshot in enumerate(snapshots):
-        db.add(
-            Candidate(
-                turn_id=turn.id,
-                position=place,
-                snapshot_id=snapshot.id,
-                seed=random.randrange(SEED_LIMIT),
-                sampling={
-                    "temperature": campaign.temperature,
-                    "top_p": campaign.top_p,
-                    "max_new_tokens": campaign.max_new_tokens,
-                },
-            )
-        )
-    db.flush()
+    candidates.add(db, campaign, turn, CANDIDATES)
+    ask_for(db, "reply", turn_id=turn.id)
     return turn
 
 
@@ -279,10 +262,3 @@ def finish(db: Session, person: Person, campaign: Campaign) -> Conversation | No
 def _close(db: Session, conversation: Conversation, status: str) -> None:
     conversation.status, conversation.finished_at = status, datetime.now(UTC)
     db.flush()
-
-
-def draw_prompts(db: Session, campaign: Campaign, count: int) -> list[Prompt]:
-    """Openings from the pool at random; never held-out ones, which only measure."""
-    of = campaign.pool_id or campaign.id
-    pool = select(Prompt).where(Prompt.campaign_id == of, Prompt.split == "train", Prompt.status == "accepted")
-    return list(db.scalars(pool.order_by(func.random()).limit(count)))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.models import Campaign, Candidate, Conversation, Lease, Person, Prompt, Turn
-from server.services import dialogue, drafts, leases
+from server.services import dialogue, drafts, leases, openings
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -218,7 +218,7 @@ def test_suggestions_are_never_held_out(db: Session) -> None:
         for split in ("train", "held_out")
     )
     db.flush()
-    assert {prompt.split for prompt in dialogue.draw_prompts(db, campaign, 50)} == {"train"}
+    assert {prompt.split for prompt in openings.draw(db, campaign, 50)} == {"train"}
 
 
 def test_a_prompt_is_noted_only_when_sent_as_it_stands(db: Session, cast) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import joinedload
 
 from server.db import session_factory
 from server.models import Campaign, Candidate, Turn
-from server.services import dialogue, registry
+from server.services import candidates, registry
 from server.services.reply_stream import stream_key
 from tests import factories
 from tests.training.conftest import built_policies, tiny_policy, tokenizer
@@ -45,7 +45,7 @@ class Chats:
             conversation = factories.conversation(db, factories.campaign(db), person)
             turn = factories.turn(db, conversation, message, replies=(), status="sampling")
             for position, snapshot in enumerate(snapshots):
-                seed = Random(turn.id * 10 + position).randrange(dialogue.SEED_LIMIT)
+                seed = Random(turn.id * 10 + position).randrange(candidates.SEED_LIMIT)
                 db.add(
                     Candidate(
                         turn_id=turn.id,
