@@ -16,6 +16,7 @@ from babel import Locale
 from server import language
 from server.language import LANGUAGES, RIGHT_TO_LEFT, catalog, negotiate, script_words
 from server.pages import environment
+from tests import factories
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = sorted(set(LANGUAGES) - {"en"})
@@ -167,3 +168,16 @@ def test_no_translation_loses_a_place_or_a_tag(code: str) -> None:
             if not fits or sorted(TAGS.findall(said)) != sorted(TAGS.findall(ids[-1])):
                 wrong.append(said)
     assert not wrong
+
+
+def test_what_people_and_models_write_keeps_its_own_direction(client, cast, sign_in, db) -> None:
+    """An English reply on an Arabic page would otherwise end with its full stop at the wrong side."""
+    campaign = factories.campaign(db, slug="both")
+    factories.turn(db, factories.conversation(db, campaign, cast.alice))
+    db.commit()
+    sign_in(cast.alice)
+    page = client.get("/chat/both", headers={"accept-language": "ar"}).text
+    assert 'dir="rtl"' in page
+    texts = re.findall(r'<div class="(?:said-by-you prose|reply prose)"([^>]*)>', page)
+    assert len(texts) == 3
+    assert all('dir="auto"' in attributes for attributes in texts)
