@@ -19,17 +19,17 @@ TEMPLATES = WEB / "templates"
 ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "home/_numbers.html", "_parts.html")
 ENGLISH_MODULES = {
     "server/services": {
-        "agreement", "audit", "campaigns", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
+        "agreement", "audit", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
         "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "lost", "outlook", "registry", "round_settings",
         "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics",
     },
     "server/routes": {
-        "admin_campaigns", "admin_conversations", "admin_data", "admin_people", "api_rounds", "jobs", "rounds", "snapshots",
+        "admin_campaigns", "admin_conversations", "admin_data", "admin_people", "admin_reports", "api_rounds", "jobs", "rounds", "snapshots",
     },
 }  # fmt: skip
 ERRORS = {"BadInput", "Conflict", "NotAllowed", "NotFound", "NotSignedIn", "TooLarge", "TooMany", "Unavailable"}
 # The frame says these of and to researchers and admins; the last is our name.
-FRAME_WORDS = {"Rounds", "Snapshots", "Data", "People", "Campaigns", "Jobs", "Whetstone"}
+FRAME_WORDS = {"Rounds", "Snapshots", "Data", "People", "Campaigns", "Reports", "Jobs", "Whetstone"}
 WORD = re.compile(r"[A-Za-z]{2,}")
 SPOKEN_ATTRIBUTES = re.compile(r'\b(?:aria-label|aria-description|placeholder|title|alt)="([^"]*)"')
 

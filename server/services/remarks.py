@@ -114,7 +114,7 @@ def close_report(db: Session, admin: Person, report_id: int) -> Report:
     """Note that an admin has looked at a report; a closed one stays as it is."""
     found = db.get(Report, report_id)
     if found is None:
-        raise NotFound("There is no such report.")
+        raise NotFound(_("There is no such report."))
     if found.closed_at is None:
         found.closed_at, found.closed_by_id = datetime.now(UTC), admin.id
         audit.record(db, admin, "report.close", "report", found.id)

@@ -165,7 +165,8 @@ def test_drawing_equals_its_definition(words: int, threads) -> None:
         found = _chosen_by_kernel(logits, uniform, temperature)
         assert (found[0] == expected[0]).sum() >= 63
         same = found[0] == expected[0]
-        torch.testing.assert_close(found[1][same], expected[1][same], atol=2e-6, rtol=1e-6)
+        # two units in the last place of the largest scores here: how many lanes add decides how the sum is rounded
+        torch.testing.assert_close(found[1][same], expected[1][same], atol=4e-6, rtol=1e-6)
 
 
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
