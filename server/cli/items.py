@@ -66,8 +66,9 @@ def show(slug: str, as_json: bool) -> None:
 
 
 def _lines(file: Path) -> list[str]:
+    # Not splitlines: a text may hold U+2028 or U+0085, which end no line of JSON.
     try:
         data = file.read_bytes()
-        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8").splitlines()
+        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8").split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read as lines of UTF-8 ({error}).") from error

@@ -292,7 +292,7 @@ def add_items(
     campaign = campaigns.find_campaign(db, slug)
     try:
         with db.begin_nested():
-            items.add_pairs(db, campaign, item_lines.read(lines.splitlines()), person)
+            items.add_pairs(db, campaign, item_lines.read(lines.split("\n")), person)
     except WhetstoneError as error:
         page = _one(db, campaign, typed={"lines": lines}, error=error.message, error_field=error.field or "")
         return render(request, who, page, status=error.status)

@@ -177,11 +177,14 @@ def store_comparison(db: Db, person: Crowdworker, turn_id: int, body: Comparison
 
 
 def describe_next(db: Db, person: Person, answered: Turn) -> dict[str, Any] | None:
-    """Where the work is a queue of items: the next one, leased already, so that it is there at once."""
+    """Where the work is a queue of items: the next one, leased already, so that it is there at once.
+
+    None may come although there is one: the row of the answered turn is locked, so others' rows are not waited for.
+    """
     campaign = db.get_one(Campaign, answered.conversation.campaign_id)
     if campaign.way == "chat":
         return None
-    found = queue.offer(db, person, campaign)
+    found = queue.offer(db, person, campaign, wait=False)
     if found is None:
         return None
     return {"turn": describe_for(db, person, found), "transcript": dialogue.transcript(db, found)}

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy.orm import aliased
 
 from server.errors import BadInput
-from server.models import Campaign, Comparison, Edit, Person, Ranking
+from server.models import Campaign, Comparison, Edit, Person, Ranking, Turn
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,14 @@ class DatasetSelection:
         return asdict(self) | {"campaigns": list(self.campaigns), "modes": list(self.modes)}
 
     def conditions(self, answers: type[Comparison | Ranking | Edit]) -> list[ColumnElement[bool]]:
-        """What a SELECT over `answers` adds to its WHERE. Nothing of an evaluation is ever trained on."""
-        found: list[ColumnElement[bool]] = [answers.purpose == "training"]
+        """What a SELECT over `answers` adds to its WHERE. Nothing of an evaluation is ever trained on, nor of a check.
+
+        A check was made to see who reads: everybody answers it, so it would weigh as often as there are people, and an
+        attention check prefers nothing.
+        """
+        turn = aliased(Turn)  # the SELECT may have the table too
+        of_check = exists().where(turn.id == answers.turn_id, turn.check_kind.is_not(None))
+        found: list[ColumnElement[bool]] = [answers.purpose == "training", ~of_check]
         if self.campaigns:
             named = select(Campaign.id).where(Campaign.slug.in_(self.campaigns))
             found.append(answers.campaign_id.in_(named))

@@ -119,7 +119,7 @@ def _check_open(db: Session, person: Person, campaign: Campaign, turn: Turn, lea
         if turn.status == "failed":
             raise Conflict(_("This message got no reply, so there is nothing to compare. Try it again."))
     else:
-        queue.check_lent(lease)
+        queue.check_lent(db, lease)
 
 
 def _check_verdict(campaign: Campaign, verdict: str, scale_position: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from server.db import Base
 from server.errors import BadInput, Conflict
 from server.models import Campaign, Candidate, Comparison, Conversation, Person, Turn
-from server.services import audit, checks
+from server.services import audit, checks, leases
 
 MOST_CHARS = 200_000
 SHAPE = '{"prompt": text or messages, "a": text, "b": text}, with "expected" for a gold item'
@@ -64,9 +65,16 @@ def _text(record: dict[str, Any], name: str) -> str:
     text = record.get(name)
     if not isinstance(text, str) or not text.strip():
         raise BadInput(f"needs the text {name!r}; an item is {SHAPE}.")
-    if "\0" in text or len(text) > MOST_CHARS:
-        raise BadInput(f"the text {name!r} holds U+0000 or more than {MOST_CHARS:,} characters.")
+    if not _storable(text) or len(text) > MOST_CHARS:
+        raise BadInput(
+            f"the text {name!r} holds U+0000, half a surrogate pair, or more than {MOST_CHARS:,} characters."
+        )
     return text
+
+
+def _storable(text: str) -> bool:
+    """Whether Postgres can hold it: JSON may spell U+0000 and halves of surrogate pairs."""
+    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
 
 
 def _messages(prompt: Any) -> tuple[dict[str, str], ...]:
@@ -81,7 +89,7 @@ def _messages(prompt: Any) -> tuple[dict[str, str], ...]:
     for place, message in enumerate(prompt):
         role = ("user", "assistant")[place % 2]
         fits = isinstance(message, dict) and message.get("role") == role and isinstance(message.get("content"), str)
-        if not fits or not message["content"].strip() or "\0" in message["content"]:
+        if not fits or not message["content"].strip() or not _storable(message["content"]):
             raise BadInput(sentence)
     return tuple({"role": each["role"], "content": each["content"]} for each in prompt)
 
@@ -93,6 +101,8 @@ def add_pairs(db: Session, campaign: Campaign, pairs: Iterable[Pair], person: Pe
     """
     if campaign.way != "pairs":
         raise Conflict(f"{campaign.name} has the way {campaign.way!r}; items are for a campaign of the way 'pairs'.")
+    # A form that is sent twice at once: the second waits here, then finds what the first has added.
+    leases.lock(db, f"items:{campaign.id}")
     known = set(
         db.scalars(
             select(Turn.idempotency_key)
@@ -100,44 +110,54 @@ def add_pairs(db: Session, campaign: Campaign, pairs: Iterable[Pair], person: Pe
             .where(Conversation.campaign_id == campaign.id, Conversation.source == "item")
         )
     )
-    added = 0
+    fresh: dict[str, Pair] = {}
     for pair in pairs:
-        if pair.key in known:
-            continue
-        known.add(pair.key)
-        _add(db, campaign, pair)
-        added += 1
-    if added:
-        audit.record(db, person, "campaign.items", "campaign", campaign.id, added=added)
-    return added
+        key = pair.key
+        if key not in known:
+            fresh.setdefault(key, pair)
+    _add(db, campaign, fresh)
+    if fresh:
+        audit.record(db, person, "campaign.items", "campaign", campaign.id, added=len(fresh))
+    return len(fresh)
 
 
-def _add(db: Session, campaign: Campaign, pair: Pair) -> None:
+def _add(db: Session, campaign: Campaign, pairs: dict[str, Pair]) -> None:
+    """Write the pairs, by their keys. Each table in one go: a flush an item would make minutes of a large file."""
     now = datetime.now(UTC)
-    talk = Conversation(campaign_id=campaign.id, source="item")
-    db.add(talk)
-    db.flush()
-    earlier = list(zip(pair.messages[:-1:2], pair.messages[1::2], strict=True))
-    for place, (said, replied) in enumerate(earlier, 1):
-        turn = Turn(
-            conversation_id=talk.id, position=place, message=said["content"], status="compared", ready_at=now,
-            idempotency_key=f"{pair.key}:{place}",
-        )  # fmt: skip
-        db.add(turn)
-        db.flush()
-        reply = Candidate(turn_id=turn.id, position=0, status="done", text=replied["content"], finished_at=now)
-        db.add(reply)
-        db.flush()
+    talks = [Conversation(campaign_id=campaign.id, source="item") for _ in pairs]
+    _write(db, talks)
+    asked: list[Turn] = []
+    earlier: list[tuple[Turn, str]] = []
+    for talk, (key, pair) in zip(talks, pairs.items(), strict=True):
+        before = list(zip(pair.messages[:-1:2], pair.messages[1::2], strict=True))
+        for place, (said, replied) in enumerate(before, 1):
+            turn = Turn(
+                conversation_id=talk.id, position=place, message=said["content"], status="compared", ready_at=now,
+                idempotency_key=f"{key}:{place}",
+            )  # fmt: skip
+            earlier.append((turn, replied["content"]))
+        kind = None if pair.expected is None else "attention" if pair.attention else "gold"
+        asked.append(Turn(
+            conversation_id=talk.id, position=len(before) + 1, message=pair.messages[-1]["content"], status="ready",
+            ready_at=now, idempotency_key=key, queue_id=campaign.id, check_kind=kind, expected=pair.expected,
+        ))  # fmt: skip
+    _write(db, [turn for turn, _ in earlier] + asked)
+    replies = [
+        Candidate(turn_id=turn.id, position=0, status="done", text=text, finished_at=now) for turn, text in earlier
+    ]
+    texts = [
+        Candidate(turn_id=turn.id, position=place, status="done", text=text, finished_at=now)
+        for turn, pair in zip(asked, pairs.values(), strict=True)
+        for place, text in enumerate((pair.a, pair.b))
+    ]
+    _write(db, replies + texts)
+    for (turn, _), reply in zip(earlier, replies, strict=True):
         turn.continued_by_id = reply.id
-    kind = None if pair.expected is None else "attention" if pair.attention else "gold"
-    turn = Turn(
-        conversation_id=talk.id, position=len(earlier) + 1, message=pair.messages[-1]["content"], status="ready",
-        ready_at=now, idempotency_key=pair.key, queue_id=campaign.id, check_kind=kind, expected=pair.expected,
-    )  # fmt: skip
-    db.add(turn)
     db.flush()
-    for place, text in enumerate((pair.a, pair.b)):
-        db.add(Candidate(turn_id=turn.id, position=place, status="done", text=text, finished_at=now))
+
+
+def _write(db: Session, rows: Sequence[Base]) -> None:
+    db.add_all(rows)
     db.flush()
 
 

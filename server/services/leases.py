@@ -55,7 +55,10 @@ def find(db: Session, person: Person, conversation: Conversation, turn_id: int |
             Lease.person_id == person.id,
             Lease.conversation_id == conversation.id,
             Lease.turn_id == turn_id if turn_id is not None else Lease.turn_id.is_(None),
-        )
+        ),
+        execution_options={
+            "populate_existing": True
+        },  # as it stands now, not as it was read before a lock was waited for
     )
 
 

@@ -2,8 +2,9 @@
 
 A turn is in its campaign's queue while `queue_id` is set. Its answers and the live leases on it together never exceed the
 campaign's overlap: the turn's row is locked, then both are counted anew, so two people cannot take the last place, and
-nobody waits for anybody who works on another turn. A lease that ran out holds nothing. Nobody is offered their own
-conversation, nor a turn that they answered, skipped or gave back.
+nobody waits for anybody who works on another turn. A lease that ran out holds nothing; whether it did is asked of the
+database's clock alone and under that lock, since two clocks would free a place that its holder can still use. Nobody is
+offered their own conversation, nor a turn that they answered, skipped or gave back.
 """
 
 from __future__ import annotations
@@ -29,28 +30,49 @@ ANSWERS: dict[str, type[Comparison | Ranking | Demonstration]] = {
 }
 
 
-def offer(db: Session, person: Person, campaign: Campaign) -> Turn | None:
-    """The turn this person holds, or the oldest that still wants an answer of theirs, leased to them; None without one."""
+def offer(db: Session, person: Person, campaign: Campaign, *, wait: bool = True) -> Turn | None:
+    """The turn this person holds, or the oldest that still wants an answer of theirs, leased to them; None without one.
+
+    A turn that somebody else is at in this very moment is passed over; where there is no other, it is waited for, since
+    it may have a place yet. Who holds the row of a turn already says `wait=False`: two who waited for each other would
+    wait for ever. They may get None too early, and ask again with their next request.
+    """
     if campaign.way not in ANSWERS or dialogue.why_not(db, campaign) is not None:
         return None
     if campaign.way == "chat" and campaign.overlap < 2:
         return None
-    held = db.scalar(_held(person, campaign))
+    held = _renewed(db, person, campaign, wait=wait)
     if held is not None:
-        leases.hold(db, person, campaign, held.conversation, held.id)
         return held
     if campaign.check_rate and random.SystemRandom().random() < campaign.check_rate:
         check = _take(db, person, campaign, checks=True)
         if check is not None:
             return check
-    return _take(db, person, campaign, checks=False)
+    return _take(db, person, campaign, checks=False, wait=wait)
 
 
-def _take(db: Session, person: Person, campaign: Campaign, *, checks: bool) -> Turn | None:
+def _renewed(db: Session, person: Person, campaign: Campaign, *, wait: bool) -> Turn | None:
+    """The turn that this person was lent last, for a while longer; None when they hold none any more."""
+    held = db.scalar(_held(person, campaign).with_for_update(of=Turn, key_share=True, skip_locked=not wait))
+    if held is None:
+        return None
+    # Only now is the row ours: while we waited for it, the lease may have run out and its place have gone.
+    lease = leases.find(db, person, held.conversation, held.id)
+    if lease is None or not _still_lent(db, lease):
+        return None
+    leases.hold(db, person, campaign, held.conversation, held.id)
+    return held
+
+
+def _take(db: Session, person: Person, campaign: Campaign, *, checks: bool, wait: bool = False) -> Turn | None:
     """Lease the first fitting turn. One whose last place went while we looked is passed over."""
     passed: list[int] = []
+    waiting = False
     while True:
-        turn = db.scalar(_wanting(person, campaign, passed, checks=checks))
+        turn = db.scalar(_wanting(person, campaign, passed, checks=checks, wait=waiting))
+        if turn is None and wait and not waiting:
+            waiting = True
+            continue
         if turn is None:
             return None
         # The row is ours now, so what others did to it is committed: this count is the true one.
@@ -67,10 +89,11 @@ def _held(person: Person, campaign: Campaign) -> Select[Turn]:
         .where(
             Lease.person_id == person.id,
             Lease.released_at.is_(None),
-            Lease.expires_at > func.now(),
+            Lease.expires_at > func.clock_timestamp(),
             Turn.queue_id == campaign.id,
             ~_answered_by(person, campaign),
         )
+        .order_by(Lease.expires_at.desc())  # after an answer was taken back there are two: first the one it was of
         .limit(1)
     )
 
@@ -80,7 +103,7 @@ def _answered_by(person: Person, campaign: Campaign) -> ColumnElement[bool]:
     return exists().where(answers.turn_id == Turn.id, answers.person_id == person.id)
 
 
-def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: bool) -> Select[Turn]:
+def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: bool, wait: bool) -> Select[Turn]:
     answers = ANSWERS[campaign.way]
     given = select(func.count()).where(answers.turn_id == Turn.id).scalar_subquery()
     lent = select(func.count()).where(_live_on(Turn.id)).scalar_subquery()
@@ -101,7 +124,7 @@ def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: b
             Turn.id.not_in(passed),
         )
         .limit(1)
-        .with_for_update(of=Turn, key_share=True, skip_locked=True)
+        .with_for_update(of=Turn, key_share=True, skip_locked=not wait)
     )
     if checks:  # everybody may get each check once, whoever had it before
         return query.order_by(func.random())
@@ -109,7 +132,7 @@ def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: b
 
 
 def _live_on(turn_id: InstrumentedAttribute[int] | int) -> ColumnElement[bool]:
-    return and_(Lease.turn_id == turn_id, Lease.released_at.is_(None), Lease.expires_at > func.now())
+    return and_(Lease.turn_id == turn_id, Lease.released_at.is_(None), Lease.expires_at > func.clock_timestamp())
 
 
 def places_taken(db: Session, campaign: Campaign, turn_id: int) -> int:
@@ -131,9 +154,14 @@ def lock_turn(db: Session, turn_id: int) -> Turn:
     return turn
 
 
-def check_lent(lease: Lease | None) -> None:
-    """Conflict when the person's time for an item of the queue is over."""
-    if lease is None or not leases.is_live(lease):
+def _still_lent(db: Session, lease: Lease) -> bool:
+    """By the clock that places are counted by: those of web servers differ from it and from each other."""
+    return lease.released_at is None and bool(db.scalar(select(func.clock_timestamp() < lease.expires_at)))
+
+
+def check_lent(db: Session, lease: Lease | None) -> None:
+    """Conflict when the person's time for an item of the queue is over; the caller has locked its turn."""
+    if lease is None or not _still_lent(db, lease):
         raise Conflict(_(RAN_OUT))
 
 

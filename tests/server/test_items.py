@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
 
 from server.cli.items import _lines
+from server.db import session_factory
 from server.errors import BadInput, Conflict
-from server.models import Candidate, Turn
+from server.models import Campaign, Candidate, Turn
 from server.services import dialogue, item_lines, items, queue
 from tests import factories
 
@@ -52,11 +54,32 @@ def test_items_come_with_what_was_said_before(db: Session, cast) -> None:
         ('{"prompt": "Q", "a": "x", "b": "y", "gold": 1}', "unknown key 'gold'"),
         ('{"prompt": "Q", "a": "x", "b": "y", "expected": {"picked": 2}}', "expected is"),
         ('{"prompt": "Q", "a": "x", "b": "y", "attention": true}', "attention"),
+        ('{"prompt": "Q", "a": "\\ud800", "b": "y"}', "Line 2 .* half a surrogate pair"),
+        ('{"prompt": "\\ud800", "a": "x", "b": "y"}', "Line 2 .*prompt"),
     ],
 )
 def test_a_bad_line_is_named(line: str, why: str) -> None:
     with pytest.raises(BadInput, match=why):
         item_lines.read([lines()[0], line])
+
+
+def test_two_who_add_the_same_at_once_add_it_once(committed: str) -> None:
+    new_session = session_factory(committed)
+    with new_session.begin() as db:
+        campaign_id = factories.campaign(db, way="pairs").id
+    gate, added = threading.Barrier(2), []
+
+    def add() -> None:
+        gate.wait()
+        with new_session.begin() as db:
+            added.append(items.add_pairs(db, db.get_one(Campaign, campaign_id), item_lines.read(lines())))
+
+    threads = [threading.Thread(target=add) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(added) == [0, 4]
 
 
 def test_only_a_campaign_of_pairs_takes_them(db: Session) -> None:
@@ -100,6 +123,10 @@ def test_lines_may_be_compressed(tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl.gz"
     file.write_bytes(gzip.compress("\n".join(lines()).encode()))
     assert len(item_lines.read(_lines(file))) == 4
+    # U+2028 and U+0085 may stand in a text of JSON as they are, and end no line there
+    odd = json.dumps({"prompt": "One\u2028two\x85three", "a": "x", "b": "y"}, ensure_ascii=False)
+    file.write_bytes(gzip.compress(f"{odd}\r\n{odd}".encode()))
+    assert len(item_lines.read(_lines(file))) == 2
     file.write_bytes(b"not gzip")
     with pytest.raises(BadInput, match="cannot be read"):
         _lines(file)
