@@ -76,6 +76,19 @@ def test_both_bad_asks_for_the_reason_and_skip_asks_once(live: Live, signed_in_p
     assert len(rows(live, Skip)) == 1
 
 
+def test_the_clock_of_an_answered_turn_stands_still(live: Live, signed_in_page: Callable[..., Page]) -> None:
+    page = signed_in_page()
+    ask(page, live)
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".said-by-model")).to_have_count(1)
+    kept = "() => JSON.stringify(Object.entries(sessionStorage).filter(([name]) => name.startsWith('whetstone:clock')))"
+    before = page.evaluate(kept)
+    assert "visible" in before
+    page.wait_for_timeout(2500)
+    assert page.evaluate(kept) == before
+
+
 def test_the_sheet_of_keys(live: Live, signed_in_page: Callable[..., Page]) -> None:
     page = signed_in_page()
     page.goto(f"{live.url}/chat/helpful")

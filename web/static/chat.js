@@ -146,6 +146,7 @@ function wireChoice(form) {
 function wire() {
   stopStream();
   stopStream = () => {};
+  scale?.stop();
   scale = null;
   drafts.clear();
   const composer = chat.querySelector("form.composer");

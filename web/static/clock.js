@@ -20,11 +20,22 @@ export class Clock {
     if (this.running) return;
     this.running = true;
     this.alive = this.last = performance.now();
+    this.wires = new AbortController();
+    const { signal } = this.wires;
     const sign = () => { this.alive = performance.now(); };
-    SIGNS.forEach((name) => addEventListener(name, sign, { passive: true, capture: true }));
-    document.addEventListener("visibilitychange", () => { this.advance(); sign(); });
+    SIGNS.forEach((name) => addEventListener(name, sign, { passive: true, capture: true, signal }));
+    document.addEventListener("visibilitychange", () => { this.advance(); sign(); }, { signal });
     this.timer = setInterval(() => this.advance(), TICK_MS);
-    addEventListener("pagehide", () => this.advance());
+    addEventListener("pagehide", () => this.advance(), { signal });
+  }
+
+  /** The item is off the page: without this the clocks of a whole day would tick on beside each other. */
+  stop() {
+    if (!this.running) return;
+    this.advance();
+    this.running = false;
+    clearInterval(this.timer);
+    this.wires.abort();
   }
 
   /** Count what went by since the last look, if the page was in sight. */

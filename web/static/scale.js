@@ -2,7 +2,7 @@
 import { Clock } from "./clock.js";
 import { _ } from "./words.js";
 
-/** Wires a form.choice; `submit` gets {scale_position, verdict, milliseconds, signals, justification}. Returns {open, key}. */
+/** Wires a form.choice; `submit` gets {scale_position, verdict, milliseconds, signals, justification}. Returns {open, stop, key}. */
 export function wireScale(form, submit) {
   const fieldset = form.querySelector("fieldset");
   const chosen = form.querySelector(".chosen");
@@ -46,6 +46,8 @@ export function wireScale(form, submit) {
       show();
       clock.start();
     },
+    /** The page shows something else now. */
+    stop() { clock.stop(); },
     /** A number key anywhere outside a text box chooses; Enter on the chosen step then sends. */
     key(event) {
       const radio = radios.find((each) => each.dataset.key === event.key);
