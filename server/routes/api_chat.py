@@ -64,6 +64,12 @@ class ReportBody(BaseModel):
     position: int | None = Field(None, ge=0, le=8)
 
 
+class UndoBody(BaseModel):
+    """The turn whose answer is to be taken back, so that the same request twice takes back one."""
+
+    turn_id: int | None = Field(None, ge=1, le=_LONGEST_ID)
+
+
 class DraftBody(BaseModel):
     """What stands in a box."""
 
@@ -74,7 +80,16 @@ class DraftBody(BaseModel):
 def list_campaigns(db: Db, _person: Crowdworker) -> dict[str, Any]:
     return {
         "campaigns": [
-            {"slug": each.slug, "name": each.name, "mode": each.mode, "grades": each.grades, "status": each.status}
+            {
+                "slug": each.slug,
+                "name": each.name,
+                "mode": each.mode,
+                "grades": each.grades,
+                "status": each.status,
+                "ties": each.ties,
+                "both_bad": each.both_bad,
+                "justification": each.justification,
+            }
             for each in campaigns.open_campaigns(db)
         ]
     }
@@ -221,8 +236,8 @@ def report_turn(db: Db, person: Crowdworker, turn_id: int, body: ReportBody) -> 
 
 
 @router.post("/campaigns/{slug}/undo")
-def undo_last(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
-    turn = undo.undo(db, person, dialogue.find_campaign(db, slug))
+def undo_last(db: Db, person: Crowdworker, slug: str, body: UndoBody | None = None) -> dict[str, Any]:
+    turn = undo.undo(db, person, dialogue.find_campaign(db, slug), body.turn_id if body is not None else None)
     return {"turn": describe_for(db, person, turn)}
 
 

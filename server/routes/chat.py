@@ -182,11 +182,18 @@ def report_turn(
 
 
 @router.post("/{slug}/undo")
-def undo_last(request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str) -> Response:
+def undo_last(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Crowdworker,
+    slug: str,
+    turn_id: Annotated[str, Form(max_length=20)] = "",
+) -> Response:
     campaign = dialogue.find_campaign(db, slug)
     try:
         with db.begin_nested():
-            undo.undo(db, person, campaign)
+            undo.undo(db, person, campaign, row_id(turn_id))
     except WhetstoneError as error:
         return _refused(request, db, who, person, campaign, error)
     return _go_to(slug)

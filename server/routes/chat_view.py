@@ -108,7 +108,7 @@ class ChatView:
     suggestions: list[tuple[int, str]]
     justification: str  # off, optional or required
     nothing_left: bool  # a queue that has no item for this person now
-    can_undo: bool
+    undo_turn_id: int | None  # whose answer can be taken back
     skip_reasons: list[tuple[str, str]]
     report_reasons: list[tuple[str, str]]
     longest_message: int
@@ -122,6 +122,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     second = queue.offer(db, person, campaign) if conversation is None else None
     last = dialogue.last_turn(db, conversation) if conversation is not None else None
     told = campaigns.newest_instructions(db, campaign)
+    last_answer = undo.undoable(db, person, campaign)
     view = ChatView(
         person_id=person.id,
         campaign_id=campaign.id,
@@ -146,7 +147,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         suggestions=[],
         justification=campaign.justification,
         nothing_left=campaign.way != "chat" and second is None and refusal is None,
-        can_undo=undo.undoable(db, person, campaign) is not None,
+        undo_turn_id=last_answer.turn_id if last_answer is not None else None,
         skip_reasons=[(key, _(words)) for key, words in remarks.SKIP_REASONS.items()],
         report_reasons=[(key, _(words)) for key, words in remarks.REPORT_REASONS.items()],
         longest_message=campaign.max_message_chars,

@@ -61,7 +61,10 @@ CHOICES = {
 SWITCHES = ("ties", "both_bad")
 SETTINGS = (*NUMBERS, *CHOICES, *SWITCHES)
 # What the answers mean by: these stay once there are any.
-FIXED = {"mode": "mode", "grades": "strength scale", "way": "way of giving feedback", "purpose": "purpose"}
+FIXED = {
+    "mode": "mode", "grades": "strength scale", "way": "way of giving feedback", "purpose": "purpose",
+    "pairing": "pairing of models", "ties": "offer of a tie", "both_bad": "offer of “both are bad”",
+}  # fmt: skip
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _
-from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn
+from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn, Undone
 from server.services import answers, checks, dialogue, drafts, leases, queue, signals
 
 VERDICTS = ("picked", "tie", "both_bad")
@@ -106,6 +106,11 @@ def _earlier(db: Session, person: Person, turn: Turn, key: str) -> Comparison | 
         raise Conflict(_("You have already compared these two replies. Reload the page to go on."))
     if found:
         raise BadInput(_("This idempotency_key was used for another turn; make a new one."), field="idempotency_key")
+    taken_back = select(Undone.id).where(
+        Undone.person_id == person.id, Undone.turn_id == turn.id, Undone.answer["idempotency_key"].astext == key
+    )
+    if db.scalar(taken_back.limit(1)) is not None:  # a request that came again after its answer was taken back
+        raise Conflict(_("You have already compared these two replies. Reload the page to go on."))
     return None
 
 

@@ -86,11 +86,13 @@ def _held(person: Person, campaign: Campaign) -> Select[Turn]:
     return (
         select(Turn)
         .join(Lease, Lease.turn_id == Turn.id)
+        .join(Conversation, Conversation.id == Turn.conversation_id)
         .where(
             Lease.person_id == person.id,
             Lease.released_at.is_(None),
             Lease.expires_at > func.clock_timestamp(),
-            Turn.queue_id == campaign.id,
+            # Not by queue_id: while its own person has taken a choice back, a turn is in no queue, and is still lent.
+            Conversation.campaign_id == campaign.id,
             ~_answered_by(person, campaign),
         )
         .order_by(Lease.expires_at.desc())  # after an answer was taken back there are two: first the one it was of
@@ -101,6 +103,11 @@ def _held(person: Person, campaign: Campaign) -> Select[Turn]:
 def _answered_by(person: Person, campaign: Campaign) -> ColumnElement[bool]:
     answers = ANSWERS[campaign.way]
     return exists().where(answers.turn_id == Turn.id, answers.person_id == person.id)
+
+
+def has_answered(db: Session, person: Person, campaign: Campaign, turn: Turn) -> bool:
+    """Whether this person's answer to the turn is stored."""
+    return db.scalar(select(Turn.id).where(Turn.id == turn.id, _answered_by(person, campaign))) is not None
 
 
 def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: bool, wait: bool) -> Select[Turn]:
@@ -167,7 +174,10 @@ def check_lent(db: Session, lease: Lease | None) -> None:
 
 def enqueue(db: Session, campaign: Campaign, turn: Turn) -> None:
     """Put a turn of a chat, just compared, before others too, where the campaign wants several opinions."""
-    if campaign.overlap > 1:
+    db.flush()
+    # Others may have answered already, when its own person took the first choice back.
+    given = db.scalar(select(func.count()).where(Comparison.turn_id == turn.id)) or 0
+    if given < campaign.overlap:
         turn.queue_id = campaign.id
         db.flush()
 

@@ -37,6 +37,8 @@ def skip(db: Session, person: Person, turn_id: int, reason: str = "cannot_tell",
     _check_reason(reason, SKIP_REASONS)
     turn = queue.lent_or_own(db, person, turn_id)
     campaign = db.get_one(Campaign, turn.conversation.campaign_id)
+    if queue.has_answered(db, person, campaign, turn):
+        return turn  # sent late or twice: the answer stands, and the chat goes on
     values = {
         "campaign_id": campaign.id,
         "turn_id": turn.id,

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import Date, case, cast, func, select, text
 from sqlalchemy.orm import Session, aliased
 
-from server.models import Campaign, Candidate, Comparison, Conversation, Job, Person, Snapshot
+from server.models import Campaign, Candidate, Comparison, Conversation, Job, Person, Snapshot, Turn
 from server.services.intervals import Share
 from server.services.selection import Selection
 
@@ -62,8 +62,7 @@ def totals(db: Session, selection: Selection) -> Totals:
     conversations = db.scalar(
         select(func.count(func.distinct(Conversation.id)))
         .select_from(Comparison)
-        .join(Candidate, Candidate.id == Comparison.chosen_id)
-        .join(Candidate.turn)
+        .join(Turn, Turn.id == Comparison.turn_id)  # by the turn: a tie chooses no reply
         .join(Conversation)
         .where(*selection.conditions())
     )

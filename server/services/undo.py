@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from server.errors import Conflict
@@ -57,10 +57,21 @@ def _what_depends(answer: Answer) -> Select[Any]:
     return select(func.coalesce(later_turn.limit(1).scalar_subquery(), frozen.limit(1).scalar_subquery()))
 
 
-def undo(db: Session, person: Person, campaign: Campaign) -> Turn:
-    """Take the last answer back: its turn is this person's to answer again. Conflict when it is too late."""
+def undo(db: Session, person: Person, campaign: Campaign, turn_id: int | None = None) -> Turn:
+    """Take the last answer back: its turn is this person's to answer again. Conflict when it is too late.
+
+    With `turn_id`, only the answer to that turn: the same request again finds it taken back and takes back no other.
+    """
     leases.lock(db, f"chat:{person.id}:{campaign.id}")  # not while a message that would build on it is being stored
     answer = undoable(db, person, campaign)
+    if turn_id is not None and (answer is None or answer.turn_id != turn_id):
+        already = select(Turn).join(Undone, Undone.turn_id == Turn.id).where(
+            Turn.id == turn_id, Undone.person_id == person.id, ~_answers_again(person, campaign)
+        )  # fmt: skip
+        taken_back = db.scalar(already.limit(1))
+        if taken_back is not None:
+            return taken_back
+        answer = None
     if answer is None:
         raise Conflict(_("There is nothing that can be taken back any more."))
     turn = queue.lock_turn(db, answer.turn_id)
@@ -96,6 +107,11 @@ def undo(db: Session, person: Person, campaign: Campaign) -> Turn:
         queue.reopen(db, campaign, turn)
         leases.hold(db, person, campaign, conversation, turn.id)
     return turn
+
+
+def _answers_again(person: Person, campaign: Campaign) -> ColumnElement[bool]:
+    table: type[Any] = queue.ANSWERS[campaign.way]
+    return exists().where(table.turn_id == Turn.id, table.person_id == person.id)
 
 
 def _whole(answer: Answer | Edit) -> dict[str, Any]:
