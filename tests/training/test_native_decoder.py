@@ -164,9 +164,10 @@ def test_drawing_equals_its_definition(words: int, threads) -> None:
         expected = chosen_in_torch(logits, uniform, temperature)
         found = _chosen_by_kernel(logits, uniform, temperature)
         assert (found[0] == expected[0]).sum() >= 63
-        same = found[0] == expected[0]
-        # two units in the last place of the largest scores here: how many lanes add decides how the sum is rounded
-        torch.testing.assert_close(found[1][same], expected[1][same], atol=4e-6, rtol=1e-6)
+        # Against float64: on some processors torch's own softmax in float32 is 3.5e-6 off at 9,001 words, the kernel 5e-7.
+        warmth = torch.ones(64) if temperature is None else torch.where(temperature > 0, temperature, 1.0)
+        exact = (logits.double() / warmth.double()[:, None]).log_softmax(-1).gather(1, found[0][:, None].long())[:, 0]
+        torch.testing.assert_close(found[1].double(), exact, atol=2e-6, rtol=1e-6)
 
 
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
