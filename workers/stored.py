@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from server.models import Campaign, Candidate, Comparison, Instructions, Round, Snapshot, Turn
 from server.services.selection import Selection
-from server.services.transcripts import turns_of
+from server.services.transcripts import with_turns
 from training import records
 
 BATCH = 1000
@@ -25,10 +25,7 @@ def stored_records(db: Session, selection: Selection, secret: str) -> Iterator[t
     People and conversations get pseudonyms: the same in every export of this installation, and of no use without its
     secret. What an import said itself (its own pseudonyms included) is given back as it came.
     """
-    after = 0
-    while rows := db.execute(_select(selection, after)).all():
-        after = rows[-1].id
-        earlier = turns_of(db, sorted({row.conversation_id for row in rows}))
+    for rows, earlier in with_turns(db, lambda after: _select(selection, after), "id"):
         for row in rows:
             prompt: list[records.Message] = []
             for turn in earlier[row.conversation_id]:

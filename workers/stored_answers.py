@@ -24,7 +24,7 @@ from server.models import (
 )
 from server.services.dataset_rankings import ranks_of
 from server.services.selection import Selection
-from server.services.transcripts import prompt_before, turns_of
+from server.services.transcripts import prompt_before, with_turns
 from training import rankings, records
 from workers.stored import pseudonym
 
@@ -96,30 +96,26 @@ def stored_demonstrations(db: Session, selection: Selection, secret: str) -> Ite
 
 
 def _rows(db: Session, selection: Selection, answers: Any, *columns: Any) -> Iterator[tuple[Row[Any], Any]]:
-    after = 0
-    while True:
-        query = (
-            select(
-                answers.id, answers.person_id, answers.created_at, answers.turn_id, answers.purpose, Campaign.slug,
-                Turn.conversation_id, Turn.position, Turn.message, Instructions.version.label("instructions"), *columns,
-            )
-            .join(Turn, Turn.id == answers.turn_id)
-            .join(Campaign, Campaign.id == answers.campaign_id)
-            .join(Instructions, Instructions.id == answers.instructions_id)
-        )  # fmt: skip
-        if answers is not Demonstration:
-            query = query.outerjoin(Round, Round.id == answers.round_id)
-        if answers is Edit:
-            query = query.join(Candidate, Candidate.id == Edit.original_id)
-            query = query.outerjoin(Snapshot, Snapshot.id == Candidate.snapshot_id)
-        wanted = query.where(*selection.conditions(answers), answers.id > after)
-        batch = db.execute(wanted.order_by(answers.id).limit(BATCH)).all()
-        if not batch:
-            return
-        after = batch[-1].id
-        before = turns_of(db, sorted({row.conversation_id for row in batch}))
-        for row in batch:
-            yield row, tuple(prompt_before(row, before.get(row.conversation_id, [])))
+    query = (
+        select(
+            answers.id, answers.person_id, answers.created_at, answers.turn_id, answers.purpose, Campaign.slug,
+            Turn.conversation_id, Turn.position, Turn.message, Instructions.version.label("instructions"), *columns,
+        )
+        .join(Turn, Turn.id == answers.turn_id)
+        .join(Campaign, Campaign.id == answers.campaign_id)
+        .join(Instructions, Instructions.id == answers.instructions_id)
+        .where(*selection.conditions(answers))
+        .order_by(answers.id)
+        .limit(BATCH)
+    )  # fmt: skip
+    if answers is not Demonstration:
+        query = query.outerjoin(Round, Round.id == answers.round_id)
+    if answers is Edit:
+        query = query.join(Candidate, Candidate.id == Edit.original_id)
+        query = query.outerjoin(Snapshot, Snapshot.id == Candidate.snapshot_id)
+    for rows, turns in with_turns(db, lambda after: query.where(answers.id > after), "id"):
+        for row in rows:
+            yield row, tuple(prompt_before(row, turns[row.conversation_id]))
 
 
 def _known(row: Row[Any], secret: str) -> dict[str, Any]:

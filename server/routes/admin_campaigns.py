@@ -14,7 +14,8 @@ from server.edge import Admin, AnyVisitor, Db
 from server.errors import WhetstoneError
 from server.models import AuditEntry, Campaign, DeploymentShare, Instructions
 from server.pages import Page, render
-from server.services import audit, campaign_settings, campaigns, deployments, item_lines, items
+from server.services import audit, campaign_settings, campaigns, checks, deployments, item_lines, items
+from server.services.checks import Evidence
 from server.services.items import Standing
 
 router = APIRouter()
@@ -112,6 +113,7 @@ class CampaignPage(Page):
     numbers: list[NumberField]
     choices: list[ChoiceField]
     items: Standing | None  # of a campaign that people work through item by item
+    checks: list[Evidence]
     prompts: dict[str, int]
     versions: list[Instructions]
     shares: list[DeploymentShare]
@@ -165,6 +167,7 @@ def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
             for name, (label, options) in CHOICE_WORDS.items()
         ],
         items=items.standing(db, campaign) if campaign.way == "pairs" else None,
+        checks=checks.by_person(db, campaign),
         prompts=campaigns.prompt_counts(db, campaign),
         versions=campaigns.instructions_versions(db, campaign),
         shares=_shares(db, campaign),

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from server.models import Campaign, Candidate, Turn
 from server.services import deployments
 
+PAIR = 2  # replies to a turn that people compare
 # Below 2^53, so that a seed survives every JSON reader.
 SEED_LIMIT = 2**53
 

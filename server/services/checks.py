@@ -5,9 +5,10 @@ A result is evidence for admins. Nothing here refuses, hides or pays anything.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Integer, cast, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -61,11 +62,30 @@ def agrees(expected: dict[str, Any], answered: dict[str, Any]) -> bool:
     return bool(same and (answered["strength"] or 0) >= expected.get("strength", 1))
 
 
-def agreement(db: Session, person: Person, campaign: Campaign) -> Share:
-    """How many of the campaign's checks this person answered as the expert."""
-    passed, of = db.execute(
-        select(func.coalesce(func.sum(cast(CheckResult.passed, Integer)), 0), func.count()).where(
-            CheckResult.person_id == person.id, CheckResult.campaign_id == campaign.id
+@dataclass(frozen=True)
+class Evidence:
+    """How one person answered the checks of a campaign."""
+
+    name: str
+    gold: Share
+    attention: Share
+
+
+def by_person(db: Session, campaign: Campaign) -> list[Evidence]:
+    """Everybody who met a check of the campaign, by name."""
+    columns = [
+        part
+        for kind in ("gold", "attention")
+        for part in (
+            func.count().filter(CheckResult.kind == kind, CheckResult.passed),
+            func.count().filter(CheckResult.kind == kind),
         )
-    ).one()
-    return Share(int(passed), int(of))
+    ]
+    rows = db.execute(
+        select(Person.name, *columns)
+        .join(Person, Person.id == CheckResult.person_id)
+        .where(CheckResult.campaign_id == campaign.id)
+        .group_by(Person.id)
+        .order_by(Person.name, Person.id)
+    )
+    return [Evidence(name, Share(*counts[:2]), Share(*counts[2:])) for name, *counts in rows]

@@ -12,7 +12,7 @@ from server.models import Campaign, Candidate, Conversation, DatasetEdit, Datase
 from server.services.dataset_member import Member
 from server.services.dataset_selection import DatasetSelection
 from server.services.dataset_split import split_of
-from server.services.transcripts import prompt_before, turns_of
+from server.services.transcripts import prompt_before, with_turns
 
 BATCH = 2_000
 
@@ -32,20 +32,13 @@ def freeze(db: Session, version: DatasetVersion, selection: DatasetSelection) ->
 
 def members(db: Session, version_id: int, split: str | None = None) -> Iterator[Member]:
     """Every edit in order as a pair: the edited text is the chosen one."""
-    after = 0
-    while True:
-        query = _rows(version_id, after)
-        batch = db.execute(query if split is None else query.where(DatasetEdit.split == split)).all()
-        if not batch:
-            return
-        after = batch[-1].edit_id
-        before = turns_of(db, sorted({row.conversation_id for row in batch}))
-        for row in batch:
-            yield _member(row, before.get(row.conversation_id, []))
+    for rows, turns in with_turns(db, lambda after: _rows(version_id, split, after), "edit_id"):
+        for row in rows:
+            yield _member(row, turns[row.conversation_id])
 
 
-def _rows(version_id: int, after: int) -> Any:
-    return (
+def _rows(version_id: int, split: str | None, after: int) -> Any:
+    query = (
         select(
             DatasetEdit.edit_id, DatasetEdit.split, Edit.mode, Edit.person_id, Edit.text, Edit.milliseconds,
             Candidate.text.label("original"), Snapshot.name.label("snapshot"), Turn.conversation_id, Turn.position,
@@ -61,6 +54,7 @@ def _rows(version_id: int, after: int) -> Any:
         .order_by(DatasetEdit.edit_id)
         .limit(BATCH)
     )  # fmt: skip
+    return query if split is None else query.where(DatasetEdit.split == split)
 
 
 def _member(row: Any, turns: list[Any]) -> Member:

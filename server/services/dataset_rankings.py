@@ -24,7 +24,7 @@ from server.models import (
 )
 from server.services.dataset_selection import DatasetSelection
 from server.services.dataset_split import split_of
-from server.services.transcripts import prompt_before, turns_of
+from server.services.transcripts import prompt_before, with_turns
 
 BATCH = 500  # rankings read at once: with nine replies each, some megabytes of text
 
@@ -68,21 +68,14 @@ def freeze(db: Session, version: DatasetVersion, selection: DatasetSelection) ->
 
 def members(db: Session, version_id: int, split: str | None = None) -> Iterator[RankedMember]:
     """Every ranking in order, a batch of rows in memory at a time."""
-    after = 0
-    while True:
-        query = _rows(version_id, after)
-        batch = db.execute(query if split is None else query.where(DatasetRanking.split == split)).all()
-        if not batch:
-            return
-        after = batch[-1].ranking_id
-        before = turns_of(db, sorted({row.conversation_id for row in batch}))
-        replies = _replies(db, [row.ranking_id for row in batch])
-        for row in batch:
-            yield _member(row, before.get(row.conversation_id, []), replies[row.ranking_id])
+    for rows, turns in with_turns(db, lambda after: _rows(version_id, split, after), "ranking_id"):
+        replies = _replies(db, [row.ranking_id for row in rows])
+        for row in rows:
+            yield _member(row, turns[row.conversation_id], replies[row.ranking_id])
 
 
-def _rows(version_id: int, after: int) -> Any:
-    return (
+def _rows(version_id: int, split: str | None, after: int) -> Any:
+    query = (
         select(
             DatasetRanking.ranking_id, DatasetRanking.split, Ranking.mode, Ranking.person_id, Turn.conversation_id,
             Ranking.milliseconds_to_decide, Turn.position, Turn.message, Campaign.slug, Round.number,
@@ -95,6 +88,7 @@ def _rows(version_id: int, after: int) -> Any:
         .order_by(DatasetRanking.ranking_id)
         .limit(BATCH)
     )  # fmt: skip
+    return query if split is None else query.where(DatasetRanking.split == split)
 
 
 def _replies(db: Session, rankings: list[int]) -> dict[int, list[Any]]:

@@ -30,7 +30,7 @@ from server.services import dataset_edits, dataset_rankings
 from server.services.dataset_member import Member
 from server.services.dataset_selection import DatasetSelection
 from server.services.dataset_split import split_of
-from server.services.transcripts import prompt_before, turns_of
+from server.services.transcripts import prompt_before, with_turns
 
 BATCH = 2_000  # members read at once: a few megabytes of text
 
@@ -122,15 +122,10 @@ def members(db: Session, version_id: int, split: str | None = None) -> Iterator[
 
 
 def _compared(db: Session, version_id: int, split: str | None) -> Iterator[Member]:
-    after = 0
-    while True:
-        batch = db.execute(_member_rows(version_id, split, after)).all()
-        if not batch:
-            return
-        before = turns_of(db, sorted({row.conversation_id for row in batch}))
-        for row in batch:
-            yield _member(row, before.get(row.conversation_id, []))
-        after = batch[-1].comparison_id
+    batches = with_turns(db, lambda after: _member_rows(version_id, split, after), "comparison_id")
+    for rows, turns in batches:
+        for row in rows:
+            yield _member(row, turns[row.conversation_id])
 
 
 def _member_rows(version_id: int, split: str | None, after: int) -> Any:

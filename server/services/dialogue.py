@@ -15,7 +15,6 @@ from server.services import candidates, drafts, leases, openings
 from server.services.transcripts import prompt_before, turns_of
 from server.transaction import ask_for
 
-CANDIDATES = 2
 EXPIRED = later(
     "Your conversation expired because nothing happened in it for a while. What you typed is kept; start a new one."
 )
@@ -201,7 +200,7 @@ def _add_turn(db: Session, campaign: Campaign, conversation: Conversation, text:
     turn = Turn(conversation_id=conversation.id, position=position, message=text, idempotency_key=key)
     db.add(turn)
     db.flush()
-    candidates.add(db, campaign, turn, CANDIDATES)
+    candidates.add(db, campaign, turn, candidates.PAIR)
     ask_for(db, "reply", turn_id=turn.id)
     return turn
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn, Undone
-from server.services import answers, checks, dialogue, drafts, leases, queue, signals
+from server.services import answers, candidates, checks, dialogue, drafts, leases, queue, signals
 
 VERDICTS = ("picked", "tie", "both_bad")
 
@@ -115,7 +115,7 @@ def _earlier(db: Session, person: Person, turn: Turn, key: str) -> Comparison | 
 
 
 def _check_open(db: Session, person: Person, campaign: Campaign, turn: Turn, lease: Lease | None, *, own: bool) -> None:
-    if campaign.way not in ("chat", "pairs") or len(turn.candidates) != 2:
+    if campaign.way not in ("chat", "pairs") or len(turn.candidates) != candidates.PAIR:
         raise Conflict(_("There are no two replies to compare here. Reload the page to go on."))
     if own:
         dialogue.check_lease(db, person, turn.conversation)

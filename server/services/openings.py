@@ -14,8 +14,6 @@ from server.models import Campaign, Candidate, Conversation, Person, Prompt, Tur
 from server.services import candidates, deployments, leases
 from server.transaction import ask_for
 
-REPLIES = 2
-
 
 def draw(db: Session, campaign: Campaign, count: int) -> list[Prompt]:
     """Openings from the pool at random, those in store first; never held-out ones, which only measure."""
@@ -94,7 +92,7 @@ def _sample(db: Session, campaign: Campaign, prompt: Prompt) -> int:
     turn = Turn(conversation_id=conversation.id, position=1, message=message, idempotency_key="prepared")
     db.add(turn)
     db.flush()
-    candidates.add(db, campaign, turn, REPLIES)
+    candidates.add(db, campaign, turn, candidates.PAIR)
     ask_for(db, "reply", turn_id=turn.id)
     return turn.id
 

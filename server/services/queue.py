@@ -10,9 +10,8 @@ offered their own conversation, nor a turn that they answered, skipped or gave b
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from server.errors import Conflict, NotFound
@@ -202,33 +201,6 @@ def reopen(db: Session, campaign: Campaign, turn: Turn) -> None:
     if turn.conversation.source == "item":
         turn.status = "ready"
     db.flush()
-
-
-def give_back(db: Session, person: Person, turn_id: int) -> Turn:
-    """Let go of a turn unanswered; it goes to somebody else and does not come again. NotFound unless it was lent."""
-    turn = db.get(Turn, turn_id)
-    lease = leases.find(db, person, turn.conversation, turn_id) if turn is not None else None
-    if turn is None or lease is None:
-        raise NotFound(_("There is no such turn for you to answer."))
-    leases.release(db, person, turn.conversation, turn_id)
-    return turn
-
-
-def release_all(db: Session, person: Person, campaign: Campaign) -> int:
-    """Free every place that a person holds in a campaign, so that others get them at once; returns how many."""
-    held = db.scalars(
-        update(Lease)
-        .where(
-            Lease.person_id == person.id,
-            Lease.released_at.is_(None),
-            Lease.conversation_id == Conversation.id,
-            Conversation.campaign_id == campaign.id,
-        )
-        .values(released_at=datetime.now(UTC))
-        .returning(Lease.id)
-        .execution_options(synchronize_session=False)
-    ).all()
-    return len(held)
 
 
 def lent_or_own(db: Session, person: Person, turn_id: int) -> Turn:

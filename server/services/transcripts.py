@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import Row, Select, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Candidate, Conversation, Edit, Turn
+
+
+def with_turns(
+    db: Session, rows_after: Callable[[int], Select[Any]], key: str
+) -> Iterator[tuple[Sequence[Row[Any]], dict[int, list[Any]]]]:
+    """Batches of rows in the order of their number `key`, each with the turns of the rows' conversations.
+
+    `rows_after(n)` selects the next batch beyond number n: a batch is in memory at a time, however many there are.
+    """
+    after = 0
+    while rows := db.execute(rows_after(after)).all():
+        after = getattr(rows[-1], key)
+        yield rows, turns_of(db, sorted({row.conversation_id for row in rows}))
 
 
 def turns_of(db: Session, conversations: list[int]) -> dict[int, list[Any]]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Comparison, Deployment, Instructions, Lease, Person, Round
-from server.services import feedback, queue
+from server.services import feedback, queue, remarks
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -224,7 +224,7 @@ def test_ones_own_turn_and_one_passed_over_are_not_offered(db: Session, cast) ->
     campaign, turn = compared_turn(db, cast)
     assert queue.offer(db, cast.alice, campaign) is None
     assert queue.offer(db, cast.bob, campaign) is turn
-    queue.give_back(db, cast.bob, turn.id)
+    remarks.skip(db, cast.bob, turn.id)
     assert queue.offer(db, cast.bob, campaign) is None
     assert queue.offer(db, cast.mallory, campaign) is turn
 

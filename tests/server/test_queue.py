@@ -17,6 +17,7 @@ from server.errors import Conflict, NotFound
 from server.models import Campaign, CheckResult, Comparison, Lease, Person, Turn
 from server.services import checks, feedback, queue, remarks, undo
 from server.services.dataset_selection import DatasetSelection
+from server.services.intervals import Share
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -46,13 +47,13 @@ def test_the_oldest_comes_first_and_a_reload_finds_the_same(db: Session, cast) -
     assert queue.offer(db, cast.bob, campaign) is second
 
 
-def test_what_was_skipped_or_given_back_goes_to_others_for_good(db: Session, cast) -> None:
+def test_what_was_skipped_goes_to_others_for_good(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="pairs")
     first, second = factories.item(db, campaign, "One?"), factories.item(db, campaign, "Two?")
     queue.offer(db, cast.alice, campaign)
     remarks.skip(db, cast.alice, first.id)
     assert queue.offer(db, cast.alice, campaign) is second
-    queue.give_back(db, cast.alice, second.id)
+    remarks.skip(db, cast.alice, second.id)
     assert queue.offer(db, cast.alice, campaign) is None
     assert queue.offer(db, cast.bob, campaign) is first
 
@@ -75,14 +76,6 @@ def test_an_item_that_was_not_lent_cannot_be_answered_or_seen(db: Session, cast)
                 lambda db, person, turn: queue.lent_or_own(db, person, turn.id)):  # fmt: skip
         with pytest.raises(NotFound):
             act(db, cast.mallory, turn)
-
-
-def test_all_places_of_somebody_who_leaves_are_free_at_once(db: Session, cast) -> None:
-    campaign = factories.campaign(db, way="pairs")
-    turn = factories.item(db, campaign)
-    queue.offer(db, cast.alice, campaign)
-    assert queue.release_all(db, cast.alice, campaign) == 1
-    assert queue.offer(db, cast.bob, campaign) is turn
 
 
 def test_a_mirrored_choice_names_the_reply_that_was_meant(db: Session, cast) -> None:
@@ -113,7 +106,8 @@ def test_checks_are_mixed_in_once_each_and_count_for_nobody(db: Session, cast) -
     assert gold.queue_id == campaign.id
     result = db.query(CheckResult).one()
     assert (result.passed, result.answered["strength"], result.person_id) == (True, 4, cast.alice.id)
-    assert checks.agreement(db, cast.alice, campaign).part == 1
+    (line,) = checks.by_person(db, campaign)
+    assert (line.name, line.gold, line.attention) == ("Alice", Share(1, 1), Share(0, 0))
 
 
 @pytest.mark.parametrize(
