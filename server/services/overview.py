@@ -19,6 +19,7 @@ class CampaignCard:
     slug: str
     name: str
     red_team: bool
+    pairs: bool  # given texts are compared; there is no chat
     mine: int
     under_way: bool
 
@@ -48,7 +49,14 @@ def campaign_cards(db: Session, person: Person) -> list[CampaignCard]:
         )
     )
     return [
-        CampaignCard(each.slug, each.name, each.mode == "red_team", counts.get(each.id, 0), each.id in under_way)
+        CampaignCard(
+            each.slug,
+            each.name,
+            each.mode == "red_team",
+            each.way == "pairs",
+            counts.get(each.id, 0),
+            each.id in under_way,
+        )
         for each in campaigns.open_campaigns(db)
     ]
 
