@@ -133,7 +133,9 @@ def add(slug: str, name: str, mode: str, instructions: Path, changes: tuple[str,
             instructions=_text(instructions),
             **campaign_settings.checked_settings(wanted),
         )
-    click.echo(f"Made {slug}. Next: whetstone snapshot deploy NAME --campaign {slug}; whetstone campaign open {slug}")
+    pairs = wanted.get("way") == "pairs"  # given texts need no model
+    fill = f"items add FILE --campaign {slug}" if pairs else f"snapshot deploy NAME --campaign {slug}"
+    click.echo(f"Made {slug}. Next: whetstone {fill}; whetstone campaign open {slug}")
 
 
 @command.command()
