@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from server.services import leases, lost, people, rounds
+from server.services import leases, lost, people, rounds, work_time
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings, is_dead
@@ -30,10 +30,14 @@ def sweep(settings: Settings | None = None) -> dict[str, list[int]]:
 
 
 def tidy(settings: Settings | None = None) -> dict[str, int]:
-    """Close conversations that were left, remove sign-ins that have ended; how many of each."""
+    """Close conversations and work sessions that were left, remove sign-ins that have ended; how many of each."""
     settings = settings or connected_settings()
     found: dict[str, int] = {}
-    for what, put_away in (("conversations", leases.abandon_expired), ("sign-ins", people.clear_expired)):
+    for what, put_away in (
+        ("conversations", leases.abandon_expired),
+        ("sign-ins", people.clear_expired),
+        ("work sessions", work_time.end_idle),
+    ):
         with transaction(str(settings.database_url), str(settings.redis_url)) as db:
             found[what] = put_away(db)
         if found[what]:

@@ -6,7 +6,7 @@ from server.models.dialogue import Candidate, Conversation, Turn
 from server.models.feedback import Comparison, Draft, Lease, Undone
 from server.models.jobs import Job
 from server.models.panels import Panel, PanelSubmission, WebhookEvent
-from server.models.pay import Appeal, LedgerEntry, WorkSession
+from server.models.pay import Appeal, LedgerEntry, Payroll, WorkSession
 from server.models.people import Invitation, LoginSession, OpenIdAccount, Person, SignInLink
 from server.models.qualification import CheckResult, Membership, Question, TestAttempt
 from server.models.rankings import Ranking, RankingPlace
@@ -52,6 +52,7 @@ __all__ = [
     "OpenIdAccount",
     "Panel",
     "PanelSubmission",
+    "Payroll",
     "Person",
     "Prompt",
     "Question",

@@ -1,4 +1,4 @@
-"""Paid time: the sessions of work measured by the server's clock, what is owed for them, and appeals."""
+"""Paid time: the sessions of work measured by the server's clock, what is owed for them, appeals, and payrolls."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class WorkSession(Base):
             postgresql_where=text("ended_at IS NULL"),
         ),
         Index("ix_work_sessions_campaign_id", "campaign_id"),
+        Index("ix_work_sessions_person_id_started_at", "person_id", "started_at"),
     )
 
     id: Mapped[Key]
@@ -43,10 +44,31 @@ class WorkSession(Base):
     ended_as: Mapped[str | None]
 
 
+class Payroll(Base):
+    """What was handed over for payment in one go: the approved entries of a period in one currency, paid by being in it."""
+
+    __tablename__ = "payrolls"
+    __table_args__ = (
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_shape"),
+        CheckConstraint("entries > 0", name="entries_positive"),
+        UniqueConstraint("created_by_id", "idempotency_key"),
+    )
+
+    id: Mapped[Key]
+    currency: Mapped[str]
+    since: Mapped[datetime | None]
+    until: Mapped[datetime | None]  # the first moment that is not in it
+    entries: Mapped[int]
+    total: Mapped[Decimal] = mapped_column(Numeric(12, 2))
+    created_by_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
+    idempotency_key: Mapped[str | None]
+    created_at: Mapped[Now]
+
+
 class LedgerEntry(Base):
     """Money owed to a person: for the time of a session, a bonus with its reason, or a correction. Never changed but in status.
 
-    A `rejected` entry has its reason and may be appealed; `paid` ones were in a payroll export.
+    A `rejected` entry has its reason and may be appealed; `paid` ones are in a payroll.
     """
 
     __tablename__ = "ledger_entries"
@@ -55,10 +77,12 @@ class LedgerEntry(Base):
         CheckConstraint("status IN ('pending','approved','rejected','paid')", name="status_known"),
         CheckConstraint("kind = 'time' OR reason IS NOT NULL", name="reason_given"),
         CheckConstraint("status <> 'rejected' OR status_reason IS NOT NULL", name="rejection_has_reason"),
+        CheckConstraint("(status = 'paid') = (payroll_id IS NOT NULL)", name="paid_in_a_payroll"),
         UniqueConstraint("work_session_id", "kind"),
         UniqueConstraint("created_by_id", "idempotency_key"),
         Index("ix_ledger_entries_person_id", "person_id"),
         Index("ix_ledger_entries_status", "status"),
+        Index("ix_ledger_entries_payroll_id", "payroll_id"),
     )
 
     id: Mapped[Key]
@@ -75,6 +99,7 @@ class LedgerEntry(Base):
     status_reason: Mapped[str | None]
     status_by_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
     status_at: Mapped[datetime | None]
+    payroll_id: Mapped[int | None] = mapped_column(ForeignKey("payrolls.id"))
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
     idempotency_key: Mapped[str | None]
     created_at: Mapped[Now]

@@ -23,6 +23,7 @@ class Person(Base):
     __table_args__ = (
         CheckConstraint(f"roles <@ {_ROLES_SQL} AND cardinality(roles) > 0", name="roles_known"),
         CheckConstraint("char_length(name) BETWEEN 1 AND 200", name="name_length"),
+        CheckConstraint("unread_notices >= 0", name="unread_notices_not_negative"),
         CheckConstraint("theme IN ('auto','light','dark')", name="theme_known"),
         Index("uq_people_email_lower", func.lower(text("email")), unique=True),
     )
@@ -38,6 +39,7 @@ class Person(Base):
     theme: Mapped[str] = mapped_column(server_default=text("'auto'"))
     keys: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))  # action -> key, where changed
     email_confirmed_at: Mapped[datetime | None]
+    unread_notices: Mapped[int] = mapped_column(server_default=text("0"))  # shown on every page, so it is kept here
     created_at: Mapped[Now]
     disabled_at: Mapped[datetime | None]
 

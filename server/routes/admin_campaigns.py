@@ -55,6 +55,8 @@ CHOICE_WORDS: dict[str, tuple[str, dict[str, str]]] = {
         "off": "Is not asked", "optional": "May be said", "required": "Must be said",
     }),
     "ties": ("“Both are about equal”", {"no": "Cannot be chosen", "yes": "May be chosen"}),
+    "shares_checks": ("Results of checks", {"no": "Are for admins alone", "yes": "Each person sees their own"}),
+    "leaderboard": ("Leaderboard", {"no": "None", "yes": "People here see each other's names and numbers"}),
     "both_bad": ("“Both are bad”", {"no": "Cannot be chosen", "yes": "May be chosen, with a reason"}),
 }  # fmt: skip
 

@@ -15,7 +15,19 @@ from server.edge import AppSettings, Crowdworker, Db, OpenTransaction
 from server.language import _
 from server.models import Campaign, Comparison, Person, Turn
 from server.routes.turn_json import describe_conversation, describe_turn
-from server.services import campaigns, dialogue, drafts, feedback, leases, openings, queue, remarks, reply_stream, undo
+from server.services import (
+    campaigns,
+    dialogue,
+    drafts,
+    feedback,
+    leases,
+    openings,
+    queue,
+    remarks,
+    reply_stream,
+    undo,
+    work_time,
+)
 
 router = APIRouter(prefix="/api")
 
@@ -110,7 +122,7 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
     lease = leases.find(db, person, conversation) if conversation is not None else None
     second = queue.offer(db, person, campaign) if conversation is None else None
     told = campaigns.newest_instructions(db, campaign)
-    return {
+    shown = {
         "conversation": describe_conversation(conversation),
         "expired": expired,
         "draft": drafts.load(db, person, drafts.message_place(campaign)),
@@ -120,6 +132,9 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
         if second is None
         else {"turn": describe_for(db, person, second), "transcript": dialogue.transcript(db, second)},
     }
+    if dialogue.why_not(db, campaign) is None and (campaign.way == "chat" or second is not None):
+        work_time.seen(db, person, campaign)
+    return shown
 
 
 def describe_for(db: Db, person: Person, turn: Turn) -> dict[str, Any]:
@@ -135,15 +150,11 @@ def describe_for(db: Db, person: Person, turn: Turn) -> dict[str, Any]:
 
 @router.post("/campaigns/{slug}/messages", status_code=201)
 def send_message(db: Db, person: Crowdworker, slug: str, body: MessageBody) -> dict[str, Any]:
+    campaign = dialogue.find_campaign(db, slug)
     turn = dialogue.send_message(
-        db,
-        person,
-        dialogue.find_campaign(db, slug),
-        body.text,
-        body.idempotency_key,
-        body.prompt_id,
-        body.conversation_id,
+        db, person, campaign, body.text, body.idempotency_key, body.prompt_id, body.conversation_id
     )
+    work_time.seen(db, person, campaign)
     return {"turn": describe_turn(turn)}
 
 
@@ -188,7 +199,13 @@ def store_comparison(db: Db, person: Crowdworker, turn_id: int, body: Comparison
         "next": describe_next(db, person, turn),
         "conversation": {"id": turn.conversation_id, "status": turn.conversation.status},
     }
+    work_time.seen(db, person, campaign_of(db, turn), answers=int(new))
     return JSONResponse(told, status_code=201 if new else 200)
+
+
+def campaign_of(db: Db, turn: Turn) -> Campaign:
+    """The campaign that a turn belongs to."""
+    return db.get_one(Campaign, turn.conversation.campaign_id)
 
 
 def describe_next(db: Db, person: Person, answered: Turn) -> dict[str, Any] | None:
@@ -196,7 +213,7 @@ def describe_next(db: Db, person: Person, answered: Turn) -> dict[str, Any] | No
 
     None may come although there is one: the row of the answered turn is locked, so others' rows are not waited for.
     """
-    campaign = db.get_one(Campaign, answered.conversation.campaign_id)
+    campaign = campaign_of(db, answered)
     if campaign.way == "chat":
         return None
     found = queue.offer(db, person, campaign, wait=False)
@@ -221,7 +238,9 @@ def describe_comparison(comparison: Comparison, turn: Turn) -> dict[str, Any]:
 @router.post("/turns/{turn_id}/skip")
 def skip_turn(db: Db, person: Crowdworker, turn_id: int, body: SkipBody) -> dict[str, Any]:
     turn = remarks.skip(db, person, turn_id, body.reason, body.note)
-    return {"skipped": turn.id, "next": describe_next(db, person, turn)}
+    told = {"skipped": turn.id, "next": describe_next(db, person, turn)}
+    work_time.seen(db, person, campaign_of(db, turn))
+    return told
 
 
 @router.post("/turns/{turn_id}/report", status_code=201)
@@ -232,12 +251,16 @@ def report_turn(db: Db, person: Crowdworker, turn_id: int, body: ReportBody) -> 
         lease = leases.find(db, person, turn.conversation, turn_id)
         if lease is not None and lease.mirrored:  # they mean the reply as they see it
             position = len(turn.candidates) - 1 - position
-    return {"report": remarks.report(db, person, turn_id, body.reason, body.note, position).id}
+    told = remarks.report(db, person, turn_id, body.reason, body.note, position)
+    work_time.seen(db, person, db.get_one(Campaign, told.campaign_id))
+    return {"report": told.id}
 
 
 @router.post("/campaigns/{slug}/undo")
 def undo_last(db: Db, person: Crowdworker, slug: str, body: UndoBody | None = None) -> dict[str, Any]:
-    turn = undo.undo(db, person, dialogue.find_campaign(db, slug), body.turn_id if body is not None else None)
+    campaign = dialogue.find_campaign(db, slug)
+    turn = undo.undo(db, person, campaign, body.turn_id if body is not None else None)
+    work_time.seen(db, person, campaign)
     return {"turn": describe_for(db, person, turn)}
 
 
@@ -245,11 +268,12 @@ def undo_last(db: Db, person: Crowdworker, slug: str, body: UndoBody | None = No
 def save_draft(db: Db, person: Crowdworker, place: str, body: DraftBody) -> Response:
     of = drafts.place_of(db, place)
     if isinstance(of, int):
-        queue.lent_or_own(db, person, of)  # one's own turn, or one that was lent
-    drafts.save(db, person, place, body.text)
-    if isinstance(of, Campaign):
+        campaign = campaign_of(db, queue.lent_or_own(db, person, of))  # one's own turn, or one that was lent
+    else:
         # Typing is activity: whoever writes a long message does not lose the conversation meanwhile.
-        dialogue.visit(db, person, of)
+        dialogue.visit(db, person, campaign := of)
+    drafts.save(db, person, place, body.text)
+    work_time.still_here(db, person, campaign)
     return Response(status_code=204)
 
 

@@ -17,7 +17,7 @@ from server.models import Campaign, Person, Turn
 from server.pages import Page, render
 from server.routes.chat_view import ChatView, build_view
 from server.routes.row_id import row_id
-from server.services import dialogue, drafts, feedback, queue, remarks, reply_stream, undo
+from server.services import dialogue, drafts, feedback, queue, remarks, reply_stream, undo, work_time
 
 router = APIRouter(prefix="/chat")
 
@@ -35,6 +35,7 @@ class ChatPage(Page):
 
     template: ClassVar[str] = "chat/page.html"
     chat: ChatView
+    paid: str  # today's time and pay, where there is any
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ class ConversationPart(Page):
 
     template: ClassVar[str] = "chat/_conversation.html"
     chat: ChatView
+
+
+def _view(db: Db, person: Person, campaign: Campaign, notice: str) -> ChatView:
+    """What a visit shows; it is a sign of work where there is something to do."""
+    view = build_view(db, person, campaign, notice)
+    if view.refusal is None and not view.nothing_left:
+        work_time.seen(db, person, campaign)
+    return view
+
+
+def _page(db: Db, person: Person, campaign: Campaign, view: ChatView) -> ChatPage:
+    return ChatPage(title=campaign.name, chat=view, paid=work_time.line(db, person, campaign))
 
 
 def _go_to(slug: str, query: str = "") -> Response:
@@ -54,8 +67,8 @@ def chat_page(
     request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0, reported: int = 0
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    view = build_view(db, person, campaign, _notice(complete, reported))
-    return render(request, who, ChatPage(title=campaign.name, chat=view))
+    view = _view(db, person, campaign, _notice(complete, reported))
+    return render(request, who, _page(db, person, campaign, view))
 
 
 @router.get("/{slug}/conversation")
@@ -63,7 +76,7 @@ def conversation_part(
     request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    view = build_view(db, person, campaign, _notice(complete, 0))
+    view = _view(db, person, campaign, _notice(complete, 0))
     return render(request, who, ConversationPart(title=campaign.name, chat=view))
 
 
@@ -72,7 +85,7 @@ def _refused(
 ) -> Response:
     """The page again, with what went wrong at its top and what was typed still in its box."""
     view = build_view(db, person, campaign, error.message)
-    return render(request, who, ChatPage(title=campaign.name, chat=view), status=error.status)
+    return render(request, who, _page(db, person, campaign, view), status=error.status)
 
 
 @router.post("/{slug}/message")
@@ -119,7 +132,7 @@ def store_comparison(
     taken = int(milliseconds) if milliseconds.isascii() and milliseconds.isdigit() else _since_ready(turn)
     try:
         with db.begin_nested():
-            feedback.store_comparison(
+            _stored, new = feedback.store_comparison(
                 db,
                 person,
                 turn_id,
@@ -135,6 +148,7 @@ def store_comparison(
         error.message = message
         drafts.save(db, person, drafts.justification_place(turn), justification[: drafts.MAX_CHARS])
         return _refused(request, db, who, person, campaign, error)
+    work_time.seen(db, person, campaign, answers=int(new))
     own = turn.conversation.person_id == person.id
     return _go_to(slug, "?complete=1" if own and turn.conversation.status == "finished" else "")
 

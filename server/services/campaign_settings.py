@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from babel.numbers import list_currencies
+
 from server.errors import BadInput
 from server.models.campaigns import ASKED, CONTINUATIONS, MODES, PAIRINGS, PURPOSES
 
@@ -58,8 +60,8 @@ CHOICES = {
     "pairing": PAIRINGS,
     "justification": ASKED,
 }
-SWITCHES = ("ties", "both_bad")
-SETTINGS = (*NUMBERS, *CHOICES, *SWITCHES)
+SWITCHES = ("ties", "both_bad", "shares_checks", "leaderboard")
+SETTINGS = (*NUMBERS, *CHOICES, *SWITCHES, "currency")
 # What the answers mean by: these stay once there are any.
 FIXED = {
     "mode": "mode", "grades": "strength scale", "way": "way of giving feedback", "purpose": "purpose",
@@ -80,9 +82,19 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
             found[field] = _number(field, value, NUMBERS[field])
         elif field in SWITCHES:
             found[field] = _switch(field, value)
+        elif field == "currency":
+            found[field] = checked_currency(value)
         else:
             raise BadInput(f"A campaign has no setting {field!r}; it has {', '.join(SETTINGS)}.", field=field)
     return found
+
+
+def checked_currency(code: Any) -> str:
+    """An ISO 4217 code in capitals; BadInput for any other."""
+    text = str(code).strip().upper()
+    if text not in list_currencies("en"):
+        raise BadInput(f"currency must be a code of ISO 4217, like USD or EUR, not {code!r}.", field="currency")
+    return text
 
 
 def _number(field: str, value: Any, rule: NumberRule) -> int | float | Decimal | None:

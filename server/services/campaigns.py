@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Comparison, Instructions, Person, Prompt
-from server.services import audit
+from server.services import audit, work_time
 from server.services.campaign_settings import FIXED, checked_settings
 
 SPLITS = ("train", "held_out")
@@ -81,6 +81,8 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
         raise Conflict(
             f"The {FIXED[fixed]} cannot change: this campaign has comparisons. Create another campaign.", field=fixed
         )
+    if {"pay_per_hour", "currency"} & set(changed):
+        work_time.end_all(db, campaign)
     before = {field: getattr(campaign, field) for field in changed}
     for field, value in changed.items():
         setattr(campaign, field, value)

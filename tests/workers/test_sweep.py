@@ -6,14 +6,25 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from server.db import session_factory
-from server.models import Candidate, Conversation, Job, Lease, LoginSession, Turn
-from server.services import dialogue, lost, people
+from server.models import (
+    Candidate,
+    Conversation,
+    Job,
+    Lease,
+    LedgerEntry,
+    LoginSession,
+    Person,
+    Turn,
+    WorkSession,
+)
+from server.services import dialogue, lost, people, work_time
 from server.settings import Settings
 from server.transaction import QUEUES
 from tests import factories
@@ -98,11 +109,25 @@ def test_what_was_left_is_put_away(committed: str, settings: Settings):
                    .values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))  # fmt: skip
         leases_end = datetime.now(UTC) - timedelta(minutes=2)
         db.execute(update(Lease).values(expires_at=leases_end))
-    assert tidy(settings) == {"conversations": 1, "sign-ins": 1}
-    assert tidy(settings) == {"conversations": 0, "sign-ins": 0}
+    assert tidy(settings) == {"conversations": 1, "sign-ins": 1, "work sessions": 0}
+    assert tidy(settings) == {"conversations": 0, "sign-ins": 0, "work sessions": 0}
     with sessions() as db:
         assert db.get_one(Conversation, turn.conversation_id).status == "abandoned"
         assert db.query(LoginSession).count() == 1
+
+
+def test_who_went_away_in_the_middle_of_work_is_paid(committed: str, settings: Settings):
+    with session_factory(committed).begin() as db:
+        campaign = factories.campaign(db, pay_per_hour=Decimal(12))
+        for name, silent in (("Alice", 31), ("Bob", 29)):
+            work_time.seen(db, factories.person(db, name), campaign)
+            db.execute(update(WorkSession).where(WorkSession.active_seconds == 0).values(
+                active_seconds=600, seen_at=func.now() - timedelta(minutes=silent)
+            ))  # fmt: skip
+    assert [tidy(settings)["work sessions"] for _ in range(2)] == [1, 0]
+    with session_factory(committed)() as db:
+        entry = db.query(LedgerEntry).one()
+        assert (db.get_one(Person, entry.person_id).name, entry.minutes, entry.amount) == ("Alice", 10, 2)
 
 
 def test_a_process_is_known_by_its_place_its_number_and_its_start(monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,7 @@
 const TICK_MS = 1000;
 // Reading needs no key: for so long after the last sign of life somebody is still taken to be there.
 const ACTIVE_MS = 30_000;
-const SIGNS = ["keydown", "pointerdown", "pointermove", "wheel", "touchstart", "scroll"];
+export const SIGNS = ["keydown", "pointerdown", "pointermove", "wheel", "touchstart", "scroll"];
 
 export class Clock {
   /** `name` tells items apart; typed and pasted characters are counted in the boxes of `form`. */

@@ -1,0 +1,196 @@
+"""Paid time: how long a person was at work in a campaign, by the database's clock, and what is owed for it.
+
+Each sign of work (a page opened, a draft kept, a message, an answer, the page's own beat while somebody is active at it) adds
+the time since the last sign, at most LONGEST_GAP of it: who reads for longer without a sign is paid that much of the gap.
+No second is paid twice, though two campaigns be open side by side: the time since the last sign goes to the next one's.
+A session that had no sign for IDLE is ended by the sweep, and is paid like any other.
+
+`seen` and `still_here` lock the session's row. A request calls them after all that it may have to wait for, else two
+requests of a person could wait for each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+
+from babel.numbers import get_currency_precision
+from sqlalchemy import ColumnElement, Double, and_, cast, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, aliased
+
+from server.language import _, money
+from server.models import Campaign, LedgerEntry, Person, WorkSession
+
+LONGEST_GAP = timedelta(seconds=120)
+IDLE = timedelta(minutes=30)
+ENDINGS = ("finished", "returned", "timed_out", "idle")
+_BATCH = 500
+
+
+def _since_last_sign(person: Person) -> ColumnElement[float]:
+    """Seconds to be added to a session of this person, whichever of their sessions had the last sign."""
+    other = aliased(WorkSession)
+    last = (
+        select(func.max(other.seen_at)).where(other.person_id == person.id, other.ended_at.is_(None)).scalar_subquery()
+    )
+    gap = cast(func.extract("epoch", func.now() - func.greatest(WorkSession.seen_at, last)), Double)
+    return func.greatest(0, func.least(gap, LONGEST_GAP.total_seconds()))
+
+
+def seen(db: Session, person: Person, campaign: Campaign, *, answers: int = 0) -> None:
+    """A sign of work: the person's session in the campaign grows, or begins. `answers` is how many it stored."""
+    statement = insert(WorkSession).values(person_id=person.id, campaign_id=campaign.id, answers=answers)
+    db.execute(
+        statement.on_conflict_do_update(
+            index_elements=["person_id", "campaign_id"],
+            index_where=WorkSession.ended_at.is_(None),
+            set_={
+                "active_seconds": WorkSession.active_seconds + _since_last_sign(person),
+                # two requests may end in another order than they began in
+                "seen_at": func.greatest(WorkSession.seen_at, func.now()),
+                "answers": WorkSession.answers + answers,
+            },
+        )
+    )
+
+
+def still_here(db: Session, person: Person, campaign: Campaign) -> None:
+    """The page's beat: prolongs a session that work has begun, where the campaign is open. It begins none."""
+    if campaign.status != "open":
+        return
+    db.execute(
+        update(WorkSession)
+        .where(_open(person, campaign))
+        .values(
+            active_seconds=WorkSession.active_seconds + _since_last_sign(person),
+            seen_at=func.greatest(WorkSession.seen_at, func.now()),
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _open(person: Person, campaign: Campaign) -> ColumnElement[bool]:
+    return and_(
+        WorkSession.person_id == person.id, WorkSession.campaign_id == campaign.id, WorkSession.ended_at.is_(None)
+    )
+
+
+def end(db: Session, person: Person, campaign: Campaign, ended_as: str) -> WorkSession | None:
+    """End the person's open session here and enter what is owed for it, once; None when there is none open.
+
+    `finished` is itself a sign of work, and the time since the last one counts.
+    """
+    assert ended_as in ENDINGS
+    more = {"active_seconds": WorkSession.active_seconds + _since_last_sign(person)} if ended_as == "finished" else {}
+    ended = _end(db, _open(person, campaign), ended_as, **more)
+    return ended[0] if ended else None
+
+
+def end_all(db: Session, campaign: Campaign) -> int:
+    """End every open session of a campaign, as before its pay changes: what was done is paid as it was promised."""
+    return len(_end(db, and_(WorkSession.campaign_id == campaign.id, WorkSession.ended_at.is_(None)), "idle"))
+
+
+def end_idle(db: Session) -> int:
+    """End the sessions that had no sign of work for IDLE (the sweep calls this); returns how many."""
+    left = (
+        select(WorkSession.id)
+        .where(WorkSession.ended_at.is_(None), WorkSession.seen_at < func.now() - IDLE)
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    return len(_end(db, WorkSession.id.in_(left), "idle"))
+
+
+def _end(db: Session, which: ColumnElement[bool], ended_as: str, **more: ColumnElement[float]) -> list[WorkSession]:
+    """End sessions and enter each in the ledger. Who comes second finds `ended_at` set and changes nothing."""
+    ended = db.scalars(
+        update(WorkSession)
+        .where(which, WorkSession.ended_at.is_(None))
+        .values(ended_at=func.now(), ended_as=ended_as, **more)
+        .returning(WorkSession)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    ).all()
+    for session in ended:
+        _enter(db, session)
+    db.flush()
+    return list(ended)
+
+
+def _enter(db: Session, session: WorkSession) -> None:
+    """One line of the ledger for a session; none where the campaign does not pay, or nothing is owed."""
+    campaign = db.get_one(Campaign, session.campaign_id)
+    minutes = minutes_of(session.active_seconds)
+    amount = owed_for(minutes, campaign)
+    if amount:
+        db.add(
+            LedgerEntry(
+                person_id=session.person_id,
+                campaign_id=campaign.id,
+                work_session_id=session.id,
+                kind="time",
+                minutes=minutes,
+                rate_per_hour=campaign.pay_per_hour,
+                amount=amount,
+                currency=campaign.currency,
+            )
+        )
+
+
+def minutes_of(seconds: float) -> Decimal:
+    """Minutes as the ledger has them: to a hundredth."""
+    return (Decimal(str(seconds)) / 60).quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+def owed_for(minutes: Decimal, campaign: Campaign) -> Decimal:
+    """Minutes times the campaign's pay, as anybody can reckon it from the line: half a cent is a cent."""
+    return in_coins(minutes * (campaign.pay_per_hour or 0) / 60, campaign.currency)
+
+
+def in_coins(amount: Decimal, currency: str) -> Decimal:
+    """Rounded, half up, to what can be paid in the currency: yen have no cents."""
+    places = min(2, get_currency_precision(currency))
+    return amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP).quantize(Decimal("0.01"))
+
+
+@dataclass(frozen=True)
+class Today:
+    """One person's day in one campaign so far."""
+
+    seconds: float
+    owed: Decimal
+
+
+def today(db: Session, person: Person, campaign: Campaign) -> Today:
+    """Of the sessions that began since midnight UTC: the active time, and what it comes to with the one that is open."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    entered = and_(LedgerEntry.work_session_id == WorkSession.id, LedgerEntry.kind == "time")
+    seconds, still_open, entries = db.execute(
+        select(
+            func.coalesce(func.sum(WorkSession.active_seconds), 0.0),
+            func.coalesce(func.sum(WorkSession.active_seconds).filter(WorkSession.ended_at.is_(None)), 0.0),
+            func.coalesce(func.sum(LedgerEntry.amount), 0),
+        )
+        .outerjoin(LedgerEntry, entered)
+        .where(
+            WorkSession.person_id == person.id,
+            WorkSession.campaign_id == campaign.id,
+            WorkSession.started_at >= midnight,
+        )
+    ).one()
+    return Today(seconds, entries + owed_for(minutes_of(still_open), campaign))
+
+
+def line(db: Session, person: Person, campaign: Campaign) -> str:
+    """What the page of work says of today's time and pay; nothing where the campaign does not pay."""
+    if not campaign.pay_per_hour:
+        return ""
+    so_far = today(db, person, campaign)
+    return _(
+        "Today: {minutes} min of paid time, {amount} at {rate} an hour.",
+        minutes=int(so_far.seconds // 60),
+        amount=money(so_far.owed, campaign.currency),
+        rate=money(campaign.pay_per_hour, campaign.currency),
+    )
