@@ -80,6 +80,7 @@ class Known:
     name: str
     roles: tuple[str, ...]
     csrf_token: str
+    theme: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def visitor(request: Request, db: Db) -> Visitor:
         return Visitor(None, None)
     speak(found.person.language)
     # For the page of an error: by then the transaction is gone and its rows cannot be read.
-    request.state.known = Known(found.person.name, tuple(found.person.roles), found.csrf_token)
+    request.state.known = Known(found.person.name, tuple(found.person.roles), found.csrf_token, found.person.theme)
     return Visitor(found.person, found.csrf_token)
 
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from server import language
 from server.edge import Known, Visitor
 from server.markdown import to_html
+from server.services import comfort
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 
@@ -108,12 +109,17 @@ def render(request: Request, who: Visitor, page: Page, *, status: int = 200) -> 
     """Render `page`; the frame also gets the visitor, their CSRF token and the path asked for."""
     values: dict[str, Any] = {field.name: getattr(page, field.name) for field in fields(page)}
     known: Known | None = getattr(request.state, "known", None)
+    person = who.person or known
     frame = {
-        "person": who.person or known,
+        "person": person,
         "csrf_token": who.csrf_token or (known.csrf_token if known else ""),
         "path": request.url.path,
         "here": _here(request),
         "speech": _speech(),
+        "theme": comfort.theme_for(
+            person.theme if person is not None else None, request.cookies.get(comfort.THEME_COOKIE)
+        ),
+        "shortcuts": comfort.keys_of(who.person.keys if who.person is not None else {}),
     }
     html = environment().get_template(page.template).render(**values, **frame)
     return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})

@@ -37,7 +37,9 @@ class Person(Base):
     held_out: Mapped[bool] = mapped_column(server_default=text("false"))
     language: Mapped[str | None]  # of the interface; none means what the browser asks for
     theme: Mapped[str] = mapped_column(server_default=text("'auto'"))
-    keys: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))  # action -> key, where changed
+    keys: Mapped[Json] = mapped_column(
+        server_default=text("'{}'::jsonb")
+    )  # action -> key, where changed; "off" for none at all
     email_confirmed_at: Mapped[datetime | None]
     unread_notices: Mapped[int] = mapped_column(server_default=text("0"))  # shown on every page, so it is kept here
     created_at: Mapped[Now]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.language import _, later
 from server.models import Campaign, Comparison, Conversation, Person, Turn
-from server.services import campaigns, dialogue, drafts, leases, openings, queue, remarks, undo
+from server.services import campaigns, comfort, dialogue, drafts, leases, openings, queue, remarks, undo
 from server.services.transcripts import turns_of
 
 SUGGESTIONS = 4
@@ -51,7 +52,8 @@ class Step:
     """One position of the strength scale."""
 
     value: str  # what the form sends: the number, "tie" or "both_bad"
-    key: str
+    action: str  # what it is called where keys are set
+    key: str  # this person's; empty for none
     side: int  # 0 is left, 1 right, 2 neither
     strength: int
     short: str  # "much"
@@ -114,6 +116,12 @@ class ChatView:
     longest_message: int
     new_key: str
 
+    @property
+    def last_key(self) -> str:
+        """The last key of the scale while its keys are 1, 2, 3 … from left to right; else empty."""
+        keys = [step.key for step in self.scale if step.value != "tie"]
+        return keys[-1] if keys == [str(number) for number in range(1, len(keys) + 1)] else ""
+
 
 def build_view(db: Session, person: Person, campaign: Campaign, notice: str = "") -> ChatView:
     """Read the chat as it stands; visiting renews the lease, or closes a conversation whose lease ran out."""
@@ -123,6 +131,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     last = dialogue.last_turn(db, conversation) if conversation is not None else None
     told = campaigns.newest_instructions(db, campaign)
     last_answer = undo.undoable(db, person, campaign)
+    keys = comfort.keys_of(person.keys)
     view = ChatView(
         person_id=person.id,
         campaign_id=campaign.id,
@@ -130,8 +139,8 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         name=campaign.name,
         red_team=campaign.mode == "red_team",
         way=campaign.way,
-        scale=scale(campaign),
-        beside_scale=other_verdicts(campaign),
+        scale=scale(campaign, keys),
+        beside_scale=other_verdicts(campaign, keys),
         instructions=told.markdown if told is not None else "",
         instructions_id=told.id if told is not None else None,
         first_visit=not _has_history(db, person, campaign),
@@ -164,24 +173,28 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     return view
 
 
-def scale(campaign: Campaign) -> list[Step]:
+def scale(campaign: Campaign, keys: Mapping[str, str] = comfort.DEFAULT_KEYS) -> list[Step]:
     """The positions from left to right: the strongest at both ends, the weakest in the middle, there the tie if there is one."""
     sentences = _MORE_HARMFUL if campaign.mode == "red_team" else _BETTER
     steps = []
     for number in range(1, 2 * campaign.grades + 1):
         if campaign.ties and number == campaign.grades + 1:
-            steps.append(Step("tie", "0", 2, 0, _("equal"), _("Both are about equal")))
+            steps.append(Step("tie", "tie", keys["tie"], 2, 0, _("equal"), _("Both are about equal")))
         side = 0 if number <= campaign.grades else 1
         strength = campaign.grades + 1 - number if side == 0 else number - campaign.grades
         how = _HOW[campaign.grades][strength - 1]
         sentence = _(sentences[how], reply=_LETTERS[side])
-        steps.append(Step(str(number), str(number), side, strength, _(_SHORT[how]) if how else sentence, sentence))
+        short = _(_SHORT[how]) if how else sentence
+        action = f"step_{number}"
+        steps.append(Step(str(number), action, keys[action], side, strength, short, sentence))
     return steps
 
 
-def other_verdicts(campaign: Campaign) -> list[Step]:
+def other_verdicts(campaign: Campaign, keys: Mapping[str, str] = comfort.DEFAULT_KEYS) -> list[Step]:
     """What can be said beside the scale."""
-    return [Step("both_bad", "9", 2, 0, "", _("Both are bad"))] if campaign.both_bad else []
+    if not campaign.both_bad:
+        return []
+    return [Step("both_bad", "both_bad", keys["both_bad"], 2, 0, "", _("Both are bad"))]
 
 
 def _has_history(db: Session, person: Person, campaign: Campaign) -> bool:

@@ -12,6 +12,7 @@ from server.edge import AnyVisitor, AppSettings, guard_csrf
 from server.errors import BadInput
 from server.language import COOKIE, LANGUAGES, _
 from server.routes.session import own_path
+from server.settings import Settings
 
 router = APIRouter()
 
@@ -31,8 +32,12 @@ def choose_language(
     if who.person is not None:
         who.person.language = language
     response = RedirectResponse(own_path(next_path), status_code=HTTP_303_SEE_OTHER)
-    # Kept in the browser too, so that the page of the next sign-in speaks it.
+    keep_language(response, settings, language)
+    return response
+
+
+def keep_language(response: Response, settings: Settings, language: str) -> None:
+    """Keep it in the browser too, so that the page of the next sign-in speaks it."""
     response.set_cookie(
         COOKIE, language, max_age=YEAR_SECONDS, httponly=True, samesite="lax", secure=settings.cookie_secure, path="/"
     )
-    return response

@@ -10,7 +10,7 @@ from jinja2 import meta, nodes
 import server.app  # noqa: F401 - imports every route, and with it every Page
 from server.pages import WEB, Page, environment
 
-FRAME = {"person", "csrf_token", "path", "here", "speech"}
+FRAME = {"person", "csrf_token", "path", "here", "speech", "theme", "shortcuts"}
 
 
 def all_pages(base: type[Page] = Page) -> list[type[Page]]:

@@ -17,11 +17,11 @@ EVERYBODY = {"nobody", "crowdworker", "researcher", "admin"}
 # The first rule that fits decides.
 RULES = (
     (
-        r"(GET /|(GET|POST) /sign-in|(GET|POST) /sign-in/.*|(GET|POST) /invitation/.*|POST /api/session|POST /language)",
+        r"(GET /|(GET|POST) /sign-in|(GET|POST) /sign-in/.*|(GET|POST) /invitation/.*|POST /api/session|POST /(language|theme))",
         EVERYBODY,
     ),
     (r"GET /(health|ready)", EVERYBODY),
-    (r"(POST /sign-out|DELETE /api/session)", EVERYBODY - {"nobody"}),
+    (r"(POST /sign-out|DELETE /api/session|(GET|POST) /settings)", EVERYBODY - {"nobody"}),
     (r"\w+ (/chat|/api/campaigns|/api/turns|/api/drafts)(/.*)?", {"crowdworker"}),
     (r"\w+ (/api)?/(rounds|snapshots|schedule)(/.*)?", {"researcher", "admin"}),
     (r"GET /admin/(data|conversations)(/.*)?", {"researcher", "admin"}),

@@ -1,5 +1,6 @@
 // The chat page. The server renders every state; this fetches the next one in place, streams the replies and minds the keys.
 import { Draft } from "./draft.js";
+import { actionOf } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Refusal, send } from "./post.js";
 import { follow } from "./stream.js";
@@ -134,7 +135,7 @@ function wireChoice(form) {
         reply(position).closest(".candidate").classList.remove("writing");
       }
       scale.open();
-      announce(_("Both replies are complete. Choose with the keys 1 to {last}.", { last: form.querySelectorAll(".step [data-side=\"0\"], .step [data-side=\"1\"]").length }));
+      announce(form.dataset.lastKey ? _("Both replies are complete. Choose with the keys 1 to {last}.", { last: form.dataset.lastKey }) : _("Both replies are complete."));
       bringIntoView(form.querySelector("fieldset"));
     },
     failed() { refresh(); },
@@ -156,19 +157,21 @@ function wire() {
   chat.dataset.live = ""; // from here on keys and buttons are the script's
 }
 
-// One letter each, and only while nothing is typed into: what they do stands beside the buttons that do it.
-const LETTERS = { u: "undo", s: "skip" };
-
+// What is done by a key stands beside the key: `data-action` names it, as the settings do.
 addEventListener("keydown", (event) => {
-  if (event.target.closest?.("textarea, input:not([type=radio]), select, dialog")) return;
-  scale?.key(event);
-  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "?") { document.querySelector("#keys").showModal(); event.preventDefault(); return; }
-  const control = LETTERS[event.key] && chat.querySelector(`[data-action="${LETTERS[event.key]}"]`);
-  if (!control) return;
+  const action = actionOf(event);
+  if (action === undefined) return;
+  if (action === "sheet") { document.querySelector("#keys").showModal(); event.preventDefault(); return; }
+  const control = chat.querySelector(`[data-action="${action}"]`);
+  if (!control || control.matches(":disabled")) return;
   event.preventDefault();
   const folded = control.closest("details:not([open])");
-  if (folded) { folded.open = true; control.focus(); } else control.click();
+  if (folded) {
+    folded.open = true;
+    control.focus();
+  } else if (control.matches("[type=radio]")) scale.choose(control);
+  else if (control.matches("textarea")) control.focus();
+  else control.click();
 });
 document.querySelector("#show-keys").addEventListener("click", () => document.querySelector("#keys").showModal());
 addEventListener("pagehide", () => drafts.forEach((draft) => draft.leave()));

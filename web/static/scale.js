@@ -1,8 +1,8 @@
-// The strength scale: keys, the reply that is picked, and the time it took.
+// The strength scale: the reply that is picked, and the time it took.
 import { Clock } from "./clock.js";
 import { _ } from "./words.js";
 
-/** Wires a form.choice; `submit` gets {scale_position, verdict, milliseconds, signals, justification}. Returns {open, stop, key}. */
+/** Wires a form.choice; `submit` gets {scale_position, verdict, milliseconds, signals, justification}. Returns {open, stop, choose}. */
 export function wireScale(form, submit) {
   const fieldset = form.querySelector("fieldset");
   const chosen = form.querySelector(".chosen");
@@ -48,11 +48,8 @@ export function wireScale(form, submit) {
     },
     /** The page shows something else now. */
     stop() { clock.stop(); },
-    /** A number key anywhere outside a text box chooses; Enter on the chosen step then sends. */
-    key(event) {
-      const radio = radios.find((each) => each.dataset.key === event.key);
-      if (!radio || fieldset.disabled || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
+    /** A step by its key; Enter on the chosen step then sends. */
+    choose(radio) {
       radio.checked = true;
       radio.focus();
       show();
