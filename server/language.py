@@ -9,6 +9,8 @@ Who speaks: a signed-in person's own choice, else the cookie of the browser, els
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,6 +91,16 @@ def speak(code: str | None) -> None:
             _spoken.set(Spoken([], code))
         else:
             spoken.code = code
+
+
+@contextmanager
+def speaking(code: str | None) -> Iterator[None]:
+    """What is said inside is said to somebody else: in their language, or in English where they have chosen none."""
+    before = _spoken.set(Spoken([], code if code in LANGUAGES else ENGLISH))
+    try:
+        yield
+    finally:
+        _spoken.reset(before)
 
 
 def current() -> str:

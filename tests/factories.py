@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -18,6 +19,8 @@ from server.models import (
     DeploymentShare,
     Edit,
     Instructions,
+    LedgerEntry,
+    Payroll,
     Person,
     Ranking,
     RankingPlace,
@@ -171,6 +174,27 @@ def demonstration(
     campaign = db.get_one(Campaign, turn.conversation.campaign_id)
     values = _answer(db, campaign, turn, person) | {"milliseconds": 9000, "text": text}
     return _add(db, Demonstration(**(values | more)))
+
+
+def entry(db: Session, person: Person, amount: str = "2.00", status: str = "pending", **more: Any) -> LedgerEntry:
+    """A line of the ledger for ten minutes' work."""
+    values: dict[str, Any] = {
+        "person_id": person.id,
+        "kind": "time",
+        "minutes": Decimal(10),
+        "rate_per_hour": Decimal(12),
+        "amount": Decimal(amount),
+        "currency": "USD",
+        "status": status,
+    }
+    if status == "rejected":
+        values["status_reason"] = "Nobody was there."
+    return _add(db, LedgerEntry(**(values | more)))
+
+
+def payroll(db: Session, **more: Any) -> Payroll:
+    """A payroll of one entry."""
+    return _add(db, Payroll(**({"currency": "USD", "entries": 1, "total": Decimal(2)} | more)))
 
 
 def _answer(db: Session, campaign: Campaign, turn: Turn, person: Person) -> dict[str, Any]:

@@ -20,7 +20,7 @@ ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "home/_numbers.html", "_
 ENGLISH_MODULES = {
     "server/services": {
         "agreement", "audit", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
-        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "lost", "outlook", "registry", "round_settings",
+        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "lost", "outlook", "payrolls", "registry", "round_settings",
         "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics",
     },
     "server/routes": {
