@@ -23,6 +23,7 @@ COMMANDS = {
     "person": "Accounts, roles and invitations.",
     "campaign": "Standing requests for feedback.",
     "items": "Pairs of texts for people to compare.",
+    "pay": "What is owed, and payrolls.",
     "import": "Bring in comparisons from files.",
     "export": "Write comparisons to files.",
     "simulate": "Let a simulated crowd compare replies.",

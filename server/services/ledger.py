@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _, money, speaking
-from server.models import Appeal, Campaign, LedgerEntry, Person
+from server.models import Appeal, Campaign, LedgerEntry, Person, WorkSession
 from server.services import audit, notices
 from server.services.campaign_settings import checked_currency
 from server.services.dialogue import checked_key
@@ -26,6 +26,7 @@ from server.services.work_time import in_coins
 STATUSES = ("pending", "approved", "rejected", "paid")
 KINDS = ("time", "bonus", "correction")
 PAGE = 100
+MOST_AT_ONCE = 5000
 MAX_AMOUNT = Decimal(1_000_000)
 MAX_REASON_CHARS = 2000
 
@@ -61,6 +62,7 @@ class Line:
     person: str
     campaign: str
     appeal: Appeal | None
+    session: WorkSession | None  # how it ended and how much was answered, for who decides
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,17 @@ def lines(db: Session, wanted: Wanted, before: int | None = None, limit: int = P
     return found[:limit], (found[limit - 1].entry.id if len(found) > limit else None)
 
 
-def _read(db: Session, query: Select[LedgerEntry, str, str, Appeal]) -> list[Line]:
-    return [Line(entry, person, campaign, appeal) for entry, person, campaign, appeal in db.execute(query)]
+def _read(db: Session, query: Select[LedgerEntry, str, str, Appeal, WorkSession]) -> list[Line]:
+    return [Line(*found) for found in db.execute(query)]
 
 
-def _lines() -> Select[LedgerEntry, str, str, Appeal]:
+def _lines() -> Select[LedgerEntry, str, str, Appeal, WorkSession]:
     return (
-        select(LedgerEntry, Person.name, func.coalesce(Campaign.name, ""), Appeal)
+        select(LedgerEntry, Person.name, func.coalesce(Campaign.name, ""), Appeal, WorkSession)
         .join(Person, Person.id == LedgerEntry.person_id)
         .outerjoin(Campaign, Campaign.id == LedgerEntry.campaign_id)
         .outerjoin(Appeal, Appeal.ledger_entry_id == LedgerEntry.id)
+        .outerjoin(WorkSession, WorkSession.id == LedgerEntry.work_session_id)
     )
 
 
@@ -111,6 +114,12 @@ def appeals_waiting(db: Session, limit: int = 100) -> list[Line]:
     return _read(db, query.order_by(Appeal.id).limit(limit))
 
 
+def matching(db: Session, wanted: Wanted, newest_id: int) -> list[int]:
+    """Pending entries of a page's filters up to the newest that was on it, MOST_AT_ONCE of them: what came since nobody has seen."""
+    conditions = (*wanted.conditions(), LedgerEntry.status == "pending", LedgerEntry.id <= newest_id)
+    return list(db.scalars(select(LedgerEntry.id).where(*conditions).order_by(LedgerEntry.id).limit(MOST_AT_ONCE)))
+
+
 def approve(db: Session, admin: Person, entry_ids: Sequence[int]) -> tuple[int, int]:
     """Approve entries that are pending, or rejected with no appeal waiting; returns (approved, left as they were)."""
 
@@ -120,22 +129,6 @@ def approve(db: Session, admin: Person, entry_ids: Sequence[int]) -> tuple[int, 
 
     changed = _change(db, admin, entry_ids, may, "approved", None)
     return len(changed), len(set(entry_ids)) - len(changed)
-
-
-def approve_matching(db: Session, admin: Person, wanted: Wanted, newest_id: int) -> int:
-    """Approve every pending entry of a page's filters up to the newest that was on it: what came since nobody has seen."""
-    approved = db.scalars(
-        update(LedgerEntry)
-        .where(*wanted.conditions(), LedgerEntry.status == "pending", LedgerEntry.id <= newest_id)
-        .values(status="approved", status_by_id=admin.id, status_at=func.now(), status_reason=None)
-        .returning(LedgerEntry.id)
-        .execution_options(synchronize_session=False)
-    ).all()
-    if approved:
-        db.expire_all()
-        audit.record(db, admin, "pay.approve", "ledger_entry", None, entries=len(approved), newest=newest_id,
-                     filters={name: value for name, value in vars(wanted).items() if value})  # fmt: skip
-    return len(approved)
 
 
 def reject(db: Session, admin: Person, entry_ids: Sequence[int], reason: str) -> tuple[int, int]:
@@ -280,7 +273,7 @@ def checked_reason(text: str, field: str = "reason") -> str:
     """Words for the person, required."""
     text = text.replace("\0", "").strip()
     if not 1 <= len(text) <= MAX_REASON_CHARS:
-        raise BadInput(f"Give a {field} of 1 to {MAX_REASON_CHARS:,} characters; the person reads it.", field=field)
+        raise BadInput(f"The {field} has 1 to {MAX_REASON_CHARS:,} characters; the person reads it.", field=field)
     return text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -12,6 +14,7 @@ from server.errors import BadInput, NotFound
 from server.language import _
 from server.models import Campaign, Comparison, Membership, Notice, Person, WorkSession
 from server.services import audit
+from server.services.dialogue import checked_key
 
 MAX_CHARS = 10_000
 _BATCH = 1000
@@ -77,13 +80,47 @@ def send_and_audit(
     db: Session, admin: Person, to: list[int], text: str, *, campaign: Campaign | None, idempotency_key: str
 ) -> int:
     """What the form of the admins does: write, and note down that it was done."""
+    checked_key(idempotency_key)
     if not to:
-        raise BadInput(_("There is nobody to write to."), field="to")
+        raise BadInput(_("There is nobody to write to."), field="people")
     got = send(db, admin, to, text, campaign=campaign, idempotency_key=idempotency_key)
     if got:
         audit.record(db, admin, "notice.send", "campaign" if campaign else "person", campaign.id if campaign else to[0],
                      people=got)  # fmt: skip
     return got
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One notice as it was written, to however many."""
+
+    at: datetime
+    text: str
+    sender: str
+    campaign: str
+    people: int
+    read: int
+
+
+def sent(db: Session, limit: int = 50) -> list[Sent]:
+    """What admins wrote, the newest first; what the ledger tells each person is not among it."""
+    rows = db.execute(
+        select(
+            func.min(Notice.created_at),
+            Notice.text,
+            func.coalesce(Person.name, ""),
+            func.coalesce(Campaign.name, ""),
+            func.count(),
+            func.count(Notice.read_at),
+        )
+        .outerjoin(Person, Person.id == Notice.sender_id)
+        .outerjoin(Campaign, Campaign.id == Notice.campaign_id)
+        .where(Notice.idempotency_key.is_not(None))
+        .group_by(Notice.idempotency_key, Notice.text, Person.name, Campaign.name)
+        .order_by(func.max(Notice.id).desc())
+        .limit(limit)
+    )
+    return [Sent(*row) for row in rows]
 
 
 def mark_read(db: Session, person: Person, notice_id: int | None = None) -> int:

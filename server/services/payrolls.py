@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -53,6 +53,19 @@ def due(db: Session) -> list[Due]:
         .order_by(LedgerEntry.currency)
     )
     return [Due(*row) for row in rows]
+
+
+def period(since: str, until: str) -> tuple[datetime | None, datetime | None]:
+    """The first moment and the first moment after it, of days as a form or a command has them: UTC, the last one included."""
+    first, last = _day("since", since), _day("until", until)
+    return first, last and last + timedelta(days=1)
+
+
+def _day(field: str, text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC) if text.strip() else None
+    except ValueError as error:
+        raise BadInput(f"{field} must be a day like 2026-05-31, or empty.", field=field) from error
 
 
 def make(

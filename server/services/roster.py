@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from server.errors import BadInput
 from server.models import Comparison, LoginSession, Person
+from server.services import people
 
 PAGE = 50
 
@@ -43,3 +46,18 @@ def list_people(db: Session, search: str = "", before: int | None = None) -> tup
         query = query.where(Person.id < before)
     rows = [Member(person, n, at, sessions > 0) for person, n, at, sessions in db.execute(query)]
     return rows[:PAGE], (rows[PAGE - 1].person.id if len(rows) > PAGE else None)
+
+
+def named(db: Session, text: str) -> list[Person]:
+    """The people of a text of numbers and e-mail addresses, in any order and each once; BadInput for one that is nobody's."""
+    found: dict[int, Person] = {}
+    for word in re.split(r"[\s,;]+", text.strip()):
+        if not word:
+            continue
+        person = people.person_by_email(db, word)
+        if person is None and word.isdecimal() and len(word) < 19:
+            person = db.get(Person, int(word))
+        if person is None:
+            raise BadInput(f"Nobody has the number or e-mail address {word[:100]!r}.", field="people")
+        found[person.id] = person
+    return list(found.values())

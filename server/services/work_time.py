@@ -120,7 +120,9 @@ def _end(db: Session, which: ColumnElement[bool], ended_as: str, **more: ColumnE
 
 
 def _enter(db: Session, session: WorkSession) -> None:
-    """One line of the ledger for a session; none where the campaign does not pay, or nothing is owed."""
+    """One line of the ledger for a session; none where nothing is owed, or nobody is there to be paid."""
+    if db.get_one(Person, session.person_id).simulated:
+        return
     campaign = db.get_one(Campaign, session.campaign_id)
     minutes = minutes_of(session.active_seconds)
     amount = owed_for(minutes, campaign)

@@ -12,9 +12,16 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from server.models import AuditEntry, Campaign, Invitation, Job, Person
-from server.routes import admin_campaigns, admin_conversations, admin_data, admin_people
+from server.routes import (
+    admin_campaigns,
+    admin_conversations,
+    admin_data,
+    admin_notices,
+    admin_pay,
+    admin_people,
+)
 from server.routes import jobs as jobs_routes
-from server.services import campaigns, jobs
+from server.services import appeals, campaigns, jobs
 from server.settings import Settings
 from tests import factories
 from tests.conftest import Cast
@@ -40,7 +47,10 @@ def place(db: Session, cast: Cast, settings: Settings) -> dict[str, Any]:
             "files": [{"name": "comparisons.jsonl", "comparisons": 1, "bytes": 2, "sha256": "0" * 64}],
         },
     )  # fmt: skip
+    rejected = factories.entry(db, cast.alice, status="rejected", campaign_id=campaign.id)
+    appeal = appeals.appeal(db, cast.alice, rejected.id, "<b>I</b> was there.")
     db.add_all([invitation, job])
+    payroll = factories.payroll(db)
     db.commit()  # a refused request rolls back to here
     folder = Path(settings.artifacts) / "exports" / str(job.id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +58,7 @@ def place(db: Session, cast: Cast, settings: Settings) -> dict[str, Any]:
     (folder / "manifest.json").write_text("{}")
     return {
         "slug": "chat", "conversation_id": talk.id, "person_id": cast.bob.id, "invitation_id": invitation.id,
-        "job_id": job.id, "name": "comparisons.jsonl",
+        "appeal_id": appeal.id, "payroll_id": payroll.id, "job_id": job.id, "name": "comparisons.jsonl",
     }  # fmt: skip
 
 
@@ -71,6 +81,14 @@ ONLY_ADMINS = [
     ("POST", "/admin/campaigns/{slug}/instructions"),
     ("POST", "/admin/campaigns/{slug}/prompts"),
     ("POST", "/admin/campaigns/{slug}/items"),
+    ("GET", "/admin/notices"),
+    ("POST", "/admin/notices"),
+    ("GET", "/admin/pay"),
+    ("POST", "/admin/pay/entries"),
+    ("POST", "/admin/pay/added"),
+    ("POST", "/admin/pay/appeals/{appeal_id}"),
+    ("POST", "/admin/pay/payrolls"),
+    ("GET", "/admin/pay/payrolls/{payroll_id}/file"),
     ("GET", "/admin/jobs"),
     ("POST", "/admin/jobs/import"),
     ("POST", "/admin/jobs/export"),
@@ -80,7 +98,15 @@ ONLY_ADMINS = [
 
 
 def test_no_route_is_missing_from_the_lists_below() -> None:
-    modules = (admin_data, admin_conversations, admin_people, admin_campaigns, jobs_routes)
+    modules = (
+        admin_data,
+        admin_conversations,
+        admin_people,
+        admin_campaigns,
+        admin_pay,
+        admin_notices,
+        jobs_routes,
+    )
     routes = [route for module in modules for route in module.router.routes]
     found = {(method, route.path) for route in routes for method in route.methods}  # type: ignore[attr-defined]
     assert found == set(READ_BY_RESEARCHERS + ONLY_ADMINS)

@@ -135,6 +135,9 @@ def test_amounts_as_reckoned_by_hand(
 
 def test_nothing_is_entered_where_nothing_is_owed(db: Session, cast) -> None:
     unpaid, paid = factories.campaign(db), factories.campaign(db, pay_per_hour=TWELVE)
+    robot = factories.person(db, "Robot", simulated=True)
+    work(db, robot, paid, 100)
+    work_time.end(db, robot, paid, "finished")
     work(db, cast.alice, unpaid, 100)
     work(db, cast.alice, paid)
     for campaign in (unpaid, paid):
