@@ -8,7 +8,7 @@ CUDA ?= 0
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo check test peers bench lock style install install-test install-peers clean
+.PHONY: help run demo check test peers bench lock style install install-test install-peers install-potato clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,8 +37,9 @@ test: style ## All that `check` checks, and all tests but those for a GPU (T='-m
 peers: install-test install-peers ## Install TRL in .venv-peers and compare our numbers with its
 	@$(VENV)/python -m pytest -q -m peers
 
-bench: install-peers ## Ours beside the peers' on one small size, in some minutes (docs/speed.md)
-	@for subject in limits generate preference policy; do $(VENV)/python -m bench.$$subject --quick || exit 1; done
+bench: install-test install-peers install-potato ## Ours beside the peers' on one small size, in some minutes (docs/speed.md)
+	@sh scripts/chromium.sh
+	@for subject in limits platform generate preference policy; do $(VENV)/python -m bench.$$subject --quick || exit 1; done
 
 lock: ## Write requirements/ anew from what is installed in .venv
 	@$(VENV)/python scripts/lock.py
@@ -54,6 +55,9 @@ install-test:
 install-peers: install
 	@$(PYTHON) scripts/install.py --peers
 
-clean: ## Remove .venv, .venv-peers and caches; the data in .whetstone stay
-	@rm -rf .venv .venv-peers .bench .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+install-potato: install
+	@$(PYTHON) scripts/install.py --potato
+
+clean: ## Remove .venv, .venv-peers, .venv-potato and caches; the data in .whetstone stay
+	@rm -rf .venv .venv-peers .venv-potato .bench .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
     python3 scripts/install.py            what `make run` needs
     python3 scripts/install.py --test     and what `make test` needs
     python3 scripts/install.py --peers    and TRL, which ours is compared with, in .venv-peers
+    python3 scripts/install.py --potato   and Potato, which the platform is compared with, in .venv-potato
     CUDA=1 python3 scripts/install.py     torch with CUDA instead of the CPU build
 
 Does nothing when it has been done for these same files.
@@ -30,6 +31,8 @@ PYTHON = VENV / "bin" / "python"
 PEERS = ROOT / ".venv-peers"
 PEERS_PYTHON = PEERS / "bin" / "python"
 PEERS_PPO = PEERS / "ppo"  # the last TRL with PPO: its name is that of the current one, so a folder keeps them apart
+# Potato gets an environment that shares nothing: its own releases of libraries, as pip gives them to its users.
+POTATO = ROOT / ".venv-potato"
 LOCKS = ROOT / "requirements"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_SECONDS = 8  # a mirror that does not answer by then would keep pip for minutes
@@ -46,6 +49,8 @@ def main() -> None:
         install("test", cuda, lambda: pip("the test tools", ["-r", str(LOCKS / "test.txt")], locked("test")))
     if "--peers" in sys.argv[1:]:
         install("peers", cuda, install_peers, home=PEERS)
+    if "--potato" in sys.argv[1:]:
+        install("potato", cuda, install_potato, home=POTATO)
 
 
 def install(what: str, cuda: bool, work: Callable[[], object], home: Path = VENV) -> None:
@@ -87,6 +92,13 @@ def install_peers() -> None:
     pip("TRL", ["-r", str(LOCKS / "peers.txt")], locked("peers"), into=PEERS_PYTHON)
     ppo = ["--target", str(PEERS_PPO), "-r", str(LOCKS / "peers-ppo.txt")]
     pip("the last TRL with PPO", ppo, locked("peers-ppo"))
+
+
+def install_potato() -> None:
+    """Potato as its users get it."""
+    with step("Making .venv-potato"):
+        venv.create(POTATO, symlinks=True, clear=True)
+    pip("Potato", ["-r", str(LOCKS / "potato.txt")], None, into=POTATO / "bin" / "python", deps=True)
 
 
 def make_environment() -> None:
