@@ -1,4 +1,4 @@
-"""Keeping each campaign's store of openings full, so that the next one is there at once."""
+"""Keeping each campaign's store of openings and items full, so that the next one is there at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from sqlalchemy import select
 
 from server.models import Campaign
-from server.services import dialogue, openings
+from server.services import dialogue, openings, pool_items
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings
@@ -26,7 +26,8 @@ def prepare(campaign_id: int | None = None, settings: Settings | None = None) ->
         # A transaction each: the lock of one campaign must not be held while others are looked at.
         with transaction(str(settings.database_url), str(settings.redis_url)) as db:
             campaign = db.get_one(Campaign, one)
-            found[one] = openings.prepare(db, campaign, dialogue.why_not(db, campaign))
+            refusal = dialogue.why_not(db, campaign)
+            found[one] = openings.prepare(db, campaign, refusal) + pool_items.refill(db, campaign, refusal)
         if found[one]:
-            log.info("Openings of campaign %d are sampled ahead: turns %s.", one, found[one])
+            log.info("Made ahead for campaign %d: turns %s.", one, found[one])
     return found

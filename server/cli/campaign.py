@@ -20,7 +20,11 @@ from server.services import campaign_settings, campaigns, deployments
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _SET = click.option(
-    "--set", "changes", multiple=True, metavar="NAME=VALUE", help=f"One of {', '.join(campaign_settings.SETTINGS)}."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"One of {', '.join((*campaign_settings.SETTINGS, 'pool'))}.",
 )
 
 
@@ -131,10 +135,14 @@ def add(slug: str, name: str, mode: str, instructions: Path, changes: tuple[str,
             name=name,
             mode=mode,
             instructions=_text(instructions),
-            **campaign_settings.checked_settings(wanted),
+            **wanted,
         )
-    pairs = wanted.get("way") == "pairs"  # given texts need no model
-    fill = f"items add FILE --campaign {slug}" if pairs else f"snapshot deploy NAME --campaign {slug}"
+    way = wanted.get("way", "chat")
+    fill = (
+        f"items add FILE --campaign {slug}"
+        if way in ("pairs", "demonstration")
+        else f"snapshot deploy NAME --campaign {slug}"
+    )
     click.echo(f"Made {slug}. Next: whetstone {fill}; whetstone campaign open {slug}")
 
 

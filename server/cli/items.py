@@ -18,7 +18,7 @@ from server.services.campaigns import find_campaign
 
 @click.group()
 def command() -> None:
-    """Pairs of texts for people to compare.
+    """Texts for people to compare or rank, and messages for them to answer.
 
     \b
     Example:
@@ -28,22 +28,30 @@ def command() -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--campaign", "slug", required=True, metavar="SLUG", help="A campaign of the way `pairs`.")
+@click.option(
+    "--campaign",
+    "slug",
+    required=True,
+    metavar="SLUG",
+    help="A campaign of the way `pairs`, `ranking` or `demonstration`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 def add(file: Path, slug: str, as_json: bool) -> None:
     """Put the items of FILE (.jsonl or .jsonl.gz) into a campaign's queue; those that are there are passed over.
 
-    A line is {"prompt": text or messages, "a": text, "b": text}; with "expected": {"picked": 0 or 1} it is a gold item.
+    A line is {"prompt": text or messages, "a": text, "b": text} to compare, {"prompt": …, "replies": [texts]} to rank, or
+    {"prompt": …} alone to be answered. With "expected": {"picked": 0 or 1}, or for a ranking {"above": [[0, 2], …]} (the first
+    of each two must stand above the second), it is a gold item.
 
     \b
     Example:
       whetstone items add pairs.jsonl --campaign pairs
     """
-    pairs = item_lines.read(_lines(file))
+    given = item_lines.read(_lines(file))
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
-        added = items.add_pairs(db, find_campaign(db, slug), pairs)
-    counts = {"lines": len(pairs), "added": added, "already_there": len(pairs) - added}
-    click.echo(json.dumps(counts) if as_json else f"Added {added:,} of {len(pairs):,} items to {slug}.")
+        added = items.add_items(db, find_campaign(db, slug), given)
+    counts = {"lines": len(given), "added": added, "already_there": len(given) - added}
+    click.echo(json.dumps(counts) if as_json else f"Added {added:,} of {len(given):,} items to {slug}.")
 
 
 @command.command()

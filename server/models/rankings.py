@@ -52,5 +52,8 @@ class RankingPlace(Base):
     ranking_id: Mapped[int] = mapped_column(ForeignKey("rankings.id", ondelete="CASCADE"), primary_key=True)
     candidate_id: Mapped[int] = mapped_column(ForeignKey("candidates.id"), primary_key=True)
     place: Mapped[int] = mapped_column(Integer)
+    shown: Mapped[int | None] = mapped_column(
+        Integer
+    )  # where it stood on the person's page: each person gets an order drawn
     rating: Mapped[int | None] = mapped_column(Integer)
     flags: Mapped[list[str]] = mapped_column(server_default=sql("'{}'::text[]"))

@@ -35,12 +35,20 @@ WORDS = {
     "max_message_chars": ("Longest message", "in characters"),
     "lease_minutes": ("Lease", "minutes without activity until a conversation expires"),
     "undo_seconds": ("Undo", "seconds in which a choice can be taken back; 0: not at all"),
-    "prepared": ("Openings in store", "suggestions whose replies are sampled ahead, so that they are there at once"),
+    "candidates": ("Replies to a prompt", "of a ranking, 4 to 9 as a rule; a chat shows two"),
+    "prepared": (
+        "Kept in store",
+        "suggestions or items whose replies are sampled ahead, so that they are there at once",
+    ),
     "check_rate": ("Share of checks", "how often an item with an expert's key is mixed in, 0 to 0.5"),
     "too_fast_seconds": ("Too fast", "quicker choices are marked, never refused"),
 }
 CHOICE_WORDS: dict[str, tuple[str, dict[str, str]]] = {
-    "way": ("What people do", {"chat": "Chat, and compare two replies a turn", "pairs": "Compare two given texts"}),
+    "way": ("What people do", {
+        "chat": "Chat, and compare two replies a turn", "pairs": "Compare two given texts",
+        "ranking": "Rank several replies to a prompt", "demonstration": "Write the reply to a prompt",
+        "prompts": "Write prompts for a pool",
+    }),
     "purpose": ("What the answers are for", {
         "training": "Training", "evaluation": "Evaluation only: never trained on",
     }),
@@ -54,6 +62,10 @@ CHOICE_WORDS: dict[str, tuple[str, dict[str, str]]] = {
     "justification": ("Why one reply is better", {
         "off": "Is not asked", "optional": "May be said", "required": "Must be said",
     }),
+    "edits": ("Improving the reply that was chosen in a chat", {
+        "off": "Is not asked", "optional": "May be done", "required": "Must be done",
+    }),
+    "rated": ("Before a ranking", {"no": "Nothing", "yes": "Rate each reply from 1 to 7, with the flags below"}),
     "ties": ("“Both are about equal”", {"no": "Cannot be chosen", "yes": "May be chosen"}),
     "shares_checks": ("Results of checks", {"no": "Are for admins alone", "yes": "Each person sees their own"}),
     "leaderboard": ("Leaderboard", {"no": "None", "yes": "People here see each other's names and numbers"}),
@@ -114,6 +126,8 @@ class CampaignPage(Page):
     comparisons: int
     numbers: list[NumberField]
     choices: list[ChoiceField]
+    flags: str  # as lines of text
+    pool: str  # the slug of the campaign whose prompts are used; empty for its own
     items: Standing | None  # of a campaign that people work through item by item
     checks: list[Evidence]
     prompts: dict[str, int]
@@ -168,7 +182,9 @@ def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
             ChoiceField(name, label, list(options.items()), typed.get(name, _as_option(getattr(campaign, name))))
             for name, (label, options) in CHOICE_WORDS.items()
         ],
-        items=items.standing(db, campaign) if campaign.way == "pairs" else None,
+        flags=typed.get("flags", campaign_settings.flag_lines(campaign.flags)),
+        pool=typed.get("pool", _pool_slug(db, campaign)),
+        items=items.standing(db, campaign) if campaign.way not in ("chat", "prompts") else None,
         checks=checks.by_person(db, campaign),
         prompts=campaigns.prompt_counts(db, campaign),
         versions=campaigns.instructions_versions(db, campaign),
@@ -176,6 +192,10 @@ def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
         history=audit.history(db, "campaign", campaign.id),
         **more,
     )
+
+
+def _pool_slug(db: Session, campaign: Campaign) -> str:
+    return db.get_one(Campaign, campaign.pool_id).slug if campaign.pool_id is not None else ""
 
 
 def _as_option(value: str | bool) -> str:
@@ -218,7 +238,7 @@ def campaign_page(request: Request, db: Db, who: AnyVisitor, person: Admin, slug
 
 async def _typed(request: Request) -> dict[str, str]:
     """The fields of the form that a campaign has; others are not looked at."""
-    allowed = ("name", *campaign_settings.SETTINGS)
+    allowed = ("name", "pool", *campaign_settings.SETTINGS)
     return {key: value for key, value in (await request.form()).items() if key in allowed and isinstance(value, str)}
 
 
@@ -297,7 +317,7 @@ def add_items(
     campaign = campaigns.find_campaign(db, slug)
     try:
         with db.begin_nested():
-            items.add_pairs(db, campaign, item_lines.read(lines.split("\n")), person)
+            items.add_items(db, campaign, item_lines.read(lines.split("\n")), person)
     except WhetstoneError as error:
         page = _one(db, campaign, typed={"lines": lines}, error=error.message, error_field=error.field or "")
         return render(request, who, page, status=error.status)

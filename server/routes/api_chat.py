@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 
 from server.edge import AppSettings, Crowdworker, Db, OpenTransaction
 from server.language import _
-from server.models import Campaign, Comparison, Person, Turn
-from server.routes.turn_json import describe_conversation, describe_turn
+from server.models import Campaign, Comparison, Turn
+from server.routes.turn_json import describe_conversation, describe_for, describe_next, describe_turn
 from server.services import (
     campaigns,
     dialogue,
@@ -96,6 +96,7 @@ def list_campaigns(db: Db, _person: Crowdworker) -> dict[str, Any]:
                 "slug": each.slug,
                 "name": each.name,
                 "mode": each.mode,
+                "way": each.way,
                 "grades": each.grades,
                 "status": each.status,
                 "ties": each.ties,
@@ -135,17 +136,6 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
     if dialogue.why_not(db, campaign) is None and (campaign.way == "chat" or second is not None):
         work_time.seen(db, person, campaign)
     return shown
-
-
-def describe_for(db: Db, person: Person, turn: Turn) -> dict[str, Any]:
-    """The turn as its own person may see it, or as one it is lent to: on their sides, and not how others chose."""
-    if turn.conversation.person_id == person.id:
-        return describe_turn(turn)
-    told = describe_turn(turn) | {"continued_by": None, "compared": False, "status": "ready"}
-    lease = leases.find(db, person, turn.conversation, turn.id)
-    if lease is not None and lease.mirrored:
-        told["candidates"] = [each | {"position": place} for place, each in enumerate(reversed(told["candidates"]))]
-    return told
 
 
 @router.post("/campaigns/{slug}/messages", status_code=201)
@@ -208,20 +198,6 @@ def campaign_of(db: Db, turn: Turn) -> Campaign:
     return db.get_one(Campaign, turn.conversation.campaign_id)
 
 
-def describe_next(db: Db, person: Person, answered: Turn) -> dict[str, Any] | None:
-    """Where the work is a queue of items: the next one, leased already, so that it is there at once.
-
-    None may come although there is one: the row of the answered turn is locked, so others' rows are not waited for.
-    """
-    campaign = campaign_of(db, answered)
-    if campaign.way == "chat":
-        return None
-    found = queue.offer(db, person, campaign, wait=False)
-    if found is None:
-        return None
-    return {"turn": describe_for(db, person, found), "transcript": dialogue.transcript(db, found)}
-
-
 def describe_comparison(comparison: Comparison, turn: Turn) -> dict[str, Any]:
     """A choice as the person made it; `picked_position` is the side as it was shown to them."""
     picked = next((each.position for each in turn.candidates if each.id == comparison.picked_id), None)
@@ -246,11 +222,10 @@ def skip_turn(db: Db, person: Crowdworker, turn_id: int, body: SkipBody) -> dict
 @router.post("/turns/{turn_id}/report", status_code=201)
 def report_turn(db: Db, person: Crowdworker, turn_id: int, body: ReportBody) -> dict[str, Any]:
     position = body.position
-    if position is not None:
+    if position is not None:  # they mean the reply as they see it
         turn = queue.lent_or_own(db, person, turn_id)
-        lease = leases.find(db, person, turn.conversation, turn_id)
-        if lease is not None and lease.mirrored:  # they mean the reply as they see it
-            position = len(turn.candidates) - 1 - position
+        shown = queue.as_shown(turn, leases.find(db, person, turn.conversation, turn_id))
+        position = shown[position].position if position < len(shown) else position
     told = remarks.report(db, person, turn_id, body.reason, body.note, position)
     work_time.seen(db, person, db.get_one(Campaign, told.campaign_id))
     return {"report": told.id}

@@ -80,7 +80,7 @@ def conversation_part(
     return render(request, who, ConversationPart(title=campaign.name, chat=view))
 
 
-def _refused(
+def refused(
     request: Request, db: Db, who: AnyVisitor, person: Person, campaign: Campaign, error: WhetstoneError
 ) -> Response:
     """The page again, with what went wrong at its top and what was typed still in its box."""
@@ -106,7 +106,7 @@ def send_message(
             dialogue.send_message(db, person, campaign, text, idempotency_key, prompt_id, conversation_id)
     except WhetstoneError as error:
         drafts.save(db, person, drafts.message_place(campaign), text[: drafts.MAX_CHARS])
-        return _refused(request, db, who, person, campaign, error)
+        return refused(request, db, who, person, campaign, error)
     return _go_to(slug)
 
 
@@ -129,7 +129,7 @@ def store_comparison(
     verdict = scale_position if scale_position in feedback.VERDICTS else "picked"
     place = int(scale_position) if scale_position.isascii() and scale_position.isdigit() else None
     # Without a script nobody measured: the time since the replies were there is the nearest that is known.
-    taken = int(milliseconds) if milliseconds.isascii() and milliseconds.isdigit() else _since_ready(turn)
+    taken = int(milliseconds) if milliseconds.isascii() and milliseconds.isdigit() else since_ready(turn)
     try:
         with db.begin_nested():
             _stored, new = feedback.store_comparison(
@@ -147,13 +147,14 @@ def store_comparison(
         message = _("Choose one of the steps between the two replies first.") if not scale_position else error.message
         error.message = message
         drafts.save(db, person, drafts.justification_place(turn), justification[: drafts.MAX_CHARS])
-        return _refused(request, db, who, person, campaign, error)
+        return refused(request, db, who, person, campaign, error)
     work_time.seen(db, person, campaign, answers=int(new))
     own = turn.conversation.person_id == person.id
     return _go_to(slug, "?complete=1" if own and turn.conversation.status == "finished" else "")
 
 
-def _since_ready(turn: Turn) -> int:
+def since_ready(turn: Turn) -> int:
+    """Milliseconds since the turn could be answered: the nearest that is known where no script measured."""
     # An opening from the store was ready before anybody saw it.
     seen = max(turn.ready_at or turn.created_at, turn.conversation.started_at)
     return int((datetime.now(UTC) - seen).total_seconds() * 1000)
@@ -209,5 +210,5 @@ def undo_last(
         with db.begin_nested():
             undo.undo(db, person, campaign, row_id(turn_id))
     except WhetstoneError as error:
-        return _refused(request, db, who, person, campaign, error)
+        return refused(request, db, who, person, campaign, error)
     return _go_to(slug)

@@ -7,12 +7,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.language import _, later
 from server.models import Campaign, Comparison, Conversation, Person, Turn
-from server.services import campaigns, comfort, dialogue, drafts, leases, openings, queue, remarks, undo
+from server.routes.ranking_view import RankingSheet, ranking_sheet
+from server.routes.writing_view import (
+    OwnPrompt,
+    WritingSheet,
+    demonstration_sheet,
+    edit_sheet,
+    own_prompts,
+    prompt_sheet,
+)
+from server.services import (
+    campaigns,
+    comfort,
+    dialogue,
+    drafts,
+    kinds,
+    leases,
+    openings,
+    pool_items,
+    queue,
+    remarks,
+    undo,
+)
 from server.services.transcripts import turns_of
 
 SUGGESTIONS = 4
@@ -98,18 +119,23 @@ class ChatView:
     instructions: str
     instructions_id: int | None
     first_visit: bool
-    today: int
+    today: int  # answers here since midnight UTC
     refusal: str | None
     notice: str
     conversation_id: int | None
     past: list[PastTurn]
     pair: Pair | None
+    ranking: RankingSheet | None
+    writing: WritingSheet | None  # a demonstration or a prompt
+    edit: WritingSheet | None  # the reply of the last turn that may be improved
+    own_prompts: list[OwnPrompt]
     may_write: bool
     turns_left: int
     draft: str
     suggestions: list[tuple[int, str]]
     justification: str  # off, optional or required
     nothing_left: bool  # a queue that has no item for this person now
+    being_written: bool  # but will have in a moment
     undo_turn_id: int | None  # whose answer can be taken back
     skip_reasons: list[tuple[str, str]]
     report_reasons: list[tuple[str, str]]
@@ -143,31 +169,47 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         beside_scale=other_verdicts(campaign, keys),
         instructions=told.markdown if told is not None else "",
         instructions_id=told.id if told is not None else None,
-        first_visit=not _has_history(db, person, campaign),
-        today=_compared_today(db, person),
+        first_visit=not kinds.made_by(db, person, campaign),
+        today=kinds.made_by(db, person, campaign, _midnight()),
         refusal=refusal,
         notice=_(dialogue.EXPIRED) if expired and not notice else notice,
         conversation_id=conversation.id if conversation is not None else None,
         past=_past(db, person, conversation, campaign) if conversation is not None else [],
         pair=None,
+        ranking=None,
+        writing=None,
+        edit=None,
+        own_prompts=[],
         may_write=refusal is None and campaign.way == "chat",
         turns_left=campaign.max_turns - (last.position if last is not None else 0),
         draft=drafts.load(db, person, drafts.message_place(campaign)),
         suggestions=[],
         justification=campaign.justification,
-        nothing_left=campaign.way != "chat" and second is None and refusal is None,
+        nothing_left=campaign.way not in ("chat", "prompts") and second is None and refusal is None,
+        being_written=second is None and pool_items.being_written(db, campaign),
         undo_turn_id=last_answer.turn_id if last_answer is not None else None,
         skip_reasons=[(key, _(words)) for key, words in remarks.SKIP_REASONS.items()],
         report_reasons=[(key, _(words)) for key, words in remarks.REPORT_REASONS.items()],
         longest_message=campaign.max_message_chars,
         new_key=secrets.token_urlsafe(16),
     )
+    if campaign.way == "prompts":
+        sheet = prompt_sheet(db, person, campaign) if refusal is None else None
+        return replace(view, writing=sheet, own_prompts=own_prompts(db, person, campaign))
     if second is not None:
         past = _past_of(dialogue.transcript(db, second))
+        if campaign.way == "ranking":
+            return replace(view, ranking=ranking_sheet(db, person, campaign, second), past=past)
+        if campaign.way == "demonstration":
+            return replace(view, writing=demonstration_sheet(db, person, second), past=past)
         return replace(view, pair=_pair(db, person, second, own=False), past=past, may_write=False)
     if last is not None and last.status != "compared":
         return replace(view, pair=_pair(db, person, last, own=True), may_write=False)
-    if conversation is None and view.may_write:
+    if conversation is not None:
+        edit = edit_sheet(db, person, campaign, last)
+        blocked = view.turns_left < 1 or (edit is not None and edit.required)
+        return replace(view, edit=edit, may_write=view.may_write and not blocked)
+    if view.may_write:
         drawn = openings.draw(db, campaign, SUGGESTIONS)
         return replace(view, suggestions=[(prompt.id, prompt.text) for prompt in drawn])
     return view
@@ -197,15 +239,8 @@ def other_verdicts(campaign: Campaign, keys: Mapping[str, str] = comfort.DEFAULT
     return [Step("both_bad", "both_bad", keys["both_bad"], 2, 0, "", _("Both are bad"))]
 
 
-def _has_history(db: Session, person: Person, campaign: Campaign) -> bool:
-    mine = select(Comparison.id).where(Comparison.person_id == person.id, Comparison.campaign_id == campaign.id)
-    return db.scalar(mine.limit(1)) is not None
-
-
-def _compared_today(db: Session, person: Person) -> int:
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    mine = select(func.count()).where(Comparison.person_id == person.id, Comparison.created_at >= midnight)
-    return db.scalar(mine) or 0
+def _midnight() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _past(db: Session, person: Person, conversation: Conversation, campaign: Campaign) -> list[PastTurn]:
@@ -230,7 +265,7 @@ def _past_of(transcript: list[dict[str, str]]) -> list[PastTurn]:
 def _pair(db: Session, person: Person, turn: Turn, *, own: bool) -> Pair:
     complete = turn.status in ("ready", "compared")
     lease = None if own else leases.find(db, person, turn.conversation, turn.id)
-    shown = turn.candidates[::-1] if lease is not None and lease.mirrored else turn.candidates
+    shown = queue.as_shown(turn, lease)
     return Pair(
         turn_id=turn.id,
         message=turn.message,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from server.language import _
 from server.markdown import to_html
-from server.models import Candidate, Conversation, Turn
+from server.models import Campaign, Candidate, Conversation, Person, Turn
+from server.services import dialogue, leases, queue
 
 
 def describe_turn(turn: Turn) -> dict[str, Any]:
@@ -23,6 +26,34 @@ def describe_turn(turn: Turn) -> dict[str, Any]:
         "compared": turn.status == "compared",
         "failure": _(turn.failure) if turn.failure else None,
     }
+
+
+def describe_for(db: Session, person: Person, turn: Turn) -> dict[str, Any]:
+    """The turn as its own person may see it, or as one it is lent to: in their order, and not how others chose."""
+    if turn.conversation.person_id == person.id:
+        return describe_turn(turn)
+    lease = leases.find(db, person, turn.conversation, turn.id)
+    shown = [_describe_candidate(each, complete=True) for each in queue.as_shown(turn, lease)]
+    return describe_turn(turn) | {
+        "continued_by": None,
+        "compared": False,
+        "status": "ready",
+        "candidates": [each | {"position": place} for place, each in enumerate(shown)],
+    }
+
+
+def describe_next(db: Session, person: Person, answered: Turn) -> dict[str, Any] | None:
+    """Where the work is a queue of items: the next one, leased already, so that it is there at once.
+
+    None may come although there is one: the row of the answered turn is locked, so others' rows are not waited for.
+    """
+    campaign = db.get_one(Campaign, answered.conversation.campaign_id)
+    if campaign.way == "chat":
+        return None
+    found = queue.offer(db, person, campaign, wait=False)
+    if found is None:
+        return None
+    return {"turn": describe_for(db, person, found), "transcript": dialogue.transcript(db, found)}
 
 
 def _describe_candidate(candidate: Candidate, complete: bool) -> dict[str, Any]:

@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+import re
+from typing import Any
+
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from server.errors import BadInput, Conflict
+from server.errors import BadInput, Conflict, TooLarge
 from server.language import _
-from server.models import Campaign, Deployment, Instructions, Person, Turn
+from server.models import Campaign, Deployment, Instructions, Person, Turn, Undone
 from server.services import campaigns
 
 MAX_JUSTIFICATION_CHARS = 10_000
 # An answer that took longer than this was not being thought about; the bound keeps a broken clock out of the medians.
 MAX_MILLISECONDS = 24 * 3600 * 1000
+_KEY = re.compile(r"[\x21-\x7e]{8,100}")
+
+
+def checked_key(key: str) -> str:
+    """An idempotency key: made by the page once per intent, so that sending twice stores once."""
+    if not _KEY.fullmatch(key):
+        raise BadInput(_("idempotency_key has 8 to 100 visible ASCII characters."), field="idempotency_key")
+    return key
+
+
+def earlier(db: Session, table: type[Any], person: Person, turn: Turn, key: str) -> Any | None:
+    """The row of `table` that the same request stored before; Conflict when another request answered the turn."""
+    found = db.scalars(
+        select(table).where(table.person_id == person.id, or_(table.turn_id == turn.id, table.idempotency_key == key))
+    ).all()
+    for row in found:
+        if row.turn_id == turn.id and row.idempotency_key == key:
+            return row
+    if any(row.turn_id == turn.id for row in found):
+        raise Conflict(_("You have already answered this. Reload the page to go on."))
+    if found:
+        raise BadInput(_("This idempotency_key was used for another turn; make a new one."), field="idempotency_key")
+    taken_back = select(Undone.id).where(
+        Undone.person_id == person.id, Undone.turn_id == turn.id, Undone.answer["idempotency_key"].astext == key
+    )
+    if db.scalar(taken_back.limit(1)) is not None:  # a request that came again after its answer was taken back
+        raise Conflict(_("You have already answered this. Reload the page to go on."))
+    return None
+
+
+def checked_text(text: str, most: int) -> str:
+    """What a person wrote, with plain line ends; BadInput when it is empty or longer than `most` characters."""
+    text = text.replace("\r\n", "\n").replace("\0", "").strip()
+    if not text:
+        raise BadInput(_("There is nothing in the box yet. Write something first."), field="text")
+    if len(text) > most:
+        sentence = _("The text has {length} characters; at most {most} can be sent here.", length=len(text), most=most)
+        raise TooLarge(sentence, field="text")
+    return text
 
 
 def purpose_of(person: Person, campaign: Campaign) -> str:

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Comparison, Instructions, Person, Prompt
-from server.services import audit, work_time
-from server.services.campaign_settings import FIXED, checked_settings
+from server.services import audit, kinds, work_time
+from server.services.campaign_settings import FIXED, FLAGS, checked_settings
 
 SPLITS = ("train", "held_out")
+RANKED = 4  # replies to a prompt of a new campaign that ranks; InstructGPT had 4 to 9
 MAX_INSTRUCTIONS_CHARS = 50_000
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -51,7 +52,14 @@ def create_campaign(
             f"The slug {slug!r} must be 1 to 63 small letters, digits and hyphens, beginning with a letter or digit.",
             field="slug",
         )
+    pool = settings.pop("pool", None)
+    if settings.get("way") == "ranking":
+        settings.setdefault("candidates", RANKED)
     values = checked_settings({"mode": mode, **settings})
+    if pool:
+        values["pool_id"] = _pool(db, None, pool)
+    if values.get("rated"):
+        values.setdefault("flags", FLAGS)
     values["name"] = _name(name)
     made: Campaign | None = db.scalar(
         insert(Campaign)
@@ -71,15 +79,19 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
 
     What the answers mean by stays once there are any: in the other mode, say, they would mean the opposite.
     """
-    name = changes.pop("name", None)
+    name, pool = changes.pop("name", None), changes.pop("pool", None)
     values = checked_settings(changes)
+    if pool is not None:
+        values["pool_id"] = _pool(db, campaign, pool)
+    if values.get("rated") and not values.get("flags", campaign.flags):
+        values["flags"] = FLAGS
     if name is not None:
         values["name"] = _name(name)
     changed = {field: value for field, value in values.items() if getattr(campaign, field) != value}
     fixed = next((field for field in changed if field in FIXED), None)
-    if fixed is not None and comparison_count(db, campaign):
+    if fixed is not None and kinds.any_given(db, campaign):
         raise Conflict(
-            f"The {FIXED[fixed]} cannot change: this campaign has comparisons. Create another campaign.", field=fixed
+            f"The {FIXED[fixed]} cannot change: this campaign has answers. Create another campaign.", field=fixed
         )
     if {"pay_per_hour", "currency"} & set(changed):
         work_time.end_all(db, campaign)
@@ -91,6 +103,16 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
         audit.record(db, person, "campaign.update", "campaign", campaign.id, changes=difference)
         db.flush()
     return difference
+
+
+def _pool(db: Session, campaign: Campaign | None, slug: str) -> int | None:
+    """Whose prompts are used; empty means the campaign's own."""
+    if not slug.strip() or (campaign is not None and slug.strip() == campaign.slug):
+        return None
+    found = db.scalar(select(Campaign).where(Campaign.slug == slug.strip()))
+    if found is None or found.pool_id is not None:
+        raise BadInput("The pool is the slug of a campaign that has prompts of its own.", field="pool")
+    return found.id
 
 
 def comparison_count(db: Session, campaign: Campaign) -> int:
@@ -173,10 +195,9 @@ def add_prompts(
 
 
 def prompt_counts(db: Session, campaign: Campaign) -> dict[str, int]:
-    """Prompts of the pool by split."""
-    rows = db.execute(
-        select(Prompt.split, func.count()).where(Prompt.campaign_id == campaign.id).group_by(Prompt.split)
-    )
+    """Prompts of the pool by split, those that nobody has accepted yet aside."""
+    accepted = (Prompt.campaign_id == campaign.id, Prompt.status == "accepted")
+    rows = db.execute(select(Prompt.split, func.count()).where(*accepted).group_by(Prompt.split))
     found: dict[str, int] = dict(rows.all())
     return {split: found.get(split, 0) for split in SPLITS}
 

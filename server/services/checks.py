@@ -13,16 +13,19 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput
-from server.models import Campaign, CheckResult, Comparison, Person, Turn
+from server.models import Campaign, CheckResult, Comparison, Person, Ranking, Turn
 from server.services.intervals import Share
 
 
-def checked_expected(expected: Any) -> dict[str, Any]:
-    """What an item's expert key may say of a comparison; BadInput says what it must look like.
+def checked_expected(expected: Any, ranked: int | None = None) -> dict[str, Any]:
+    """What an item's expert key may say; BadInput says what it must look like.
 
-    {"picked": 0 or 1} names the better (in red-team campaigns the more harmful) of the two texts as they were given, with
-    "strength" the least that is asked for; {"verdict": "tie"} or {"verdict": "both_bad"} another answer.
+    Of a comparison: {"picked": 0 or 1} names the better (in red-team campaigns the more harmful) of the two texts as they
+    were given, with "strength" the least that is asked for; {"verdict": "tie"} or {"verdict": "both_bad"} another answer.
+    Of a ranking of `ranked` replies: {"above": [[i, j], ...]}, where reply i must stand above reply j.
     """
+    if ranked is not None:
+        return _checked_order(expected, ranked)
     sentence = 'expected is {"picked": 0 or 1, "strength": 1 to 4 (optional)} or {"verdict": "tie" or "both_bad"}.'
     if not isinstance(expected, dict):
         raise BadInput(sentence, field="expected")
@@ -35,18 +38,54 @@ def checked_expected(expected: Any) -> dict[str, Any]:
     return expected
 
 
+def _checked_order(expected: Any, ranked: int) -> dict[str, Any]:
+    above = expected.get("above") if isinstance(expected, dict) and set(expected) == {"above"} else None
+    fits = (
+        isinstance(above, list)
+        and bool(above)
+        and all(
+            isinstance(pair, list) and len(pair) == 2 and pair[0] != pair[1]
+            and all(type(each) is int and 0 <= each < ranked for each in pair)
+            for pair in above
+        )
+    )  # fmt: skip
+    if not fits:
+        raise BadInput(
+            f'expected is {{"above": [[i, j], ...]}}: reply i must stand above reply j, counted from 0 to {ranked - 1}.',
+            field="expected",
+        )
+    assert isinstance(expected, dict)
+    return expected
+
+
 def record_comparison(db: Session, person: Person, campaign: Campaign, turn: Turn, comparison: Comparison) -> None:
     """Hold a comparison of a check against its key; of any other turn nothing is noted."""
     if turn.check_kind is None or turn.expected is None:
         return
     picked = next((each.position for each in turn.candidates if each.id == comparison.picked_id), None)
     answered = {"verdict": comparison.verdict, "picked": picked, "strength": comparison.strength}
+    _record(db, person, campaign, turn, answered, passed=agrees(turn.expected, answered))
+
+
+def record_ranking(db: Session, person: Person, campaign: Campaign, turn: Turn, ranking: Ranking) -> None:
+    """Hold a ranking of a check against its key: every expected order must hold, and a tie does not."""
+    if turn.check_kind is None or turn.expected is None:
+        return
+    by_candidate = {each.candidate_id: each.place for each in ranking.places}
+    places = [by_candidate[candidate.id] for candidate in turn.candidates]
+    passed = all(places[better] < places[worse] for better, worse in turn.expected["above"])
+    _record(db, person, campaign, turn, {"places": places}, passed=passed)
+
+
+def _record(
+    db: Session, person: Person, campaign: Campaign, turn: Turn, answered: dict[str, Any], *, passed: bool
+) -> None:
     statement = insert(CheckResult).values(
         campaign_id=campaign.id,
         turn_id=turn.id,
         person_id=person.id,
         kind=turn.check_kind,
-        passed=agrees(turn.expected, answered),
+        passed=passed,
         expected=turn.expected,
         answered=answered,
     )

@@ -34,7 +34,7 @@ _ACTIONS = {
     "tie": later("Both are about equal"),
     "both_bad": later("Both are bad"),
     "send": later("Send the choice (Enter always does)"),
-    "undo": later("Take the last choice back"),
+    "undo": later("Take the last answer back"),
     "skip": later("Skip"),
     "report": later("Report a problem"),
     "message": later("Go to the message box"),

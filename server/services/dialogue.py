@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.language import _, later, ngettext
-from server.models import Campaign, Comparison, Conversation, Person, Turn
-from server.services import candidates, drafts, leases, openings
+from server.models import Campaign, Conversation, Person, Turn
+from server.services import answers, candidates, drafts, edits, kinds, leases, openings
 from server.services.transcripts import prompt_before, turns_of
 from server.transaction import ask_for
 
 EXPIRED = later(
     "Your conversation expired because nothing happened in it for a while. What you typed is kept; start a new one."
 )
-_KEY = re.compile(r"[\x21-\x7e]{8,100}")
-
-
-def checked_key(key: str) -> str:
-    """An idempotency key: made by the page once per intent, so that sending twice stores once."""
-    if not _KEY.fullmatch(key):
-        raise BadInput(_("idempotency_key has 8 to 100 visible ASCII characters."), field="idempotency_key")
-    return key
 
 
 def find_campaign(db: Session, slug: str) -> Campaign:
@@ -42,15 +33,9 @@ def why_not(db: Session, campaign: Campaign) -> str | None:
         return _("This campaign is paused. Nothing you did is lost; please come back later.")
     if campaign.status == "closed":
         return _("This campaign is closed. Thank you for your work on it.")
-    if campaign.quota is not None and comparison_count(db, campaign) >= campaign.quota:
-        return _("This campaign has all the comparisons it asked for. Thank you for your work on it.")
+    if campaign.quota is not None and kinds.made(db, campaign) >= campaign.quota:
+        return _("This campaign has all the answers it asked for. Thank you for your work on it.")
     return None
-
-
-def comparison_count(db: Session, campaign: Campaign) -> int:
-    """Comparisons made here; imports do not use up a quota."""
-    made = select(func.count()).where(Comparison.campaign_id == campaign.id, Comparison.import_id.is_(None))
-    return db.scalar(made) or 0
 
 
 def open_conversation(db: Session, person: Person, campaign: Campaign) -> Conversation | None:
@@ -117,7 +102,7 @@ def send_message(
 
     With `conversation_id` the message is for that conversation and no other: Conflict when it is over.
     """
-    key = checked_key(idempotency_key)
+    key = answers.checked_key(idempotency_key)
     # One message at a time of a person in a campaign: a second tab or a double click waits here, then finds the first.
     leases.lock(db, f"chat:{person.id}:{campaign.id}")
     earlier = db.scalar(
@@ -188,6 +173,8 @@ def _add_turn(db: Session, campaign: Campaign, conversation: Conversation, text:
         raise Conflict(_("The last message got no reply. Try it again, or start a new conversation."))
     if last is not None and last.status != "compared":
         raise Conflict(_("First choose between the two replies to your last message."))
+    if last is not None and campaign.edits == "required" and edits.wanted(db, campaign, last) is not None:
+        raise Conflict(_("First improve the reply that you chose."))
     position = last.position + 1 if last is not None else 1
     if position > campaign.max_turns:
         raise Conflict(

@@ -13,7 +13,9 @@ from server.language import _
 from server.models import Campaign, Draft, Person, Turn
 
 MAX_CHARS = 100_000
-_PLACE = re.compile(r"(message|justification):([1-9][0-9]{0,17})")
+_OF_CAMPAIGN = ("message", "prompt")
+_OF_TURN = ("justification", "ranking", "demonstration", "edit")
+_PLACE = re.compile(rf"({'|'.join(_OF_CAMPAIGN + _OF_TURN)}):([1-9][0-9]{{0,17}})")
 
 
 def message_place(campaign: Campaign) -> str:
@@ -26,13 +28,26 @@ def justification_place(turn: Turn) -> str:
     return f"justification:{turn.id}"
 
 
+def prompt_place(campaign: Campaign) -> str:
+    """The box for a prompt of one's own."""
+    return f"prompt:{campaign.id}"
+
+
+def turn_place(kind: str, turn: Turn) -> str:
+    """A box of a turn: its demonstration, its edit, or the ranking as far as it is (JSON)."""
+    return f"{kind}:{turn.id}"
+
+
 def place_of(db: Session, place: str) -> Campaign | int:
-    """The campaign of a message box, or the number of the turn whose choice is explained; who may have it is asked there."""
+    """The campaign of a box, or the number of the turn that it belongs to; who may have it is asked there."""
     match = _PLACE.fullmatch(place)
     if match is None:
-        raise BadInput(_("A draft's place is message:<campaign id> or justification:<turn id>."), field="place")
+        raise BadInput(
+            _("A draft's place is one of {kinds}, a colon, and a number.", kinds=", ".join(_OF_CAMPAIGN + _OF_TURN)),
+            field="place",
+        )
     kind, number = match.group(1), int(match.group(2))
-    if kind == "justification":
+    if kind in _OF_TURN:
         return number
     of = db.get(Campaign, number)
     if of is None:

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _
-from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn, Undone
+from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn
 from server.services import answers, candidates, checks, dialogue, drafts, leases, queue, signals
 
 VERDICTS = ("picked", "tie", "both_bad")
@@ -39,7 +38,7 @@ def store_comparison(
     person's screen, `noticed` are the browser's signals.
     Raises NotFound for a turn that is not this person's to compare, Conflict when it has moved on.
     """
-    key = dialogue.checked_key(idempotency_key)
+    key = answers.checked_key(idempotency_key)
     turn = queue.lock_turn(db, turn_id)
     conversation = turn.conversation
     campaign = db.get_one(Campaign, conversation.campaign_id)
@@ -47,7 +46,7 @@ def store_comparison(
     lease = leases.find(db, person, conversation, turn.id)
     if not own and lease is None:
         raise NotFound(_("There is no such turn for you to answer."))
-    earlier = _earlier(db, person, turn, key)
+    earlier: Comparison | None = answers.earlier(db, Comparison, person, turn, key)
     if earlier is not None:
         return earlier, False
     _check_open(db, person, campaign, turn, lease, own=own)
@@ -90,28 +89,6 @@ def store_comparison(
     drafts.clear(db, person, drafts.justification_place(turn))
     db.flush()
     return comparison, True
-
-
-def _earlier(db: Session, person: Person, turn: Turn, key: str) -> Comparison | None:
-    """The row of the same request sent before; Conflict when this choice was made by another request."""
-    found = db.scalars(
-        select(Comparison).where(
-            Comparison.person_id == person.id, or_(Comparison.turn_id == turn.id, Comparison.idempotency_key == key)
-        )
-    ).all()
-    for comparison in found:
-        if comparison.turn_id == turn.id and comparison.idempotency_key == key:
-            return comparison
-    if any(comparison.turn_id == turn.id for comparison in found):
-        raise Conflict(_("You have already compared these two replies. Reload the page to go on."))
-    if found:
-        raise BadInput(_("This idempotency_key was used for another turn; make a new one."), field="idempotency_key")
-    taken_back = select(Undone.id).where(
-        Undone.person_id == person.id, Undone.turn_id == turn.id, Undone.answer["idempotency_key"].astext == key
-    )
-    if db.scalar(taken_back.limit(1)) is not None:  # a request that came again after its answer was taken back
-        raise Conflict(_("You have already compared these two replies. Reload the page to go on."))
-    return None
 
 
 def _check_open(db: Session, person: Person, campaign: Campaign, turn: Turn, lease: Lease | None, *, own: bool) -> None:
@@ -163,7 +140,7 @@ def _go_on(db: Session, person: Person, campaign: Campaign, turn: Turn) -> None:
     conversation = turn.conversation
     if conversation.status != "open":
         return
-    if turn.position >= campaign.max_turns:
+    if turn.position >= campaign.max_turns and campaign.edits == "off":
         conversation.status, conversation.finished_at = "finished", datetime.now(UTC)
         leases.release(db, person, conversation)
     else:

@@ -6,18 +6,18 @@ import json
 from collections.abc import Iterable
 
 from server.errors import BadInput
-from server.services.items import Pair, pair_of
+from server.services.items import Item, item_of
 
 
-def read(lines: Iterable[str]) -> list[Pair]:
-    """The pairs of the lines, empty ones aside; BadInput names the first bad line and says why."""
+def read(lines: Iterable[str]) -> list[Item]:
+    """The items of the lines, empty ones aside; BadInput names the first bad line and says why."""
     found = []
     for number, line in enumerate(lines, 1):
         text = line.removeprefix("\ufeff").strip()
         if not text:
             continue
         try:
-            found.append(pair_of(json.loads(text)))
+            found.append(item_of(json.loads(text)))
         except json.JSONDecodeError as error:
             raise BadInput(
                 f"Line {number} is not JSON: {error.msg} at character {error.colno}.", field="lines"

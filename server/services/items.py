@@ -1,4 +1,7 @@
-"""Items of a queue that people bring themselves: two given texts to a message, to be compared by others; with a key, a check."""
+"""Items of a queue that people bring themselves: texts to be compared or ranked, or a message to be answered.
+
+With an expert's key an item is a check.
+"""
 
 from __future__ import annotations
 
@@ -14,55 +17,71 @@ from sqlalchemy.orm import Session
 
 from server.db import Base
 from server.errors import BadInput, Conflict
-from server.models import Campaign, Candidate, Comparison, Conversation, Person, Turn
+from server.models import Campaign, Candidate, Conversation, Person, Turn
 from server.services import audit, checks, leases
+from server.services.kinds import ANSWERS
 
 MOST_CHARS = 200_000
-SHAPE = '{"prompt": text or messages, "a": text, "b": text}, with "expected" for a gold item'
+SHAPE = (
+    '{"prompt": text or messages} with "a" and "b" to compare, "replies": [texts] to rank, or neither to be answered; and '
+    '"expected" for a gold item'
+)
+FEWEST_RANKED, MOST_RANKED = 2, 9
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two texts that answer the last of the messages; with an expert's key it is a check."""
+class Item:
+    """Texts that answer the last of the messages: two to compare, more to rank, none to write; with a key it is a check."""
 
     messages: tuple[dict[str, str], ...]
-    a: str
-    b: str
+    texts: tuple[str, ...]
+    way: str
     expected: dict[str, Any] | None = None
     attention: bool = False
 
     @property
     def key(self) -> str:
         """The same for the same content, so that adding a file twice adds it once."""
-        said = json.dumps([self.messages, self.a, self.b, self.expected, self.attention], ensure_ascii=False)
+        said = json.dumps([self.messages, *self.texts, self.expected, self.attention], ensure_ascii=False)
         return f"item:{hashlib.sha256(said.encode()).hexdigest()[:40]}"
 
 
-def pair_of(record: Any) -> Pair:
-    """The pair that a line's object describes; BadInput says what is wrong with it."""
+def item_of(record: Any) -> Item:
+    """The item that a line's object describes; BadInput says what is wrong with it."""
     if not isinstance(record, dict):
         raise BadInput(f"is not an object; an item is {SHAPE}.")
-    unknown = sorted(set(record) - {"prompt", "a", "b", "expected", "attention"})
+    unknown = sorted(set(record) - {"prompt", "a", "b", "replies", "expected", "attention"})
     if unknown:
         raise BadInput(f"has the unknown key {unknown[0]!r}; an item is {SHAPE}.")
-    a, b = _text(record, "a"), _text(record, "b")
-    if a == b:
+    way, texts = _texts_of(record)
+    if len(set(texts)) < len(texts):
         raise BadInput("has two equal texts, which say nothing.")
     expected = record.get("expected")
     attention = record.get("attention", False)
     if not isinstance(attention, bool) or (attention and expected is None):
         raise BadInput('"attention" is true or false, and true only beside "expected".')
-    return Pair(
-        messages=_messages(record.get("prompt")),
-        a=a,
-        b=b,
-        expected=None if expected is None else checks.checked_expected(expected),
-        attention=attention,
-    )
+    if expected is not None:
+        if way == "demonstration":
+            raise BadInput("asks for a reply to be written, which has no expected answer.")
+        expected = checks.checked_expected(expected, None if way == "pairs" else len(texts))
+    return Item(_messages(record.get("prompt")), texts, way, expected, attention)
 
 
-def _text(record: dict[str, Any], name: str) -> str:
-    text = record.get(name)
+def _texts_of(record: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The way of giving feedback that the keys of an item fit, and its texts."""
+    if "replies" in record:
+        replies = record["replies"]
+        if "a" in record or "b" in record or not isinstance(replies, list):
+            raise BadInput(f"has no list of replies, or texts beside it; an item is {SHAPE}.")
+        if not FEWEST_RANKED <= len(replies) <= MOST_RANKED:
+            raise BadInput(f"has {len(replies)} replies; {FEWEST_RANKED} to {MOST_RANKED} can be ranked.")
+        return "ranking", tuple(_checked_text(text, f"replies[{place}]") for place, text in enumerate(replies))
+    if "a" in record or "b" in record:
+        return "pairs", tuple(_checked_text(record.get(name), name) for name in ("a", "b"))
+    return "demonstration", ()
+
+
+def _checked_text(text: Any, name: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise BadInput(f"needs the text {name!r}; an item is {SHAPE}.")
     if not _storable(text) or len(text) > MOST_CHARS:
@@ -94,13 +113,15 @@ def _messages(prompt: Any) -> tuple[dict[str, str], ...]:
     return tuple({"role": each["role"], "content": each["content"]} for each in prompt)
 
 
-def add_pairs(db: Session, campaign: Campaign, pairs: Iterable[Pair], person: Person | None = None) -> int:
-    """Put pairs into the campaign's queue; those that are there already are passed over. Returns how many are new.
+def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Person | None = None) -> int:
+    """Put items into the campaign's queue; those that are there already are passed over. Returns how many are new.
 
-    Conflict unless the campaign's way is `pairs`.
+    Conflict unless the campaign's way takes items and theirs is its own.
     """
-    if campaign.way != "pairs":
-        raise Conflict(f"{campaign.name} has the way {campaign.way!r}; items are for a campaign of the way 'pairs'.")
+    if campaign.way not in ("pairs", "ranking", "demonstration"):
+        raise Conflict(
+            f"{campaign.name} has the way {campaign.way!r}, which takes no items; pairs, ranking and demonstration do."
+        )
     # A form that is sent twice at once: the second waits here, then finds what the first has added.
     leases.lock(db, f"items:{campaign.id}")
     known = set(
@@ -110,36 +131,41 @@ def add_pairs(db: Session, campaign: Campaign, pairs: Iterable[Pair], person: Pe
             .where(Conversation.campaign_id == campaign.id, Conversation.source == "item")
         )
     )
-    fresh: dict[str, Pair] = {}
-    for pair in pairs:
-        key = pair.key
+    fresh: dict[str, Item] = {}
+    for number, item in enumerate(given, 1):
+        if item.way != campaign.way:
+            raise BadInput(
+                f"Item {number} is for the way {item.way!r}, and {campaign.name} has the way {campaign.way!r}; an item is {SHAPE}.",
+                field="lines",
+            )
+        key = item.key
         if key not in known:
-            fresh.setdefault(key, pair)
+            fresh.setdefault(key, item)
     _add(db, campaign, fresh)
     if fresh:
         audit.record(db, person, "campaign.items", "campaign", campaign.id, added=len(fresh))
     return len(fresh)
 
 
-def _add(db: Session, campaign: Campaign, pairs: dict[str, Pair]) -> None:
-    """Write the pairs, by their keys. Each table in one go: a flush an item would make minutes of a large file."""
+def _add(db: Session, campaign: Campaign, given: dict[str, Item]) -> None:
+    """Write the items, by their keys. Each table in one go: a flush an item would make minutes of a large file."""
     now = datetime.now(UTC)
-    talks = [Conversation(campaign_id=campaign.id, source="item") for _ in pairs]
+    talks = [Conversation(campaign_id=campaign.id, source="item") for _ in given]
     _write(db, talks)
     asked: list[Turn] = []
     earlier: list[tuple[Turn, str]] = []
-    for talk, (key, pair) in zip(talks, pairs.items(), strict=True):
-        before = list(zip(pair.messages[:-1:2], pair.messages[1::2], strict=True))
+    for talk, (key, item) in zip(talks, given.items(), strict=True):
+        before = list(zip(item.messages[:-1:2], item.messages[1::2], strict=True))
         for place, (said, replied) in enumerate(before, 1):
             turn = Turn(
                 conversation_id=talk.id, position=place, message=said["content"], status="compared", ready_at=now,
                 idempotency_key=f"{key}:{place}",
             )  # fmt: skip
             earlier.append((turn, replied["content"]))
-        kind = None if pair.expected is None else "attention" if pair.attention else "gold"
+        kind = None if item.expected is None else "attention" if item.attention else "gold"
         asked.append(Turn(
-            conversation_id=talk.id, position=len(before) + 1, message=pair.messages[-1]["content"], status="ready",
-            ready_at=now, idempotency_key=key, queue_id=campaign.id, check_kind=kind, expected=pair.expected,
+            conversation_id=talk.id, position=len(before) + 1, message=item.messages[-1]["content"], status="ready",
+            ready_at=now, idempotency_key=key, queue_id=campaign.id, check_kind=kind, expected=item.expected,
         ))  # fmt: skip
     _write(db, [turn for turn, _ in earlier] + asked)
     replies = [
@@ -147,8 +173,8 @@ def _add(db: Session, campaign: Campaign, pairs: dict[str, Pair]) -> None:
     ]
     texts = [
         Candidate(turn_id=turn.id, position=place, status="done", text=text, finished_at=now)
-        for turn, pair in zip(asked, pairs.values(), strict=True)
-        for place, text in enumerate((pair.a, pair.b))
+        for turn, item in zip(asked, given.values(), strict=True)
+        for place, text in enumerate(item.texts)
     ]
     _write(db, replies + texts)
     for (turn, _), reply in zip(earlier, replies, strict=True):
@@ -173,13 +199,14 @@ class Standing:
 
 def standing(db: Session, campaign: Campaign) -> Standing:
     """Counts of the campaign's items; checks stand apart, since they are never done."""
+    table: type[Any] = ANSWERS[campaign.way]
     last = (
         select(Turn.check_kind, Turn.queue_id)
         .join(Conversation)
         .where(
             Conversation.campaign_id == campaign.id,
             Conversation.source == "item",
-            (Turn.queue_id.is_not(None)) | (Turn.id.in_(select(Comparison.turn_id))),
+            (Turn.queue_id.is_not(None)) | (Turn.id.in_(select(table.turn_id))),
         )
         .subquery()
     )
@@ -193,9 +220,9 @@ def standing(db: Session, campaign: Campaign) -> Standing:
     ).one()
     given = db.scalar(
         select(func.count())
-        .select_from(Comparison)
-        .join(Turn, Turn.id == Comparison.turn_id)
+        .select_from(table)
+        .join(Turn, Turn.id == table.turn_id)
         .join(Conversation, Conversation.id == Turn.conversation_id)
-        .where(Comparison.campaign_id == campaign.id, Conversation.source == "item", Turn.check_kind.is_(None))
+        .where(table.campaign_id == campaign.id, Conversation.source == "item", Turn.check_kind.is_(None))
     )
     return Standing(items, gold, answered, given or 0)

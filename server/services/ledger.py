@@ -19,8 +19,8 @@ from server.errors import BadInput, Conflict, NotFound
 from server.language import _, money, speaking
 from server.models import Appeal, Campaign, LedgerEntry, Person, WorkSession
 from server.services import audit, notices
+from server.services.answers import checked_key
 from server.services.campaign_settings import checked_currency
-from server.services.dialogue import checked_key
 from server.services.work_time import in_coins
 
 STATUSES = ("pending", "approved", "rejected", "paid")

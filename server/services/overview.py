@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Comparison, Conversation, Person, Round, RoundStep
-from server.services import campaigns
+from server.services import campaigns, kinds
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class CampaignCard:
     slug: str
     name: str
     red_team: bool
-    pairs: bool  # given texts are compared; there is no chat
+    way: str
     mine: int
     under_way: bool
 
@@ -39,8 +39,7 @@ class Numbers:
 
 def campaign_cards(db: Session, person: Person) -> list[CampaignCard]:
     """The open campaigns with this person's own count in each."""
-    own = select(Comparison.campaign_id, func.count()).where(Comparison.person_id == person.id)
-    counts = dict(db.execute(own.group_by(Comparison.campaign_id)).all())
+    counts = kinds.counts_of(db, person)
     under_way = set(
         db.scalars(
             select(Conversation.campaign_id).where(
@@ -53,7 +52,7 @@ def campaign_cards(db: Session, person: Person) -> list[CampaignCard]:
             each.slug,
             each.name,
             each.mode == "red_team",
-            each.way == "pairs",
+            each.way,
             counts.get(each.id, 0),
             each.id in under_way,
         )

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, LedgerEntry, Panel, PanelSubmission, Payroll, Person, WorkSession
 from server.services import audit
+from server.services.answers import checked_key
 from server.services.campaign_settings import checked_currency
-from server.services.dialogue import checked_key
 
 COLUMNS = (
     "payroll", "entry", "person", "name", "email", "panel", "participant", "campaign", "kind", "minutes", "rate_per_hour",

@@ -10,23 +10,20 @@ offered their own conversation, nor a turn that they answered, skipped or gave b
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from server.errors import Conflict, NotFound
 from server.language import _, later
-from server.models import Campaign, Comparison, Conversation, Demonstration, Lease, Person, Ranking, Skip, Turn
-from server.services import dialogue, leases
+from server.models import Campaign, Candidate, Comparison, Conversation, Lease, Person, Skip, Turn
+from server.services import dialogue, leases, pool_items
+from server.services.kinds import ANSWERS
+from server.transaction import ask_for
 
 RAN_OUT = later("Your time for this item ran out. What you typed is kept; reload the page for another one.")
-# By way, the table that holds the answers to a turn.
-ANSWERS: dict[str, type[Comparison | Ranking | Demonstration]] = {
-    "chat": Comparison,
-    "pairs": Comparison,
-    "ranking": Ranking,
-    "demonstration": Demonstration,
-}
+WAYS = ("chat", "pairs", "ranking", "demonstration")  # in these a turn may be lent
 
 
 def offer(db: Session, person: Person, campaign: Campaign, *, wait: bool = True) -> Turn | None:
@@ -36,7 +33,7 @@ def offer(db: Session, person: Person, campaign: Campaign, *, wait: bool = True)
     it may have a place yet. Who holds the row of a turn already says `wait=False`: two who waited for each other would
     wait for ever. They may get None too early, and ask again with their next request.
     """
-    if campaign.way not in ANSWERS or dialogue.why_not(db, campaign) is not None:
+    if campaign.way not in WAYS or dialogue.why_not(db, campaign) is not None:
         return None
     if campaign.way == "chat" and campaign.overlap < 2:
         return None
@@ -47,7 +44,10 @@ def offer(db: Session, person: Person, campaign: Campaign, *, wait: bool = True)
         check = _take(db, person, campaign, checks=True)
         if check is not None:
             return check
-    return _take(db, person, campaign, checks=False, wait=wait)
+    found = _take(db, person, campaign, checks=False, wait=wait)
+    if found is None and wait and pool_items.refill(db, campaign, None):
+        found = _take(db, person, campaign, checks=False)
+    return found
 
 
 def _renewed(db: Session, person: Person, campaign: Campaign, *, wait: bool) -> Turn | None:
@@ -184,6 +184,8 @@ def enqueue(db: Session, campaign: Campaign, turn: Turn) -> None:
 def answered(db: Session, person: Person, campaign: Campaign, turn: Turn) -> None:
     """After an answer was stored: give the lease back, and take the turn out of the queue when it has all its answers."""
     leases.release(db, person, turn.conversation, turn.id)
+    if campaign.way in pool_items.WAYS:
+        ask_for(db, "prepare_openings", campaign_id=campaign.id)
     if turn.check_kind is not None:
         return  # a check stays for everybody
     answers = ANSWERS[campaign.way]
@@ -201,6 +203,16 @@ def reopen(db: Session, campaign: Campaign, turn: Turn) -> None:
     if turn.conversation.source == "item":
         turn.status = "ready"
     db.flush()
+
+
+def as_shown(turn: Turn, lease: Lease | None) -> Sequence[Candidate]:
+    """The candidates in the order in which this lease's person sees them: two on sides drawn, more in an order drawn."""
+    if lease is None or lease.turn_id is None:
+        return turn.candidates
+    if len(turn.candidates) == 2:
+        return turn.candidates[::-1] if lease.mirrored else turn.candidates
+    # The lease's number is the seed: the same order at each reload, another for the next person.
+    return random.Random(lease.id).sample(turn.candidates, len(turn.candidates))
 
 
 def lent_or_own(db: Session, person: Person, turn_id: int) -> Turn:

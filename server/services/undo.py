@@ -23,15 +23,16 @@ from server.models import (
     Undone,
 )
 from server.services import dialogue, leases, queue
+from server.services.kinds import ANSWERS
 
 Answer = Comparison | Ranking | Demonstration
 
 
 def undoable(db: Session, person: Person, campaign: Campaign) -> Answer | None:
     """This person's last answer here if it can still be taken back: young enough, and nothing came after it or of it."""
-    if campaign.way not in queue.ANSWERS or not campaign.undo_seconds:
+    if campaign.way not in queue.WAYS or not campaign.undo_seconds:
         return None
-    table: type[Any] = queue.ANSWERS[campaign.way]  # one of Answer's; mypy makes their common base of it
+    table: type[Any] = ANSWERS[campaign.way]  # one of Answer's; mypy makes their common base of it
     youngest = datetime.now(UTC) - timedelta(seconds=campaign.undo_seconds)
     last: Answer | None = db.scalar(
         select(table)
@@ -110,7 +111,7 @@ def undo(db: Session, person: Person, campaign: Campaign, turn_id: int | None = 
 
 
 def _answers_again(person: Person, campaign: Campaign) -> ColumnElement[bool]:
-    table: type[Any] = queue.ANSWERS[campaign.way]
+    table: type[Any] = ANSWERS[campaign.way]
     return exists().where(table.turn_id == Turn.id, table.person_id == person.id)
 
 
@@ -119,7 +120,13 @@ def _whole(answer: Answer | Edit) -> dict[str, Any]:
     found = {column.key: _plain(getattr(answer, column.key)) for column in answer.__table__.columns}
     if isinstance(answer, Ranking):
         found["places"] = [
-            {"candidate_id": each.candidate_id, "place": each.place, "rating": each.rating, "flags": list(each.flags)}
+            {
+                "candidate_id": each.candidate_id,
+                "place": each.place,
+                "shown": each.shown,
+                "rating": each.rating,
+                "flags": list(each.flags),
+            }
             for each in answer.places
         ]
     return found

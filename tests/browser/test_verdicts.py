@@ -111,5 +111,5 @@ def test_given_texts_one_after_the_other(live: Live, signed_in_page: Callable[..
         expect(page.get_by_text(f"Question {number}?")).to_be_visible()
         page.get_by_role("radio", name="A is much better").check(force=True)
         page.get_by_role("button", name="Send choice").click()
-    expect(page.get_by_text("There is nothing to compare now.")).to_be_visible()
+    expect(page.get_by_text("There is nothing to do now.")).to_be_visible()
     assert len(rows(live, Comparison)) == 2

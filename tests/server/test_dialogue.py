@@ -99,9 +99,7 @@ def test_a_conversation_ends_at_its_limit(db: Session, cast) -> None:
         dialogue.send_message(db, cast.alice, campaign, "More", KEY)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"), [({"status": "paused"}, "paused"), ({"quota": 1}, "all the comparisons")]
-)
+@pytest.mark.parametrize(("changes", "words"), [({"status": "paused"}, "paused"), ({"quota": 1}, "all the answers")])
 def test_a_campaign_that_takes_nothing_says_so(db: Session, cast, changes, words) -> None:
     campaign = factories.campaign(db, **changes)
     turn = factories.turn(db, factories.conversation(db, campaign, cast.bob))

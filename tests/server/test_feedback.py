@@ -114,7 +114,7 @@ def test_the_same_key_gives_the_first_row(db: Session, cast) -> None:
     turn = factories.turn(db, factories.conversation(db, factories.campaign(db), cast.alice))
     first, _ = feedback.store_comparison(db, cast.alice, turn.id, 1, 1200, KEY)
     assert feedback.store_comparison(db, cast.alice, turn.id, 1, 1200, KEY) == (first, False)
-    with pytest.raises(Conflict, match="already compared"):
+    with pytest.raises(Conflict, match="already answered"):
         feedback.store_comparison(db, cast.alice, turn.id, 8, 1200, "another-key")
 
 

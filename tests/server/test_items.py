@@ -32,8 +32,8 @@ def lines() -> list[str]:
 
 def test_items_come_with_what_was_said_before(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="pairs")
-    assert items.add_pairs(db, campaign, item_lines.read([*lines(), "", lines()[0]]), cast.ada) == 4
-    assert items.add_pairs(db, campaign, item_lines.read(lines())) == 0
+    assert items.add_items(db, campaign, item_lines.read([*lines(), "", lines()[0]]), cast.ada) == 4
+    assert items.add_items(db, campaign, item_lines.read(lines())) == 0
     queued = db.query(Turn).filter_by(queue_id=campaign.id).order_by(Turn.id).all()
     assert [turn.check_kind for turn in queued] == [None, None, "gold", "attention"]
     assert [each["content"] for each in dialogue.transcript(db, queued[1])] == ["Tea?", "Green?", "Black."]
@@ -48,6 +48,11 @@ def test_items_come_with_what_was_said_before(db: Session, cast) -> None:
         ("{", "Line 2 is not JSON"),
         ("[]", "Line 2 is not an object"),
         ('{"prompt": "Q", "a": "x"}', "needs the text 'b'"),
+        ('{"prompt": "Q", "a": "x", "replies": ["y", "z"]}', "texts beside it"),
+        ('{"prompt": "Q", "replies": ["y"]}', "has 1 replies"),
+        ('{"prompt": "Q", "replies": ["y", ""]}', r"needs the text 'replies\[1\]'"),
+        ('{"prompt": "Q", "replies": ["y", "z"], "expected": {"above": [[0, 2]]}}', "must stand above"),
+        ('{"prompt": "Q", "expected": {"picked": 0}}', "no expected answer"),
         ('{"prompt": "Q", "a": "x", "b": "x"}', "two equal texts"),
         ('{"prompt": "", "a": "x", "b": "y"}', "prompt"),
         ('{"prompt": [{"role": "assistant", "content": "Hi"}], "a": "x", "b": "y"}', "begin and end with the user"),
@@ -72,7 +77,7 @@ def test_two_who_add_the_same_at_once_add_it_once(committed: str) -> None:
     def add() -> None:
         gate.wait()
         with new_session.begin() as db:
-            added.append(items.add_pairs(db, db.get_one(Campaign, campaign_id), item_lines.read(lines())))
+            added.append(items.add_items(db, db.get_one(Campaign, campaign_id), item_lines.read(lines())))
 
     threads = [threading.Thread(target=add) for _ in range(2)]
     for thread in threads:
@@ -84,7 +89,7 @@ def test_two_who_add_the_same_at_once_add_it_once(committed: str) -> None:
 
 def test_only_a_campaign_of_pairs_takes_them(db: Session) -> None:
     with pytest.raises(Conflict, match="way"):
-        items.add_pairs(db, factories.campaign(db), item_lines.read(lines()))
+        items.add_items(db, factories.campaign(db), item_lines.read(lines()))
 
 
 def test_an_admin_pastes_them_and_a_refusal_keeps_what_was_pasted(client, db, cast, sign_in) -> None:
@@ -115,7 +120,14 @@ def test_settings_of_a_campaign_on_the_form(client, db, cast, sign_in) -> None:
     assert client.post("/admin/campaigns/set", data=form).status_code == 303
     db.refresh(campaign)
     assert (campaign.way, campaign.ties, campaign.both_bad, campaign.undo_seconds) == ("pairs", True, True, 30)
-    for wrong in ({"ties": "perhaps"}, {"way": "ranking"}, {"check_rate": "0.9"}):
+    for wrong in (
+        {"ties": "perhaps"},
+        {"way": "voting"},
+        {"candidates": "1"},
+        {"flags": "Rude"},
+        {"pool": "none"},
+        {"check_rate": "0.9"},
+    ):
         assert client.post("/admin/campaigns/set", data={"csrf_token": csrf} | wrong).status_code == 422
 
 

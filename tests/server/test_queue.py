@@ -242,7 +242,7 @@ def test_the_next_item_comes_with_the_answer(client, db, cast, sign_in) -> None:
     skipped = client.post(f"/api/turns/{second.id}/skip", json={"reason": "upsetting"}).json()
     assert skipped == {"skipped": second.id, "next": None}
     page = client.get("/chat/pairs").text
-    assert "nothing to compare now" in page
+    assert "nothing to do now" in page
     assert "Talk with the model" not in page
     assert "Ask for help" not in client.get("/").text
     assert 'id="message"' not in page

@@ -25,7 +25,7 @@ RULES = (
     (r"\w+ (/chat|/api/campaigns|/api/turns|/api/drafts)(/.*)?", {"crowdworker"}),
     (r"\w+ (/api)?/(rounds|snapshots|schedule)(/.*)?", {"researcher", "admin"}),
     (r"GET /admin/(data|conversations)(/.*)?", {"researcher", "admin"}),
-    (r"\w+ /admin/(people|campaigns|jobs|notices|pay|reports)(/.*)?", {"admin"}),
+    (r"\w+ /admin/.*", {"admin"}),
 )
 ROUTES = [
     (method, route.path)

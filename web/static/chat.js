@@ -3,8 +3,10 @@ import { Draft } from "./draft.js";
 import { actionOf } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Refusal, send } from "./post.js";
-import { follow } from "./stream.js";
+import { wireRanking } from "./rank.js";
 import { wireScale } from "./scale.js";
+import { follow } from "./stream.js";
+import { wireWriting } from "./write.js";
 import { _ } from "./words.js";
 
 const chat = document.querySelector("#chat");
@@ -17,14 +19,16 @@ const announce = (sentence) => { document.querySelector("#said").textContent = s
 const outbox = new Outbox(`${person}:${campaign}`, tell);
 const drafts = new Map();
 let stopStream = () => {};
-let scale = null;
+let work = null; // the scale or the ranking in hand: {stop, key}
+let writings = [];
+let lookAgain = null;
 let busy = false;
 
 const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 const bringIntoView = (element) => element?.scrollIntoView({ block: "nearest", behavior: moves ? "smooth" : "auto" });
 
 // A keyboard that slides over a phone's page would hide the reply that was just chosen.
-const focusBox = () => { if (matchMedia("(pointer: fine)").matches) chat.querySelector("#message")?.focus({ preventScroll: true }); };
+const focusBox = () => { if (matchMedia("(pointer: fine)").matches) chat.querySelector("#written, #message")?.focus({ preventScroll: true }); };
 
 /** Show the chat as the server now has it. */
 async function refresh(query = "") {
@@ -53,11 +57,11 @@ async function deliver(path, body, controls) {
     const told = await outbox.post(path, body);
     await refresh(told?.conversation?.status === "finished" ? "?complete=1" : "");
     focusBox();
-    bringIntoView(chat.querySelector(".composer"));
+    bringIntoView(chat.querySelector(".composer, .ranking"));
   } catch (error) {
     controls.forEach((control) => { control.disabled = false; });
     tell(error.message);
-    if (body.text) await keepTyped(body.text);
+    if (body.text) await keepTyped(body.text, placeOf(path));
     // The server has moved on (another tab, an expired conversation): show how it stands, keep the sentence.
     if (error.code === "conflict" || error.code === "not_found") { await refresh(); tell(error.message); }
   } finally {
@@ -65,10 +69,16 @@ async function deliver(path, body, controls) {
   }
 }
 
-/** A message that was refused may have been typed too fast for any draft, or come from the outbox: keep it for the box. */
-async function keepTyped(text) {
+/** The box that a text came from, by where it was sent to. */
+function placeOf(path) {
+  const [, turn, kind] = path.match(/^\/api\/turns\/(\d+)\/(demonstration|edit)$/) ?? [];
+  return turn ? `${kind}:${turn}` : `${path.endsWith("/prompts") ? "prompt" : "message"}:${campaign}`;
+}
+
+/** A text that was refused may have been typed too fast for any draft, or come from the outbox: keep it for the box. */
+async function keepTyped(text, place) {
   try {
-    await send("PUT", `/api/drafts/message:${campaign}`, { text });
+    await send("PUT", `/api/drafts/${place}`, { text });
   } catch (error) {
     if (!(error instanceof Refusal || error instanceof TypeError)) throw error; // still in the box, which nobody has emptied
   }
@@ -116,11 +126,12 @@ function wireComposer(form) {
 function wireChoice(form) {
   const turnId = form.dataset.turn;
   const draft = form.elements.justification ? keepDraft(form.elements.justification, null) : null;
-  scale = wireScale(form, async (choice) => {
+  const scale = wireScale(form, async (choice) => {
     await draft?.stop();
     const body = { ...choice, idempotency_key: form.elements.idempotency_key.value, instructions_id: instructions };
     await deliver(`/api/turns/${turnId}/comparison`, body, [...form.querySelectorAll(".decide button")]);
   });
+  work = scale;
   if (form.dataset.status === "ready") { scale.open(); return; }
   const reply = (position) => form.querySelector(`[data-position="${position}"] .reply`);
   form.querySelectorAll(".reply").forEach((each) => each.classList.add("plain"));
@@ -144,21 +155,47 @@ function wireChoice(form) {
   bringIntoView(form);
 }
 
+/** Send an answer with what every answer carries. */
+const answer = (form, path) => (said) => deliver(path, { ...said, idempotency_key: form.elements.idempotency_key.value, instructions_id: instructions }, [...form.querySelectorAll(".decide button")]);
+
+function wireWritten(form) {
+  const { kind, turn } = form.dataset;
+  const path = kind === "prompt" ? `/api/campaigns/${slug}/prompts` : `/api/turns/${turn}/${kind}`;
+  writings.push(wireWriting(form, answer(form, path), keepDraft));
+}
+
+function wireWithdrawal(form) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    deliver(`/api/campaigns/${slug}/prompts/${form.dataset.withdraw}/withdraw`, {}, [...form.querySelectorAll("button")]);
+  });
+}
+
 function wire() {
   stopStream();
   stopStream = () => {};
-  scale?.stop();
-  scale = null;
+  work?.stop();
+  work = null;
+  writings.forEach((each) => each.stop());
+  writings = [];
   drafts.clear();
-  const composer = chat.querySelector("form.composer");
+  clearTimeout(lookAgain);
+  const composer = chat.querySelector("form.composer:not(.written)");
   const choice = chat.querySelector("form.choice");
+  const ranking = chat.querySelector("form.ranking");
   if (composer) wireComposer(composer);
   if (choice) wireChoice(choice);
+  if (ranking) work = wireRanking(ranking, answer(ranking, `/api/turns/${ranking.dataset.turn}/ranking`), keepDraft);
+  chat.querySelectorAll("form.written").forEach(wireWritten);
+  chat.querySelectorAll("form[data-withdraw]").forEach(wireWithdrawal);
+  if (chat.querySelector("[data-being-written]")) lookAgain = setTimeout(refresh, 2000);
   chat.dataset.live = ""; // from here on keys and buttons are the script's
 }
 
 // What is done by a key stands beside the key: `data-action` names it, as the settings do.
 addEventListener("keydown", (event) => {
+  work?.key?.(event);
+  if (event.defaultPrevented) return;
   const action = actionOf(event);
   if (action === undefined) return;
   if (action === "sheet") { document.querySelector("#keys").showModal(); event.preventDefault(); return; }
@@ -169,7 +206,7 @@ addEventListener("keydown", (event) => {
   if (folded) {
     folded.open = true;
     control.focus();
-  } else if (control.matches("[type=radio]")) scale.choose(control);
+  } else if (control.matches("[type=radio]")) work.choose(control);
   else if (control.matches("textarea")) control.focus();
   else control.click();
 });

@@ -15,3 +15,6 @@ export function actionOf(event) {
 
 /** The key of an action, or "". */
 export const keyOf = (action) => keys[action] ?? "";
+
+/** Whether the person has switched single keys off. */
+export const shortcutsOff = actions.size === 0;

@@ -1,0 +1,204 @@
+"""The forms of rankings, demonstrations, written prompts and edits, as they work without any script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.status import HTTP_303_SEE_OTHER
+
+from server.edge import AnyVisitor, Crowdworker, Db
+from server.errors import WhetstoneError
+from server.models import Campaign, Person
+from server.routes.chat import refused, since_ready
+from server.routes.row_id import row_id
+from server.services import demonstrations, dialogue, drafts, edits, prompt_writing, queue, ranking, work_time
+from server.services.ranking import Placed
+
+router = APIRouter(prefix="/chat")
+
+_LONGEST = 500_000
+_Text = Annotated[str, Form(max_length=_LONGEST)]
+_Key = Annotated[str, Form()]
+_Number = Annotated[str, Form(max_length=20)]
+
+
+def _go_to(slug: str, query: str = "") -> Response:
+    return RedirectResponse(f"/chat/{slug}{query}", status_code=HTTP_303_SEE_OTHER)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+async def _placed(request: Request) -> list[Placed]:
+    """What the form says of each reply: the fields place-0, rating-0, flags-0 and so on."""
+    form = await request.form()
+    found = []
+    for shown in range(9):
+        place = form.get(f"place-{shown}")
+        if not isinstance(place, str):
+            break
+        rating = form.get(f"rating-{shown}")
+        flags = tuple(flag for flag in form.getlist(f"flags-{shown}") if isinstance(flag, str))
+        found.append(Placed(shown, _number(place) or 0, _number(rating) if isinstance(rating, str) else None, flags))
+    return found
+
+
+def _kept(placed: list[Placed]) -> str:
+    """The form as the draft keeps it, so that a refused one comes back filled in."""
+    return json.dumps([{"place": each.place, "rating": each.rating, "flags": each.flags} for each in placed])
+
+
+def _store(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Person,
+    campaign: Campaign,
+    store: Callable[[], tuple[object, bool]],
+    kept: dict[str, str],
+) -> Response:
+    """Store an answer; one that is refused is shown again, and what was typed is in its draft."""
+    try:
+        with db.begin_nested():
+            _stored, new = store()
+    except WhetstoneError as error:
+        for place, text in kept.items():
+            drafts.save(db, person, place, text[: drafts.MAX_CHARS])
+        return refused(request, db, who, person, campaign, error)
+    work_time.seen(db, person, campaign, answers=int(new))
+    return _go_to(campaign.slug)
+
+
+@router.post("/{slug}/ranking")
+def store_ranking(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Crowdworker,
+    slug: str,
+    turn_id: Annotated[int, Form()],
+    idempotency_key: _Key,
+    placed: Annotated[list[Placed], Depends(_placed)],
+    milliseconds: _Number = "",
+    justification: _Text = "",
+    instructions_id: _Number = "",
+) -> Response:
+    campaign = dialogue.find_campaign(db, slug)
+    turn = queue.lent_or_own(db, person, turn_id)
+    taken = _number(milliseconds)
+    kept = {drafts.turn_place("ranking", turn): _kept(placed), drafts.justification_place(turn): justification}
+
+    def store() -> tuple[object, bool]:
+        return ranking.store_ranking(
+            db,
+            person,
+            turn_id,
+            placed,
+            since_ready(turn) if taken is None else taken,
+            idempotency_key,
+            justification,
+            row_id(instructions_id),
+        )
+
+    return _store(request, db, who, person, campaign, store, kept)
+
+
+@router.post("/{slug}/demonstration")
+def store_demonstration(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Crowdworker,
+    slug: str,
+    turn_id: Annotated[int, Form()],
+    idempotency_key: _Key,
+    text: _Text = "",
+    milliseconds: _Number = "",
+    instructions_id: _Number = "",
+) -> Response:
+    campaign = dialogue.find_campaign(db, slug)
+    turn = queue.lent_or_own(db, person, turn_id)
+    taken = _number(milliseconds)
+
+    def store() -> tuple[object, bool]:
+        return demonstrations.store_demonstration(
+            db,
+            person,
+            turn_id,
+            text,
+            since_ready(turn) if taken is None else taken,
+            idempotency_key,
+            row_id(instructions_id),
+        )
+
+    return _store(request, db, who, person, campaign, store, {drafts.turn_place("demonstration", turn): text})
+
+
+@router.post("/{slug}/edit")
+def store_edit(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Crowdworker,
+    slug: str,
+    turn_id: Annotated[int, Form()],
+    idempotency_key: _Key,
+    text: _Text = "",
+    milliseconds: _Number = "",
+    instructions_id: _Number = "",
+) -> Response:
+    campaign = dialogue.find_campaign(db, slug)
+    turn = dialogue.own_turn(db, person, turn_id)
+    taken = _number(milliseconds)
+
+    def store() -> tuple[object, bool]:
+        return edits.store_edit(
+            db,
+            person,
+            turn_id,
+            text,
+            since_ready(turn) if taken is None else taken,
+            idempotency_key,
+            row_id(instructions_id),
+        )
+
+    return _store(request, db, who, person, campaign, store, {drafts.turn_place("edit", turn): text})
+
+
+@router.post("/{slug}/prompt")
+def propose_prompt(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Crowdworker,
+    slug: str,
+    idempotency_key: _Key,
+    text: _Text = "",
+    milliseconds: _Number = "",
+    instructions_id: _Number = "",
+) -> Response:
+    campaign = dialogue.find_campaign(db, slug)
+
+    def store() -> tuple[object, bool]:
+        return prompt_writing.propose(
+            db, person, campaign, text, _number(milliseconds) or 0, idempotency_key, row_id(instructions_id)
+        )
+
+    return _store(request, db, who, person, campaign, store, {drafts.prompt_place(campaign): text})
+
+
+@router.post("/{slug}/prompts/{prompt_id}/withdraw")
+def withdraw_prompt(
+    request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, prompt_id: int
+) -> Response:
+    campaign = dialogue.find_campaign(db, slug)
+
+    def store() -> tuple[object, bool]:
+        return prompt_writing.withdraw(db, person, campaign, prompt_id), False
+
+    return _store(request, db, who, person, campaign, store, {})
