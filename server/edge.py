@@ -81,6 +81,7 @@ class Known:
     roles: tuple[str, ...]
     csrf_token: str
     theme: str
+    unread_notices: int
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def visitor(request: Request, db: Db) -> Visitor:
         return Visitor(None, None)
     speak(found.person.language)
     # For the page of an error: by then the transaction is gone and its rows cannot be read.
-    request.state.known = Known(found.person.name, tuple(found.person.roles), found.csrf_token, found.person.theme)
+    person = found.person
+    request.state.known = Known(person.name, tuple(person.roles), found.csrf_token, person.theme, person.unread_notices)
     return Visitor(found.person, found.csrf_token)
 
 

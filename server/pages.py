@@ -48,6 +48,7 @@ def environment() -> Environment:
     env.globals["_"] = _say
     env.globals["ngettext"] = _say_plural
     env.filters["number"] = language.number
+    env.filters["money"] = language.money
     env.filters["day"] = lambda at: "–" if at is None else language.day(at)
     env.filters["moment"] = lambda at: "–" if at is None else language.moment(at)
     env.filters["ago"] = ago

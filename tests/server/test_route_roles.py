@@ -22,7 +22,7 @@ RULES = (
     ),
     (r"GET /(health|ready)", EVERYBODY),
     (r"(POST /sign-out|DELETE /api/session|(GET|POST) /settings)", EVERYBODY - {"nobody"}),
-    (r"\w+ (/chat|/api/campaigns|/api/turns|/api/drafts)(/.*)?", {"crowdworker"}),
+    (r"\w+ (/chat|/me|/api/campaigns|/api/turns|/api/drafts)(/.*)?", {"crowdworker"}),
     (r"\w+ (/api)?/(rounds|snapshots|schedule)(/.*)?", {"researcher", "admin"}),
     (r"GET /admin/(data|conversations)(/.*)?", {"researcher", "admin"}),
     (r"\w+ /admin/.*", {"admin"}),

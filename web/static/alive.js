@@ -7,7 +7,7 @@ const EVERY_MS = 30_000;
 // Who reads moves little: a minute without a sign is still reading. What is longer than that the next sign makes good in part.
 const ACTIVE_MS = 60_000;
 const chat = document.querySelector("#chat");
-const paid = document.querySelector("#paid");
+const paid = document.querySelector("#paid span");
 let alive = performance.now();
 SIGNS.forEach((name) => addEventListener(name, () => { alive = performance.now(); }, { passive: true, capture: true }));
 
