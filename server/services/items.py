@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from server.db import Base
@@ -27,6 +27,7 @@ SHAPE = (
     '"expected" for a gold item'
 )
 FEWEST_RANKED, MOST_RANKED = 2, 9
+MANY = 200  # items at once that change what Postgres should know of its tables
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,10 @@ def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Pe
         if key not in known:
             fresh.setdefault(key, item)
     _add(db, campaign, fresh)
+    if len(fresh) >= MANY:
+        # What autovacuum does within a minute. Until then Postgres takes the queue for short, and every offer of an item would
+        # read and sort all of it. Without SKIP LOCKED two large files at once would wait for each other's end.
+        db.execute(text("ANALYZE (SKIP_LOCKED) turns, conversations, candidates"))
     if fresh:
         audit.record(db, person, "campaign.items", "campaign", campaign.id, added=len(fresh))
     return len(fresh)

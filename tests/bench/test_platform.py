@@ -169,7 +169,7 @@ def test_the_load_stores_one_row_for_each_answer_and_says_when_nothing_is_left(s
     lines = [f'{{"prompt": "Question {number}?", "a": "Yes.", "b": "No."}}' for number in range(6)]
     with transaction(database_url, str(settings.redis_url)) as db:
         campaign = factories.campaign(db, slug="bench", way="pairs", overlap=2)
-        items.add_pairs(db, campaign, item_lines.read(lines))
+        items.add_items(db, campaign, item_lines.read(lines))
         crowd = [people.create_person(db, name, ["crowdworker"]) for name in ("Alice", "Bob", "Mallory")]
         sessions = [open_session(db, person) for person in crowd]
     job = {

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from server.cli.items import _lines
@@ -40,6 +41,15 @@ def test_items_come_with_what_was_said_before(db: Session, cast) -> None:
     assert [each.text for each in queued[0].candidates] == ["Nine minutes.", "Never."]
     assert items.standing(db, campaign) == items.Standing(items=2, checks=2, answered=0, answers=0)
     assert queue.offer(db, cast.alice, campaign) is queued[0]
+
+
+def test_postgres_knows_of_a_large_file_at_once(db: Session) -> None:
+    """Where it takes the queue for short, it reads and sorts all of it for every offer: 40 ms in place of 0.4."""
+    campaign = factories.campaign(db, way="pairs")
+    many = [json.dumps({"prompt": f"Question {number}?", "a": "Yes.", "b": "No."}) for number in range(items.MANY)]
+    items.add_items(db, campaign, item_lines.read(many))
+    plan = db.scalar(text(f"EXPLAIN (FORMAT JSON) SELECT FROM turns WHERE queue_id = {campaign.id}"))
+    assert plan[0]["Plan"]["Plan Rows"] >= 0.8 * items.MANY
 
 
 @pytest.mark.parametrize(
