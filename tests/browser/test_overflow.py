@@ -1,0 +1,95 @@
+"""Every crowdworker page in every language, on a phone and wide: nothing is wider than the page, no button cuts its words off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page
+
+from server.language import COOKIE, LANGUAGES
+from tests.browser import every_page
+from tests.browser.conftest import Live
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+Open = Callable[..., Page]
+# What sticks out, outside of boxes that scroll by themselves; and controls whose text is larger than they are.
+STICKS_OUT = """() => {
+  const wide = document.documentElement.clientWidth;
+  const name = (each) => `${each.tagName.toLowerCase()}.${[...each.classList].join(".")} "${each.textContent.trim().slice(0, 40)}"`;
+  const scrolls = (each) => { for (let up = each.parentElement; up && up !== document.body; up = up.parentElement) {
+    if (/auto|scroll|hidden|clip/.test(getComputedStyle(up).overflowX)) return true; } return false; };
+  const found = [];
+  if (document.documentElement.scrollWidth > wide) found.push(`the page is ${document.documentElement.scrollWidth} wide`);
+  for (const each of document.body.querySelectorAll("*")) {
+    const box = each.getBoundingClientRect();
+    if (!each.checkVisibility() || !box.width || each.closest(".visually-hidden, .skip, svg, dialog:not([open])")) continue;
+    if ((box.right > wide + 1 || box.left < -1) && !scrolls(each)) found.push(`${name(each)} ends at ${Math.round(box.right)}`);
+    if (!each.textContent.trim() || !each.matches("button, .button, summary, .badge, th, kbd, label.step")) continue;
+    const range = document.createRange();
+    range.selectNodeContents(each);
+    const text = range.getBoundingClientRect();
+    if (text.right > box.right + 1 || text.left < box.left - 1 || text.bottom > box.bottom + 1 || text.top < box.top - 1)
+      found.push(`${name(each)} is larger than its box`);
+  }
+  return found;
+}"""
+
+
+def found_on(page: Page) -> list[str]:
+    """In both widths, with everything unfolded."""
+    found = []
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        found += [f"{width}: {each}" for each in page.evaluate(STICKS_OUT)]
+    return found
+
+
+def visit_all(live: Live, world: every_page.World, page: Page, role: str, code: str) -> list[str]:
+    page.context.add_cookies([{"name": COOKIE, "value": code, "url": live.url}])
+    found: list[str] = []
+    for address in [*every_page.visits(world, role), "/no-such-page"]:
+        answer = page.request.get(live.url + address, headers={"Accept": "text/html"})
+        if "<html" not in answer.text():
+            continue
+        assert f'<html lang="{code}"' in answer.text(), address
+        page.goto(live.url + address)
+        found += [f"{code} {address} {each}" for each in found_on(page)]
+    return found
+
+
+def test_what_sticks_out_is_found(live: Live, signed_in_page: Open) -> None:
+    page = signed_in_page()
+    assert found_on(page) == []
+    page.evaluate("""() => {
+      const wide = document.createElement("pre");
+      wide.style.width = "2000px";
+      document.querySelector("main").append(wide);
+    }""")
+    assert any("the page is" in each for each in found_on(page))
+    page.evaluate("document.querySelector('main pre').remove()")
+    page.evaluate("Object.assign(document.querySelector('.button').style, {height: '3px', minHeight: 0, padding: 0})")
+    assert any("larger than its box" in each for each in found_on(page))
+
+
+def test_no_page_of_a_crowdworker_sticks_out_in_any_language(live: Live, signed_in_page: Open) -> None:
+    world = every_page.build(live.settings)
+    page = signed_in_page()
+    found = [each for code in LANGUAGES for each in visit_all(live, world, page, "crowdworker", code)]
+    assert not found, "\n".join(found)
+
+
+def test_no_page_before_signing_in_sticks_out_in_any_language(live: Live, signed_in_page: Open) -> None:
+    world = every_page.build(live.settings)
+    page = signed_in_page()
+    page.context.clear_cookies()
+    found = [each for code in LANGUAGES for each in visit_all(live, world, page, "nobody", code)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("role", ["researcher", "admin"])
+def test_no_page_of_researchers_and_admins_sticks_out(live: Live, signed_in_page: Open, role: str) -> None:
+    world = every_page.build(live.settings)
+    found = visit_all(live, world, signed_in_page("Rosa", (role,)), role, "en")
+    assert not found, "\n".join(found)
