@@ -8,7 +8,6 @@ import os
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.staticfiles import StaticFiles
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -17,11 +16,12 @@ from starlette.exceptions import HTTPException
 from server import errors
 from server.edge import Visitor
 from server.language import Interpreter, _
-from server.pages import WEB, render
+from server.pages import render
 from server.routes import ROUTERS
 from server.routes.error import ErrorPage
 from server.settings import Settings, load_settings
 from server.shell import SECURITY_HEADERS, Shell
+from server.static import Static
 
 log = logging.getLogger("whetstone.web")
 
@@ -32,9 +32,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; with no settings given, from the environment."""
     app = FastAPI(title="Whetstone", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.settings = settings or load_settings(os.environ)
+    app.mount("/static", Static(), name="static")  # before the routers: a page asks for a dozen of these
     for router in ROUTERS:
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     app.add_middleware(Shell)
     app.add_middleware(Interpreter)
     app.add_exception_handler(errors.WhetstoneError, _named_error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -18,12 +17,11 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from server import language
+from server import language, static
 from server.edge import Known, Visitor
 from server.markdown import to_html
 from server.services import comfort
-
-WEB = Path(__file__).resolve().parent.parent / "web"
+from server.static import WEB
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,8 @@ def environment() -> Environment:
     env.filters["markdown"] = lambda text: Markup(to_html(text))  # noqa: S704 - sanitised in server.markdown
     env.globals["_"] = _say
     env.globals["ngettext"] = _say_plural
+    env.globals["static"] = static.address
+    env.globals["modules"] = static.modules
     env.filters["number"] = language.number
     env.filters["money"] = language.money
     env.filters["day"] = lambda at: "–" if at is None else language.day(at)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from jinja2 import nodes
 
-from server.pages import WEB, environment
+from server.pages import environment
+from server.static import WEB
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = WEB / "templates"

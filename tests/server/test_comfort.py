@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from server import static
 from server.errors import BadInput
 from server.models import Person
 from server.services import comfort
@@ -77,7 +78,7 @@ def test_settings_are_stored_and_every_page_keeps_to_them(
     assert (cast.alice.theme, cast.alice.language) == ("dark", "de")
     assert cast.alice.keys == {"undo": "z", "step_1": "q"}
     page = client.get("/chat/chat").text
-    assert 'data-theme="dark"' in page and '<html lang="de"' in page and 'href="/static/dark.css">' in page
+    assert 'data-theme="dark"' in page and '<html lang="de"' in page and f'href="{static.address("dark.css")}">' in page
     assert (keys_on(page)["undo"], keys_on(page)["step_1"], keys_on(page)["step_2"]) == ("z", "q", "2")
     assert "<dt><kbd>z</kbd></dt>" in page and "<dt><kbd>q</kbd></dt>" in page  # the sheet
     sign_in(None)

@@ -8,7 +8,8 @@ import pytest
 from jinja2 import meta, nodes
 
 import server.app  # noqa: F401 - imports every route, and with it every Page
-from server.pages import WEB, Page, environment
+from server.pages import Page, environment
+from server.static import WEB
 
 FRAME = {"person", "csrf_token", "path", "here", "speech", "theme", "shortcuts"}
 
