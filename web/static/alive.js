@@ -12,7 +12,7 @@ let alive = performance.now();
 SIGNS.forEach((name) => addEventListener(name, () => { alive = performance.now(); }, { passive: true, capture: true }));
 
 const atWork = () => document.visibilityState === "visible" && performance.now() - alive < ACTIVE_MS
-  && chat.querySelector("form:is(.choice, .composer, .work)");
+  && chat.querySelector("form:is(.choice, .composer, .written, .ranking)");
 
 const timer = setInterval(async () => {
   if (!atWork()) return;
