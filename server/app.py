@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import configure_mappers
 from starlette.exceptions import HTTPException
 
 from server import errors
@@ -32,6 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; with no settings given, from the environment."""
     app = FastAPI(title="Whetstone", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.settings = settings or load_settings(os.environ)
+    configure_mappers()  # some tenths of a second that the first visitor would wait for
     app.mount("/static", Static(), name="static")  # before the routers: a page asks for a dozen of these
     for router in ROUTERS:
         app.include_router(router)

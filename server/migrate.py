@@ -1,4 +1,4 @@
-"""Bring a database to the newest revision, or say at which it is."""
+"""Bring a database to the newest revision."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from server.db import engine_for
 
@@ -20,10 +18,3 @@ def upgrade(database_url: str, revision: str = "head") -> None:
         config = Config(str(_INI))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-
-
-def revisions(database_url: str) -> tuple[str | None, str | None]:
-    """(the database's revision, the newest revision of this code); the first is None before the first migration."""
-    with engine_for(database_url).connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    return current, ScriptDirectory.from_config(Config(str(_INI))).get_current_head()

@@ -56,8 +56,13 @@ def children(settings: Settings, cores: int | None = None) -> list[Child]:
         str(settings.port),
     )
     return [
-        # Open event streams would keep a stopping web process for ever.
-        Child("web", (*web, "--no-access-log", "--timeout-graceful-shutdown", "3"), {**given, "OMP_NUM_THREADS": "1"}),
+        # Open event streams would keep a stopping web process for ever. Its forty threads would each get a heap of their own
+        # from glibc, which never shrink; one thread runs Python at a time, so they need no more than two.
+        Child(
+            "web",
+            (*web, "--no-access-log", "--timeout-graceful-shutdown", "3"),
+            {**given, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
+        ),
         # The sweep and the schedule, which are short, ride with the replies: training may keep its worker for hours.
         Child(
             "reply",

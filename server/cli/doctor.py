@@ -20,7 +20,7 @@ from server.cli.installation import Check, check_packages, check_starter
 from server.cli.up import refuse_busy_port
 from server.embedded import holder_of, services
 from server.embedded.places import find_programs
-from server.migrate import revisions
+from server.revision import revisions
 from server.services.limits import redis_client
 from server.settings import OperatorError, Settings, load_settings
 

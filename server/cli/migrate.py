@@ -6,6 +6,7 @@ import click
 
 from server import migrate
 from server.cli.connection import connected
+from server.revision import revisions
 
 
 @click.command()
@@ -24,10 +25,10 @@ def command(ctx: click.Context, check: bool, as_json: bool) -> None:
     """
     with connected() as settings:
         assert settings.database_url is not None, "connected() gives addresses"
-        before, newest = migrate.revisions(settings.database_url)
+        before, newest = revisions(settings.database_url)
         if not check and before != newest:
             migrate.upgrade(settings.database_url)
-        now, _ = migrate.revisions(settings.database_url)
+        now, _ = revisions(settings.database_url)
     if as_json:
         click.echo(json.dumps({"before": before, "revision": now, "newest": newest}))
     elif now == newest:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from server.migrate import revisions
+from server.revision import revisions
 from server.services.limits import redis_client
 from server.settings import Settings
 

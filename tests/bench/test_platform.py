@@ -77,7 +77,7 @@ def test_a_doubled_key_is_noticed() -> None:
 
 def turn(rate: float, **more: object) -> dict[str, object]:
     return {
-        "rate": rate, "p50_ms": 3.0, "p99_ms": 9.0, "errors": 0, "kinds_of_error": {}, "cpu_ms": 1.5, "web_cpu_ms": 1.0, "others_share": 0.02, **more,
+        "rate": rate, "p50_ms": 3.0, "p99_ms": 9.0, "errors": 0, "kinds_of_error": {}, "cpu_ms": 1.5, "web_cpu_ms": 1.0, "pace_ms": 12.0, "others_share": 0.02, **more,
     }  # fmt: skip
 
 
@@ -111,6 +111,19 @@ def test_a_side_that_answered_nothing_in_time_is_no_median_of_nothing() -> None:
     row = platform.row_of(64, found)
     assert not row["reached"]
     assert platform.cells_of(row)[5] == "-"
+
+
+def test_a_warm_up_ends_with_enough_answers_or_after_some_turns() -> None:
+    played: list[int] = []
+
+    def turn(answers: int):
+        return lambda: played.append(answers) or {"acknowledged": answers}
+
+    platform.warm_up(turn(90))
+    assert played == [90, 90, 90]
+    played.clear()
+    platform.warm_up(turn(0))
+    assert len(played) == platform.WARM_UP_TURNS
 
 
 def test_sides_take_turns_and_every_other_round_goes_backwards() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,12 +11,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, inspect, text
 from sqlalchemy.engine import make_url
 
 import server.models  # noqa: F401 - registers every table
 from server.db import Base, engine_for
-from server.migrate import _INI, revisions, upgrade
+from server.migrate import _INI, upgrade
+from server.revision import revisions
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def test_up_matches_the_models_and_down_leaves_nothing(empty_database: str) -> N
     assert revisions(empty_database)[0] is None
     upgrade(empty_database)
     current, newest = revisions(empty_database)
-    assert current == newest
+    assert current == newest == ScriptDirectory.from_config(Config(str(_INI))).get_current_head()
     with engine_for(empty_database).connect() as connection:
         drift = compare_metadata(
             MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True}),
@@ -62,3 +66,22 @@ def test_up_matches_the_models_and_down_leaves_nothing(empty_database: str) -> N
         assert not left
     upgrade(empty_database)
     assert revisions(empty_database)[0] == newest
+
+
+def test_the_web_process_loads_nothing_that_it_never_uses() -> None:
+    """Each of these would be some megabytes of every web process."""
+    needless = {
+        "alembic",
+        "mako",
+        "pygments",
+        "torch",
+        "transformers",
+        "matplotlib",
+        "numpy",
+        "pyarrow",
+        "httpx",
+        "rich",
+    }
+    program = f"import sys, server.app; print(sorted({needless!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
