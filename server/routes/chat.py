@@ -73,10 +73,10 @@ def chat_page(
 
 @router.get("/{slug}/conversation")
 def conversation_part(
-    request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0
+    request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0, reported: int = 0
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    view = _view(db, person, campaign, _notice(complete, 0))
+    view = _view(db, person, campaign, _notice(complete, reported))
     return render(request, who, ConversationPart(title=campaign.name, chat=view))
 
 

@@ -127,6 +127,7 @@ class ChatView:
     pair: Pair | None
     ranking: RankingSheet | None
     writing: WritingSheet | None  # a demonstration or a prompt
+    may_write_on: bool  # the conversation goes on after the choice in hand, whatever is chosen
     edit: WritingSheet | None  # the reply of the last turn that may be improved
     own_prompts: list[OwnPrompt]
     may_write: bool
@@ -178,6 +179,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         pair=None,
         ranking=None,
         writing=None,
+        may_write_on=False,
         edit=None,
         own_prompts=[],
         may_write=refusal is None and campaign.way == "chat",
@@ -204,7 +206,8 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
             return replace(view, writing=demonstration_sheet(db, person, second), past=past)
         return replace(view, pair=_pair(db, person, second, own=False), past=past, may_write=False)
     if last is not None and last.status != "compared":
-        return replace(view, pair=_pair(db, person, last, own=True), may_write=False)
+        goes_on = view.may_write and view.turns_left > 0 and campaign.edits == "off"
+        return replace(view, pair=_pair(db, person, last, own=True), may_write=False, may_write_on=goes_on)
     if conversation is not None:
         edit = edit_sheet(db, person, campaign, last)
         blocked = view.turns_left < 1 or (edit is not None and edit.required)

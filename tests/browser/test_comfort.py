@@ -94,9 +94,9 @@ def test_the_look_follows_the_device_until_somebody_chooses(live: Live, signed_i
 def test_settings_work_without_a_script(live: Live, signed_in_page: Open) -> None:
     page = signed_in_page(java_script_enabled=False)
     page.goto(f"{live.url}/settings")
-    page.get_by_label("Take the last choice back").fill("s")
+    page.get_by_label("Take the last answer back").fill("s")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("s already stands for: Take the last choice back.")).to_be_visible()
+    expect(page.get_by_text("s already stands for: Take the last answer back.")).to_be_visible()
     page.get_by_label("Skip", exact=True).fill("u")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Saved.")).to_be_visible()

@@ -82,7 +82,7 @@ def test_the_clock_of_an_answered_turn_stands_still(live: Live, signed_in_page: 
     page.keyboard.press("1")
     page.keyboard.press("Enter")
     expect(page.locator(".said-by-model")).to_have_count(1)
-    kept = "() => JSON.stringify(Object.entries(sessionStorage).filter(([name]) => name.startsWith('whetstone:clock')))"
+    kept = "() => JSON.stringify(Object.entries(localStorage).filter(([name]) => name.startsWith('whetstone:clock')))"
     before = page.evaluate(kept)
     assert "visible" in before
     page.wait_for_timeout(2500)

@@ -16,7 +16,10 @@ const instructions = Number(document.querySelector("[data-instructions]").datase
 const connection = document.querySelector("#connection");
 const tell = (sentence) => { connection.textContent = sentence; connection.hidden = !sentence; };
 const announce = (sentence) => { document.querySelector("#said").textContent = sentence; };
-const outbox = new Outbox(`${person}:${campaign}`, tell);
+const outbox = new Outbox(person, document.querySelector("#outbox"), {
+  delivered(told) { show(told); },
+  refused(entry) { if (entry.body.text && entry.path.startsWith(`/api/campaigns/${slug}/`)) keepTyped(entry.body.text, placeOf(entry.path)).then(() => refresh()); },
+});
 const drafts = new Map();
 let stopStream = () => {};
 let work = null; // the scale or the ranking in hand: {stop, key}
@@ -48,24 +51,47 @@ async function refresh(query = "") {
   wire();
 }
 
+/** Show what came of something that was sent; the focus goes to what is next, and that is said. */
+async function show(told) {
+  await refresh(told?.conversation?.status === "finished" ? "?complete=1" : told?.report ? "?reported=1" : "");
+  const next = chat.querySelector(".reply, #written, #message, .empty");
+  const typed = next?.matches("textarea");
+  if (next?.matches(".empty")) next.tabIndex = -1;
+  if (typed) focusBox();
+  else next?.focus({ preventScroll: true });
+  bringIntoView(chat.querySelector(".composer, .ranking"));
+  const notice = chat.querySelector(".notice[role=status]");
+  if (notice) { // a region speaks only of what changes while it is there
+    const words = [...notice.childNodes];
+    notice.replaceChildren();
+    setTimeout(() => notice.replaceChildren(...words), 100);
+  } else announce(typed ? _("Stored. Go on writing.") : chat.querySelector("form.choice[data-status=sampling]") ? _("Both replies are being written …") : next?.matches(".reply") ? _("Stored. The next one is here.") : "");
+}
+
 /** Send one thing through the outbox; afterwards the page shows what came of it, or why not. */
-async function deliver(path, body, controls) {
+async function deliver(path, body, controls, goOn = () => {}) {
   if (busy) return;
   busy = true;
   controls.forEach((control) => { control.disabled = true; });
+  let away = false;
   try {
-    const told = await outbox.post(path, body);
-    await refresh(told?.conversation?.status === "finished" ? "?complete=1" : "");
-    focusBox();
-    bringIntoView(chat.querySelector(".composer, .ranking"));
+    const told = await outbox.post(path, body, () => {
+      if (away) return;
+      away = true;
+      busy = false; // it is kept, so other things can be done meanwhile
+      goOn();
+    });
+    if (!outbox.pending.size) await show(told); // else the last one does
   } catch (error) {
     controls.forEach((control) => { control.disabled = false; });
-    tell(error.message);
+    if (!away) busy = false; // they may mend it and send again at once
     if (body.text) await keepTyped(body.text, placeOf(path));
-    // The server has moved on (another tab, an expired conversation): show how it stands, keep the sentence.
-    if (error.code === "conflict" || error.code === "not_found") { await refresh(); tell(error.message); }
+    // Signed out: it is kept. Everything else that is refused stands in the outbox, with the reason.
+    if (error.status === 401) tell(error.message);
+    // The server has moved on (another tab, an expired conversation): show how it stands.
+    if (error.code === "conflict" || error.code === "not_found") await refresh();
   } finally {
-    busy = false;
+    if (!away) busy = false;
   }
 }
 
@@ -129,7 +155,7 @@ function wireChoice(form) {
   const scale = wireScale(form, async (choice) => {
     await draft?.stop();
     const body = { ...choice, idempotency_key: form.elements.idempotency_key.value, instructions_id: instructions };
-    await deliver(`/api/turns/${turnId}/comparison`, body, [...form.querySelectorAll(".decide button")]);
+    await deliver(`/api/turns/${turnId}/comparison`, body, [...form.querySelectorAll(".decide button")], () => writeOn(form));
   });
   work = scale;
   if (form.dataset.status === "ready") { scale.open(); return; }
@@ -155,6 +181,27 @@ function wireChoice(form) {
   bringIntoView(form);
 }
 
+/** The choice waits for the connection: its conversation can go on meanwhile, and what is written waits behind it. */
+function writeOn(form) {
+  const template = chat.querySelector("#write-on");
+  if (!template) return;
+  form.querySelector("fieldset").disabled = true;
+  template.replaceWith(template.content.cloneNode(true));
+  const composer = chat.querySelector("form.composer");
+  composer.elements.idempotency_key.value = crypto.getRandomValues(new Uint32Array(4)).join("-");
+  wireComposer(composer);
+  focusBox();
+  bringIntoView(composer);
+}
+
+/** What a form sends when it works without a script goes through the outbox too. */
+function wireSmall(selector, path, body) {
+  chat.querySelectorAll(selector).forEach((form) => form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    deliver(path(form), body(form), [...form.querySelectorAll("button")]);
+  }));
+}
+
 /** Send an answer with what every answer carries. */
 const answer = (form, path) => (said) => deliver(path, { ...said, idempotency_key: form.elements.idempotency_key.value, instructions_id: instructions }, [...form.querySelectorAll(".decide button")]);
 
@@ -162,13 +209,6 @@ function wireWritten(form) {
   const { kind, turn } = form.dataset;
   const path = kind === "prompt" ? `/api/campaigns/${slug}/prompts` : `/api/turns/${turn}/${kind}`;
   writings.push(wireWriting(form, answer(form, path), keepDraft));
-}
-
-function wireWithdrawal(form) {
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    deliver(`/api/campaigns/${slug}/prompts/${form.dataset.withdraw}/withdraw`, {}, [...form.querySelectorAll("button")]);
-  });
 }
 
 function wire() {
@@ -187,7 +227,10 @@ function wire() {
   if (choice) wireChoice(choice);
   if (ranking) work = wireRanking(ranking, answer(ranking, `/api/turns/${ranking.dataset.turn}/ranking`), keepDraft);
   chat.querySelectorAll("form.written").forEach(wireWritten);
-  chat.querySelectorAll("form[data-withdraw]").forEach(wireWithdrawal);
+  wireSmall("form[data-withdraw]", (form) => `/api/campaigns/${slug}/prompts/${form.dataset.withdraw}/withdraw`, () => ({}));
+  wireSmall("form[data-undo]", () => `/api/campaigns/${slug}/undo`, (form) => ({ turn_id: Number(form.elements.turn_id.value) }));
+  wireSmall("form[data-skip]", (form) => `/api/turns/${form.dataset.skip}/skip`, (form) => ({ reason: form.elements.reason.value }));
+  wireSmall("form[data-report]", (form) => `/api/turns/${form.dataset.report}/report`, (form) => ({ reason: form.elements.reason.value, note: form.elements.note.value }));
   if (chat.querySelector("[data-being-written]")) lookAgain = setTimeout(refresh, 2000);
   chat.dataset.live = ""; // from here on keys and buttons are the script's
 }
@@ -214,6 +257,5 @@ document.querySelector("#show-keys").addEventListener("click", () => document.qu
 addEventListener("pagehide", () => drafts.forEach((draft) => draft.leave()));
 
 wire();
-const left = outbox.waiting();
-if (left) deliver(left.path, left.body, []);
+if (outbox.waiting().length) outbox.run();
 else focusBox();

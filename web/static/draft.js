@@ -1,4 +1,5 @@
-// Keeps what is typed on the server at each pause, so that a reload, a crash or another browser finds it again.
+// Keeps what is typed on the server at each pause, so that a reload, a crash or another browser finds it again; and in this browser
+// at once, so that it is there too when the connection is away and the page is closed.
 import { send } from "./post.js";
 import { _ } from "./words.js";
 
@@ -10,8 +11,15 @@ export class Draft {
     this.box = box;
     this.tell = tell;
     this.kept = box.value;
+    this.name = `whetstone:draft:${document.querySelector("#chat").dataset.person}:${box.dataset.place}`;
     this.saving = Promise.resolve();
+    const here = localStorage.getItem(this.name);
+    if (here !== null) { // typed here, and never known to have reached the server
+      box.value = here;
+      this.save();
+    }
     box.addEventListener("input", () => {
+      localStorage.setItem(this.name, box.value);
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.save(), PAUSE_MS);
     });
@@ -19,11 +27,18 @@ export class Draft {
 
   save(options) {
     const text = this.box.value;
-    if (text === this.kept) return this.saving;
+    if (text === this.kept) {
+      localStorage.removeItem(this.name);
+      return this.saving;
+    }
     const path = `/api/drafts/${encodeURIComponent(this.box.dataset.place)}`;
     this.saving = this.saving.then(() => send("PUT", path, { text }, options)).then(
-      () => { this.kept = text; this.tell(_("Draft kept.")); },
-      () => this.tell(_("Draft not kept yet: no connection.")),
+      () => {
+        this.kept = text;
+        if (localStorage.getItem(this.name) === text) localStorage.removeItem(this.name);
+        this.tell(_("Draft kept."));
+      },
+      () => this.tell(_("Draft kept on this device: no connection.")),
     );
     return this.saving;
   }
@@ -35,6 +50,7 @@ export class Draft {
   stop() {
     clearTimeout(this.timer);
     this.kept = this.box.value;
+    localStorage.removeItem(this.name);
     return this.saving;
   }
 }

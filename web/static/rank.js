@@ -22,6 +22,7 @@ export function wireRanking(form, submit, keep) {
   const box = document.createElement("textarea");
   box.dataset.place = form.dataset.draft;
   const draft = new Draft(box, () => {});
+  for (const each of JSON.parse(box.value || "[]")) restore(each); // placed here, and never known to have reached the server
   let at = null; // the reply in hand while they are rated; null while they are ordered
 
   const select = (card) => card.querySelector("select");
@@ -30,6 +31,15 @@ export function wireRanking(form, submit, keep) {
   const flags = (card) => [...card.querySelectorAll(".flags :checked")].map((each) => each.value);
   const letter = (card) => LETTERS[card.dataset.position].toUpperCase();
   const said = () => cards.map((card) => ({ position: Number(card.dataset.position), place: place(card), rating: rating(card), flags: flags(card) }));
+
+  /** The opposite of said(). */
+  function restore({ position, place: at, rating: step, flags: marked }) {
+    const card = cards.find((each) => Number(each.dataset.position) === position);
+    if (!card) return;
+    select(card).value = at ?? "";
+    card.querySelectorAll(".rating input").forEach((each) => { each.checked = Number(each.value) === step; });
+    card.querySelectorAll(".flags input").forEach((each) => { each.checked = marked.includes(each.value); });
+  }
 
   function show() {
     const ordering = at === null;
