@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -22,6 +23,8 @@ class CampaignCard:
     way: str
     mine: int
     under_way: bool
+    pay_per_hour: Decimal | None
+    currency: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def campaign_cards(db: Session, person: Person) -> list[CampaignCard]:
             each.way,
             counts.get(each.id, 0),
             each.id in under_way,
+            each.pay_per_hour,
+            each.currency,
         )
         for each in campaigns.open_campaigns(db)
     ]

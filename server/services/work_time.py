@@ -62,7 +62,7 @@ def still_here(db: Session, person: Person, campaign: Campaign) -> None:
         return
     db.execute(
         update(WorkSession)
-        .where(_open(person, campaign))
+        .where(_theirs(person, campaign), WorkSession.ended_at.is_(None))
         .values(
             active_seconds=WorkSession.active_seconds + _since_last_sign(person),
             seen_at=func.greatest(WorkSession.seen_at, func.now()),
@@ -71,10 +71,8 @@ def still_here(db: Session, person: Person, campaign: Campaign) -> None:
     )
 
 
-def _open(person: Person, campaign: Campaign) -> ColumnElement[bool]:
-    return and_(
-        WorkSession.person_id == person.id, WorkSession.campaign_id == campaign.id, WorkSession.ended_at.is_(None)
-    )
+def _theirs(person: Person, campaign: Campaign) -> ColumnElement[bool]:
+    return and_(WorkSession.person_id == person.id, WorkSession.campaign_id == campaign.id)
 
 
 def end(db: Session, person: Person, campaign: Campaign, ended_as: str) -> WorkSession | None:
@@ -84,13 +82,13 @@ def end(db: Session, person: Person, campaign: Campaign, ended_as: str) -> WorkS
     """
     assert ended_as in ENDINGS
     more = {"active_seconds": WorkSession.active_seconds + _since_last_sign(person)} if ended_as == "finished" else {}
-    ended = _end(db, _open(person, campaign), ended_as, **more)
+    ended = _end(db, _theirs(person, campaign), ended_as, **more)
     return ended[0] if ended else None
 
 
 def end_all(db: Session, campaign: Campaign) -> int:
     """End every open session of a campaign, as before its pay changes: what was done is paid as it was promised."""
-    return len(_end(db, and_(WorkSession.campaign_id == campaign.id, WorkSession.ended_at.is_(None)), "idle"))
+    return len(_end(db, WorkSession.campaign_id == campaign.id, "idle"))
 
 
 def end_idle(db: Session) -> int:

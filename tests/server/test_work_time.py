@@ -236,6 +236,7 @@ def test_signs_of_work_through_the_pages(client, db: Session, cast, sign_in) -> 
     sign_in(cast.alice)
     assert client.post("/api/campaigns/talk/alive").json()["line"].startswith("Today: 0 min")
     assert db.query(WorkSession).count() == 0  # a beat alone is no work
+    assert "$12.00 an hour" in client.get("/").text
     page = client.get("/chat/talk").text
     assert "Today: 0 min of paid time, $0.00 at $12.00 an hour." in page
     for act in (
