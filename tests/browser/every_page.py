@@ -10,13 +10,14 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from fastapi.routing import APIRoute
 from sqlalchemy.orm import Session
 
-from server.models import Job, Report, Schedule
+from server.models import Campaign, CheckResult, Job, Person, Report, Schedule
 from server.routes import ROUTERS
-from server.services import datasets, invitations, rounds, runs
+from server.services import appeals, datasets, invitations, ledger, notices, payrolls, rounds, runs, work_time
 from server.services.dataset_selection import DatasetSelection
 from server.settings import Settings
 from server.transaction import transaction
@@ -104,6 +105,7 @@ def _fill(db: Session) -> World:
     reason = {"reason": "other", "note": "It names a person. " * 20}
     db.add(Report(person_id=writer.id, campaign_id=chat.id, turn_id=turn.id, **reason))
     _made, token = invitations.make_invitation(db, ["crowdworker"], by=writer, note="For a panel. " * 9)
+    payroll_id = pay(db, writer, chat)
     round_ids = _rounds(db)
     job = Job(
         kind="export", status="done", settings={"format": "hh", "campaign": None, "selection": {}},
@@ -125,10 +127,38 @@ def _fill(db: Session) -> World:
             "round_id": [str(each) for each in round_ids],
             "snapshot_id": [str(served.id)],
             "job_id": [str(job.id), str(failed.id)],
+            "payroll_id": [str(payroll_id)],
             "name": ["manifest.json"],
         },
         by_path={"/sign-in/{token}": {"token": ["any"]}, "/invitation/{token}": {"token": [token]}},
     )
+
+
+def pay(db: Session, person: Person, campaign: Campaign) -> int:
+    """Entries of each status, appeals with and without an answer, a notice, a report and checks; returns the payroll."""
+    admin, of = factories.person(db, "Ada", "admin"), {"campaign_id": campaign.id}
+    reason = "Only three answers in half an hour, and nobody typed anything. " * 3
+    for _ in range(2):
+        rejected = factories.entry(db, person, "1234.50", campaign_id=campaign.id)
+        ledger.reject(db, admin, [rejected.id], reason)
+        appeal = appeals.appeal(db, person, rejected.id, "I read every reply twice, and the second was long. " * 4)
+    ledger.answer_appeal(db, admin, appeal.id, "upheld", reason)
+    ledger.reject(db, admin, [factories.entry(db, person, **of).id], reason)
+    factories.entry(db, person, status="approved", **of)
+    made = payrolls.make(db, admin, "USD")
+    for status in ("pending", "approved"):
+        factories.entry(db, person, status=status, currency="EUR", **of)
+    ledger.add(db, admin, [person], "bonus", "2.50", "EUR", reason, f"key-of-a-bonus-{person.id}", campaign)
+    notices.send(db, admin, [person.id], LONG, campaign=campaign, idempotency_key="key-of-a-notice")
+    work_time.seen(db, person, campaign)
+    talk = factories.conversation(db, campaign, person, status="finished")
+    turn = factories.turn(db, talk, "Why?")
+    factories.comparison(db, turn, person)
+    db.add(Report(person_id=person.id, turn_id=turn.id, reason="nonsense", note=reason, **of))
+    db.add(CheckResult(person_id=person.id, turn_id=turn.id, kind="gold", passed=True, expected={}, answered={}, **of))
+    campaign.pay_per_hour, campaign.shares_checks, campaign.leaderboard = Decimal("14.50"), True, True
+    db.flush()
+    return made.id
 
 
 def _rounds(db: Session) -> list[int]:
