@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -15,7 +16,7 @@ from sqlalchemy.orm import configure_mappers
 from starlette.exceptions import HTTPException
 
 from server import errors
-from server.edge import Visitor
+from server.edge import Visitor, transactions_on
 from server.language import Interpreter, _
 from server.pages import render
 from server.routes import ROUTERS
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings or load_settings(os.environ)
     configure_mappers()  # some tenths of a second that the first visitor would wait for
     app.mount("/static", Static(), name="static")  # before the routers: a page asks for a dozen of these
+    app.state.transactions = transactions_on(app.state.settings)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Shell)
@@ -45,6 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(InterfaceError, _database_away)
     app.add_exception_handler(PoolTimeout, _database_away)
+    app.add_exception_handler(psycopg.OperationalError, _database_away)  # of what runs on the driver itself
     app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(IntegrityError, _at_once)
     app.add_exception_handler(RedisError, _redis_away)
@@ -95,7 +98,7 @@ def _http_error(request: Request, error: Exception) -> Response:
 def _database_away(request: Request, error: Exception) -> Response:
     log.error("Postgres did not answer: %s", error)
     message = _("The database is away for a moment. What you typed is still on the page; try again in a few seconds.")
-    if getattr(getattr(error, "orig", None), "sqlstate", None) == DISK_FULL:
+    if getattr(getattr(error, "orig", error), "sqlstate", None) == DISK_FULL:
         message = _(
             "The server's disk is full, so nothing can be stored now. What you typed is still on the page; whoever runs "
             "this site has to make room."

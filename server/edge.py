@@ -43,13 +43,24 @@ async def current_settings(request: Request) -> Settings:
 
 async def short_transactions(request: Request) -> Callable[[], AbstractContextManager[Session]]:
     """What opens a transaction when called, for answers that outlive their request's own one."""
-    return _transactions(settings_of(request))
+    return _transactions(request)
 
 
-def _transactions(settings: Settings) -> Callable[[], AbstractContextManager[Session]]:
+def transactions_on(settings: Settings) -> Callable[[], AbstractContextManager[Session]]:
+    """What opens a transaction on the services of these settings; `create_app` keeps it as `app.state.transactions`."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     return partial(transaction, settings.database_url, settings.redis_url)
+
+
+def _transactions(request: Request) -> Callable[[], AbstractContextManager[Session]]:
+    opener: Callable[[], AbstractContextManager[Session]] = request.app.state.transactions
+    return opener
+
+
+def own_transaction(request: Request) -> AbstractContextManager[Session]:
+    """The transaction of a request whose route is one function in a thread: it begins, works and ends there."""
+    return _transactions(request)()
 
 
 async def request_transaction(request: Request) -> AsyncIterator[Session]:
@@ -57,7 +68,7 @@ async def request_transaction(request: Request) -> AsyncIterator[Session]:
 
     Opening waits for nothing: the connection is taken with the first statement. Ending waits for the database.
     """
-    opened = _transactions(settings_of(request))()
+    opened = _transactions(request)()
     db = opened.__enter__()
     try:
         yield db
@@ -108,7 +119,7 @@ def visitor(request: Request, db: Db) -> Visitor:
 AnyVisitor = Annotated[Visitor, Depends(visitor)]
 
 
-async def guard_origin(request: Request) -> None:
+def check_origin(request: Request) -> None:
     """An unsafe request must come from a page of ours; enough where nobody is signed in yet."""
     origin = request.headers.get("origin")
     if request.method in SAFE_METHODS or origin is None:
@@ -117,6 +128,11 @@ async def guard_origin(request: Request) -> None:
     ours = (request.headers.get("host", ""), urlsplit(settings_of(request).public_url).netloc)
     if origin.split("://", 1)[-1] not in ours:
         raise NotAllowed(_("This request came from another site. Open the page here and try again."))
+
+
+async def guard_origin(request: Request) -> None:
+    """The same for a route."""
+    check_origin(request)
 
 
 CheckedOrigin = Annotated[None, Depends(guard_origin)]
@@ -130,24 +146,45 @@ async def guard_csrf(request: Request, who: AnyVisitor, _origin: CheckedOrigin) 
     if sent is None and "form" in request.headers.get("content-type", ""):
         field = (await request.form()).get("csrf_token")
         sent = field if isinstance(field, str) else None
-    if sent is None or not people.same_token(sent, who.csrf_token):
+    _check_csrf(sent, who.csrf_token)
+
+
+def _check_csrf(sent: str | None, token: str) -> None:
+    if sent is None or not people.same_token(sent, token):
         raise NotAllowed(_("This page is from an earlier session. Reload it and send again; what you typed is kept."))
 
 
 async def signed_in(who: AnyVisitor, _csrf: Annotated[None, Depends(guard_csrf)]) -> Person:
     """A person with a live session, whatever their roles."""
+    return _somebody(who)
+
+
+def _somebody(who: Visitor) -> Person:
     if who.person is None:
         raise NotSignedIn(_("Please sign in first."))
     return who.person
 
 
+def _check_role(person: Person, *roles: str) -> Person:
+    if not set(roles) & set(person.roles):
+        raise NotAllowed(_("This page is for people with the role {roles}.", roles=" / ".join(roles)))
+    return person
+
+
 def _with_role(*roles: str) -> object:
     async def gate(person: Annotated[Person, Depends(signed_in)]) -> Person:
-        if not set(roles) & set(person.roles):
-            raise NotAllowed(_("This page is for people with the role {roles}.", roles=" / ".join(roles)))
-        return person
+        return _check_role(person, *roles)
 
     return Depends(gate)
+
+
+def crowdworker_of(request: Request, db: Session) -> Person:
+    """What `Crowdworker` asks, in one call, for a route of JSON that looks at the database in its own way first."""
+    check_origin(request)
+    who = visitor(request, db)
+    if who.csrf_token is not None:
+        _check_csrf(request.headers.get("x-csrf-token"), who.csrf_token)
+    return _check_role(_somebody(who), "crowdworker")
 
 
 SignedIn = Annotated[Person, Depends(signed_in)]

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -20,7 +21,7 @@ from starlette.testclient import TestClient
 
 from server.app import create_app
 from server.db import Base, engine_for
-from server.edge import SESSION_COOKIE, request_transaction
+from server.edge import SESSION_COOKIE
 from server.embedded import services
 from server.migrate import upgrade
 from server.models import Person
@@ -135,7 +136,7 @@ def client(
         db.commit()
         sent_tasks.extend(db.info.pop("tasks", []))
 
-    app.dependency_overrides[request_transaction] = share
+    app.state.transactions = contextmanager(share)
     with TestClient(app, base_url=ORIGIN, raise_server_exceptions=False, follow_redirects=False) as test_client:
         yield test_client
 

@@ -6,14 +6,25 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
-from server.edge import AppSettings, Crowdworker, Db, OpenTransaction
+from server.edge import (
+    SESSION_COOKIE,
+    AppSettings,
+    Crowdworker,
+    Db,
+    OpenTransaction,
+    check_origin,
+    crowdworker_of,
+    own_transaction,
+)
 from server.language import _
-from server.models import Campaign, Comparison, Turn
+from server.models import Campaign, Comparison, Person, Turn
+from server.routes import comparison_json
 from server.routes.turn_json import describe_conversation, describe_for, describe_next, describe_turn
 from server.services import (
     campaigns,
@@ -25,9 +36,11 @@ from server.services import (
     queue,
     remarks,
     reply_stream,
+    swift,
     undo,
     work_time,
 )
+from server.services.swift import Given
 
 router = APIRouter(prefix="/api")
 
@@ -43,22 +56,6 @@ class MessageBody(BaseModel):
     idempotency_key: str
     prompt_id: int | None = Field(None, le=_LONGEST_ID)
     conversation_id: int | None = Field(None, le=_LONGEST_ID)
-
-
-class ComparisonBody(BaseModel):
-    """A choice on the scale, 1 .. 2 x grades from left to right as shown; or the verdict `tie` or `both_bad` without a place.
-
-    `milliseconds` is the active time, `signals` what else the page noticed (server/services/signals.py has the names), and
-    `instructions_id` the version that was shown.
-    """
-
-    scale_position: int | None = Field(None, ge=-1000, le=1000)
-    verdict: str = Field("picked", max_length=20)
-    signals: dict[str, Any] | None = None
-    milliseconds: int = Field(le=_LONGEST_ID)
-    idempotency_key: str
-    justification: str | None = Field(None, max_length=_LONGEST_TEXT)
-    instructions_id: int | None = Field(None, ge=1, le=_LONGEST_ID)
 
 
 class SkipBody(BaseModel):
@@ -168,19 +165,39 @@ def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, turn_id: int)
     return {"turn": describe_turn(turn)}
 
 
-@router.post("/turns/{turn_id}/comparison")
-def store_comparison(db: Db, person: Crowdworker, turn_id: int, body: ComparisonBody) -> Response:
+@router.post("/turns/{turn_id}/comparison", openapi_extra=comparison_json.OPENAPI)
+async def store_comparison(request: Request, turn_id: int) -> Response:
+    """Store a choice. What people do all day is done in as few steps as it can be: see `server.services.swift`."""
+    return await run_in_threadpool(_compare, request, turn_id, await request.body())
+
+
+def _compare(request: Request, turn_id: int, sent: bytes) -> Response:
+    with own_transaction(request) as db:
+        return _store_comparison(request, db, turn_id, sent)
+
+
+def _store_comparison(request: Request, db: Session, turn_id: int, sent: bytes) -> Response:
+    given = comparison_json.read(sent)
+    token, csrf_token = request.cookies.get(SESSION_COOKIE), request.headers.get("x-csrf-token")
+    if isinstance(given, Given) and token and csrf_token and turn_id <= _LONGEST_ID:
+        check_origin(request)
+        stored = swift.store(db, token, csrf_token, turn_id, given)
+        if stored is not None:
+            return _told(db, stored)
+    person = crowdworker_of(request, db)
+    if not isinstance(given, Given):
+        raise given
     comparison, new = feedback.store_comparison(
         db,
         person,
         turn_id,
-        body.scale_position,
-        body.milliseconds,
-        body.idempotency_key,
-        body.justification,
-        body.instructions_id,
-        verdict=body.verdict,
-        noticed=body.signals,
+        given.scale_position,
+        given.milliseconds,
+        given.idempotency_key,
+        given.justification,
+        given.instructions_id,
+        verdict=given.verdict,
+        noticed=given.signals,
     )
     turn = db.get_one(Turn, turn_id)
     told = {
@@ -191,6 +208,28 @@ def store_comparison(db: Db, person: Crowdworker, turn_id: int, body: Comparison
     }
     work_time.seen(db, person, campaign_of(db, turn), answers=int(new))
     return JSONResponse(told, status_code=201 if new else 200)
+
+
+def _told(db: Session, stored: swift.Stored) -> Response:
+    """The same of an item that was answered the swift way; nobody needs its texts again, so `turn` is left out."""
+    look = stored.look
+    check = queue.draws_check(look)
+    ahead = None if check else swift.lend_next(db, stored)
+    if ahead is None:
+        person, turn = db.get_one(Person, look.person_id), db.get_one(Turn, look.turn_id)
+        ahead = describe_next(db, person, turn, check=check)
+    told = {
+        "comparison": {
+            "id": stored.id,
+            "verdict": stored.verdict,
+            "strength": stored.strength,
+            "picked_position": stored.picked_position,
+        },
+        "turn": None,
+        "next": ahead,
+        "conversation": {"id": look.conversation_id, "status": look.conversation_status},
+    }
+    return JSONResponse(told, status_code=201)
 
 
 def campaign_of(db: Db, turn: Turn) -> Campaign:

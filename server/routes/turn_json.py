@@ -42,7 +42,7 @@ def describe_for(db: Session, person: Person, turn: Turn) -> dict[str, Any]:
     }
 
 
-def describe_next(db: Session, person: Person, answered: Turn) -> dict[str, Any] | None:
+def describe_next(db: Session, person: Person, answered: Turn, *, check: bool | None = None) -> dict[str, Any] | None:
     """Where the work is a queue of items: the next one, leased already, so that it is there at once.
 
     None may come although there is one: the row of the answered turn is locked, so others' rows are not waited for.
@@ -50,7 +50,7 @@ def describe_next(db: Session, person: Person, answered: Turn) -> dict[str, Any]
     campaign = db.get_one(Campaign, answered.conversation.campaign_id)
     if campaign.way == "chat":
         return None
-    found = queue.offer(db, person, campaign, wait=False)
+    found = queue.offer(db, person, campaign, wait=False, check=check)
     if found is None:
         return None
     return {"turn": describe_for(db, person, found), "transcript": dialogue.transcript(db, found)}

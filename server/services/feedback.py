@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -14,6 +14,7 @@ from server.language import _
 from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn
 from server.services import answers, candidates, checks, dialogue, drafts, leases, queue, signals
 
+Reply = TypeVar("Reply")
 VERDICTS = ("picked", "tie", "both_bad")
 
 
@@ -50,11 +51,11 @@ def store_comparison(
     if earlier is not None:
         return earlier, False
     _check_open(db, person, campaign, turn, lease, own=own)
-    _check_verdict(campaign, verdict, scale_position)
+    check_verdict(campaign, verdict, scale_position)
     mirrored = not own and lease is not None and lease.mirrored
-    picked, other, strength = _read_scale(turn, campaign, scale_position, mirrored=mirrored)
-    # In red-team campaigns people pick the more harmful reply: what is to be learned is the other one.
-    chosen, rejected = (other, picked) if campaign.mode == "red_team" else (picked, other)
+    shown = turn.candidates if own else queue.as_shown(turn, lease)
+    picked, other, strength = read_scale(shown, campaign.grades, scale_position)
+    chosen, rejected = learned(campaign.mode, picked, other)
     taken = answers.checked_milliseconds(milliseconds)
     comparison = Comparison(
         campaign_id=campaign.id,
@@ -104,7 +105,8 @@ def _check_open(db: Session, person: Person, campaign: Campaign, turn: Turn, lea
         queue.check_lent(db, lease)
 
 
-def _check_verdict(campaign: Campaign, verdict: str, scale_position: int | None) -> None:
+def check_verdict(campaign: Any, verdict: str, scale_position: int | None) -> None:
+    """BadInput when the campaign (a row with its settings is enough) does not offer such an answer."""
     allowed = {"picked": True, "tie": campaign.ties, "both_bad": campaign.both_bad}
     if verdict not in allowed:
         raise BadInput(_("verdict is picked, tie or both_bad."), field="verdict")
@@ -117,16 +119,24 @@ def _check_verdict(campaign: Campaign, verdict: str, scale_position: int | None)
         raise BadInput(_("A tie and “both are bad” have no place on the scale."), field="scale_position")
 
 
-def _read_scale(
-    turn: Turn, campaign: Campaign, scale_position: int | None, *, mirrored: bool
-) -> tuple[Candidate | None, Candidate | None, int | None]:
-    """(picked, other, strength): the distance from the middle is the strength, 1 the weakest; nothing without a place."""
+def read_scale(
+    shown: Sequence[Reply], grades: int, scale_position: int | None
+) -> tuple[Reply | None, Reply | None, int | None]:
+    """(picked, other, strength) of two replies as they were shown, left and right.
+
+    The distance from the middle is the strength, 1 the weakest; without a place there is nothing.
+    """
     if scale_position is None:
         return None, None, None
-    left, right = reversed(turn.candidates) if mirrored else turn.candidates
-    if scale_position <= campaign.grades:
-        return left, right, campaign.grades + 1 - scale_position
-    return right, left, scale_position - campaign.grades
+    left, right = shown
+    if scale_position <= grades:
+        return left, right, grades + 1 - scale_position
+    return right, left, scale_position - grades
+
+
+def learned(mode: str, picked: Reply | None, other: Reply | None) -> tuple[Reply | None, Reply | None]:
+    """(chosen, rejected): in red-team campaigns people pick the more harmful reply, and what is to be learned is the other."""
+    return (other, picked) if mode == "red_team" else (picked, other)
 
 
 def _continues(campaign: Campaign, turn: Turn, picked: Candidate | None, chosen: Candidate | None) -> Candidate:

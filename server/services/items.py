@@ -22,6 +22,7 @@ from server.services import audit, checks, leases
 from server.services.kinds import ANSWERS
 
 MOST_CHARS = 200_000
+MANY = 500
 SHAPE = (
     '{"prompt": text or messages} with "a" and "b" to compare, "replies": [texts] to rank, or neither to be answered; and '
     '"expected" for a gold item'

@@ -27,6 +27,7 @@ from server.settings import Settings
 SESSION_DAYS = 14
 # A session is prolonged at most once a day: a row written at every request would make each page a write.
 RENEW_AFTER = timedelta(days=1)
+FRESH = timedelta(days=SESSION_DAYS) - RENEW_AFTER  # a session that ends later needs no prolonging
 PASSWORD_LENGTH = (10, 200)  # characters; the upper end bounds the work of one attempt
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -26,8 +27,17 @@ RAN_OUT = later("Your time for this item ran out. What you typed is kept; reload
 WAYS = ("chat", "pairs", "ranking", "demonstration")  # in these a turn may be lent
 
 
-def offer(db: Session, person: Person, campaign: Campaign, *, wait: bool = True) -> Turn | None:
+def draws_check(campaign: Any) -> bool:
+    """Whether the next item is to be a check, as often as the campaign (a row with its settings is enough) says."""
+    return bool(campaign.check_rate) and random.SystemRandom().random() < campaign.check_rate
+
+
+def offer(
+    db: Session, person: Person, campaign: Campaign, *, wait: bool = True, check: bool | None = None
+) -> Turn | None:
     """The turn this person holds, or the oldest that still wants an answer of theirs, leased to them; None without one.
+
+    `check` says whether a check is mixed in now; without it, it is drawn.
 
     A turn that somebody else is at in this very moment is passed over; where there is no other, it is waited for, since
     it may have a place yet. Who holds the row of a turn already says `wait=False`: two who waited for each other would
@@ -40,10 +50,10 @@ def offer(db: Session, person: Person, campaign: Campaign, *, wait: bool = True)
     held = _renewed(db, person, campaign, wait=wait)
     if held is not None:
         return held
-    if campaign.check_rate and random.SystemRandom().random() < campaign.check_rate:
-        check = _take(db, person, campaign, checks=True)
-        if check is not None:
-            return check
+    if draws_check(campaign) if check is None else check:
+        found = _take(db, person, campaign, checks=True)
+        if found is not None:
+            return found
     found = _take(db, person, campaign, checks=False, wait=wait)
     if found is None and wait and pool_items.refill(db, campaign, None):
         found = _take(db, person, campaign, checks=False)

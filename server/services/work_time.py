@@ -17,7 +17,6 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from babel.numbers import get_currency_precision
 from sqlalchemy import ColumnElement, Double, and_, cast, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from server.language import _, money
@@ -39,21 +38,28 @@ def _since_last_sign(person: Person) -> ColumnElement[float]:
     return func.greatest(0, func.least(gap, LONGEST_GAP.total_seconds()))
 
 
+# As text, since every answer runs it: building it anew costs more than running it. The places are filled by `sign_values`.
+SIGN = """
+INSERT INTO work_sessions AS w (person_id, campaign_id, answers)
+SELECT %(person_id)s, %(campaign_id)s, %(sign_answers)s {where}
+ON CONFLICT (person_id, campaign_id) WHERE ended_at IS NULL DO UPDATE SET
+  active_seconds = w.active_seconds + greatest(0, least(%(longest_gap)s, extract(epoch FROM now() - greatest(w.seen_at,
+    (SELECT max(o.seen_at) FROM work_sessions o WHERE o.person_id = %(person_id)s AND o.ended_at IS NULL)))::float8)),
+  seen_at = greatest(w.seen_at, now()),  -- two requests may end in another order than they began in
+  answers = w.answers + excluded.answers
+"""
+
+
+def sign_values(answers: int) -> dict[str, float]:
+    """What a statement with `SIGN` in it needs beside the person and the campaign."""
+    return {"sign_answers": answers, "longest_gap": LONGEST_GAP.total_seconds()}
+
+
 def seen(db: Session, person: Person, campaign: Campaign, *, answers: int = 0) -> None:
     """A sign of work: the person's session in the campaign grows, or begins. `answers` is how many it stored."""
-    statement = insert(WorkSession).values(person_id=person.id, campaign_id=campaign.id, answers=answers)
-    db.execute(
-        statement.on_conflict_do_update(
-            index_elements=["person_id", "campaign_id"],
-            index_where=WorkSession.ended_at.is_(None),
-            set_={
-                "active_seconds": WorkSession.active_seconds + _since_last_sign(person),
-                # two requests may end in another order than they began in
-                "seen_at": func.greatest(WorkSession.seen_at, func.now()),
-                "answers": WorkSession.answers + answers,
-            },
-        )
-    )
+    db.flush()  # what the session holds back must be there before a statement that it does not know
+    values = {"person_id": person.id, "campaign_id": campaign.id, **sign_values(answers)}
+    db.connection().exec_driver_sql(SIGN.format(where=""), values)
 
 
 def still_here(db: Session, person: Person, campaign: Campaign) -> None:
