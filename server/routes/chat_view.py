@@ -37,6 +37,7 @@ from server.services import (
 from server.services.transcripts import turns_of
 
 SUGGESTIONS = 4
+LONG_PAIR_CHARS = 1200
 # Weakest first, for 1 to 4 grades.
 _HOW = {
     1: ("",),
@@ -102,6 +103,11 @@ class Pair:
     reason: str
     own: bool
     item: bool  # given texts of a queue, nobody's conversation
+
+    @property
+    def long(self) -> bool:
+        """Whether the two are much more than a phone's page, so that it begins with the first alone."""
+        return sum(len(text or "") for text in self.texts) > LONG_PAIR_CHARS
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ DEFAULT_KEYS: Mapping[str, str] = {
     "message": "m",
     "sheet": "?",
 }
-_STEP = later("Step {n} of the scale, from left to right")
+_STEP = later("Step {n} of the scale")
 _ACTIONS = {
     "tie": later("Both are about equal"),
     "both_bad": later("Both are bad"),
