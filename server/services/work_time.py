@@ -16,9 +16,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 from babel.numbers import get_currency_precision
-from sqlalchemy import ColumnElement, Double, and_, cast, func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import BindParameter, ColumnElement, Double, and_, bindparam, cast, func, select, update
+from sqlalchemy.orm import Session
 
+from server.db import Base
 from server.language import _, money
 from server.models import Campaign, LedgerEntry, Person, WorkSession
 
@@ -28,14 +29,23 @@ ENDINGS = ("finished", "returned", "timed_out", "idle")
 _BATCH = 500
 
 
-def _since_last_sign(person: Person) -> ColumnElement[float]:
-    """Seconds to be added to a session of this person, whichever of their sessions had the last sign."""
-    other = aliased(WorkSession)
-    last = (
-        select(func.max(other.seen_at)).where(other.person_id == person.id, other.ended_at.is_(None)).scalar_subquery()
-    )
-    gap = cast(func.extract("epoch", func.now() - func.greatest(WorkSession.seen_at, last)), Double)
-    return func.greatest(0, func.least(gap, LONGEST_GAP.total_seconds()))
+_ROWS = Base.metadata.tables["work_sessions"]
+
+
+def _grown(who: int | BindParameter[int]) -> ColumnElement[float]:
+    """A session's time with that since the last sign, of whichever of the person's sessions: each second goes to one."""
+    others = _ROWS.alias()
+    last = select(func.max(others.c.seen_at)).where(others.c.person_id == who, others.c.ended_at.is_(None))
+    gap = cast(func.extract("epoch", func.now() - func.greatest(_ROWS.c.seen_at, last.scalar_subquery())), Double)
+    return _ROWS.c.active_seconds + func.greatest(0, func.least(gap, LONGEST_GAP.total_seconds()))
+
+
+# Made once: the beat of every open page runs it, and putting it together costs more than that.
+_STILL_HERE = (
+    update(_ROWS)
+    .where(_ROWS.c.person_id == bindparam("who"), _ROWS.c.campaign_id == bindparam("place"), _ROWS.c.ended_at.is_(None))
+    .values(active_seconds=_grown(bindparam("who")), seen_at=func.greatest(_ROWS.c.seen_at, func.now()))
+)
 
 
 # As text, since every answer runs it: building it anew costs more than running it. The places are filled by `sign_values`.
@@ -64,17 +74,8 @@ def seen(db: Session, person: Person, campaign: Campaign, *, answers: int = 0) -
 
 def still_here(db: Session, person: Person, campaign: Campaign) -> None:
     """The page's beat: prolongs a session that work has begun, where the campaign is open. It begins none."""
-    if campaign.status != "open":
-        return
-    db.execute(
-        update(WorkSession)
-        .where(_theirs(person, campaign), WorkSession.ended_at.is_(None))
-        .values(
-            active_seconds=WorkSession.active_seconds + _since_last_sign(person),
-            seen_at=func.greatest(WorkSession.seen_at, func.now()),
-        )
-        .execution_options(synchronize_session=False)
-    )
+    if campaign.status == "open":
+        db.execute(_STILL_HERE, {"who": person.id, "place": campaign.id})
 
 
 def _theirs(person: Person, campaign: Campaign) -> ColumnElement[bool]:
@@ -87,7 +88,7 @@ def end(db: Session, person: Person, campaign: Campaign, ended_as: str) -> WorkS
     `finished` is itself a sign of work, and the time since the last one counts.
     """
     assert ended_as in ENDINGS
-    more = {"active_seconds": WorkSession.active_seconds + _since_last_sign(person)} if ended_as == "finished" else {}
+    more = {"active_seconds": _grown(person.id)} if ended_as == "finished" else {}
     ended = _end(db, _theirs(person, campaign), ended_as, **more)
     return ended[0] if ended else None
 
@@ -169,23 +170,26 @@ class Today:
     owed: Decimal
 
 
+_TODAY = (
+    select(
+        func.coalesce(func.sum(WorkSession.active_seconds), 0.0),
+        func.coalesce(func.sum(WorkSession.active_seconds).filter(WorkSession.ended_at.is_(None)), 0.0),
+        func.coalesce(func.sum(LedgerEntry.amount).filter(LedgerEntry.status != "rejected"), 0),
+    )
+    .outerjoin(LedgerEntry, and_(LedgerEntry.work_session_id == WorkSession.id, LedgerEntry.kind == "time"))
+    .where(
+        WorkSession.person_id == bindparam("who"),
+        WorkSession.campaign_id == bindparam("place"),
+        WorkSession.started_at >= bindparam("midnight"),
+    )
+)
+
+
 def today(db: Session, person: Person, campaign: Campaign) -> Today:
     """Of the sessions that began since midnight UTC: the active time, and what it comes to with the one that is open."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    entered = and_(LedgerEntry.work_session_id == WorkSession.id, LedgerEntry.kind == "time")
-    seconds, still_open, entries = db.execute(
-        select(
-            func.coalesce(func.sum(WorkSession.active_seconds), 0.0),
-            func.coalesce(func.sum(WorkSession.active_seconds).filter(WorkSession.ended_at.is_(None)), 0.0),
-            func.coalesce(func.sum(LedgerEntry.amount), 0),
-        )
-        .outerjoin(LedgerEntry, entered)
-        .where(
-            WorkSession.person_id == person.id,
-            WorkSession.campaign_id == campaign.id,
-            WorkSession.started_at >= midnight,
-        )
-    ).one()
+    given = {"who": person.id, "place": campaign.id, "midnight": midnight}
+    seconds, still_open, entries = db.execute(_TODAY, given).one()
     return Today(seconds, entries + owed_for(minutes_of(still_open), campaign))
 
 
