@@ -166,7 +166,9 @@ def _change(
     found = _read(db, _lines().where(chosen).order_by(in_order).execution_options(populate_existing=True))
     changed = [line.entry for line in found if may(line)]
     for entry in changed:
-        audit.record(db, admin, f"pay.{status}", "ledger_entry", entry.id, before=entry.status, reason=reason)
+        audit.record(
+            db, admin, f"pay.{status}", "ledger_entry", entry.id, before=entry.status, reason=reason and reason[:200]
+        )
         _set(entry, admin, status, reason)
     db.flush()
     return changed

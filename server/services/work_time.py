@@ -16,12 +16,23 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 from babel.numbers import get_currency_precision
-from sqlalchemy import BindParameter, ColumnElement, Double, and_, bindparam, cast, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Double,
+    ScalarSelect,
+    and_,
+    bindparam,
+    cast,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from server.db import Base
 from server.language import _, money
-from server.models import Campaign, LedgerEntry, Person, WorkSession
+from server.models import Campaign, LedgerEntry, Panel, PanelSubmission, Person, WorkSession
 
 LONGEST_GAP = timedelta(seconds=120)
 IDLE = timedelta(minutes=30)
@@ -109,12 +120,28 @@ def end_idle(db: Session) -> int:
     return len(_end(db, WorkSession.id.in_(left), "idle"))
 
 
+def _came_with() -> ScalarSelect[int]:
+    """The newest visit by way of a panel for which a session's person can have worked in it; none for most people."""
+    return (
+        select(PanelSubmission.id)
+        .join(Panel, Panel.id == PanelSubmission.panel_id)
+        .where(
+            PanelSubmission.person_id == WorkSession.person_id,
+            Panel.campaign_id == WorkSession.campaign_id,
+            PanelSubmission.started_at <= WorkSession.seen_at,
+        )
+        .order_by(PanelSubmission.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
 def _end(db: Session, which: ColumnElement[bool], ended_as: str, **more: ColumnElement[float]) -> list[WorkSession]:
     """End sessions and enter each in the ledger. Who comes second finds `ended_at` set and changes nothing."""
     ended = db.scalars(
         update(WorkSession)
         .where(which, WorkSession.ended_at.is_(None))
-        .values(ended_at=func.now(), ended_as=ended_as, **more)
+        .values(ended_at=func.now(), ended_as=ended_as, submission_id=_came_with(), **more)
         .returning(WorkSession)
         .execution_options(synchronize_session=False, populate_existing=True)
     ).all()

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.db import session_factory
 from server.errors import BadInput
-from server.models import Campaign, LedgerEntry, Person, WorkSession
+from server.models import Campaign, LedgerEntry, Panel, PanelSubmission, Person, WorkSession
 from server.services import campaigns, work_time
 from tests import factories
 
@@ -143,6 +143,27 @@ def test_nothing_is_entered_where_nothing_is_owed(db: Session, cast) -> None:
     for campaign in (unpaid, paid):
         assert work_time.end(db, cast.alice, campaign, "finished") is not None
     assert entries(db) == []
+
+
+def test_a_session_names_the_visit_it_was_worked_for(db: Session, cast) -> None:
+    campaign, other = factories.campaign(db, pay_per_hour=TWELVE), factories.campaign(db)
+    visits = []
+    for of, hours in ((campaign, -2), (campaign, -1), (campaign, 1), (other, -1)):
+        panel = Panel(slug=f"study-{of.id}-{hours + 3}", name="Study", kind="generic", campaign_id=of.id, settings={})
+        db.add(panel)
+        db.flush()
+        visit = PanelSubmission(
+            panel_id=panel.id, person_id=cast.alice.id, participant="p", external_id="e",
+            started_at=func.now() + timedelta(hours=hours),
+        )  # fmt: skip
+        db.add(visit)
+        db.flush()
+        visits.append(visit.id)
+    for person, submission in ((cast.alice, visits[1]), (cast.bob, None)):
+        work(db, person, campaign)
+        ended = work_time.end(db, person, campaign, "idle")
+        assert ended is not None
+        assert ended.submission_id == submission
 
 
 def test_what_was_worked_before_a_new_rate_is_paid_at_the_old_one(db: Session, cast) -> None:
