@@ -46,7 +46,6 @@ def environment() -> Environment:
     env.globals["_"] = _say
     env.globals["ngettext"] = _say_plural
     env.globals["static"] = static.address
-    env.globals["modules"] = static.modules
     env.filters["number"] = language.number
     env.filters["money"] = language.money
     env.filters["day"] = lambda at: "–" if at is None else language.day(at)

@@ -1,9 +1,9 @@
 """Style sheets and scripts, from memory: compressed once, at an address that changes with what they say.
 
 A page names them by `static("chat.css")`, which gives /static/VERSION/chat.css: a browser keeps that for a year and never asks
-again. Modules import one another by relative paths, so all of a page's are of one version. The plain address works as well, for
-what no page names; a browser asks each time whether it has changed. A page of an earlier version gets the files of now.
-They are read when the first is asked for: a change shows after a restart.
+again. A script comes with the modules that it imports (`server.modules`). The plain address works as well; there a browser asks
+each time whether the file has changed. A page of an earlier version gets the files of now. They are read when the first is asked
+for: a change shows after a restart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server.modules import joined
+
 WEB = Path(__file__).resolve().parent.parent / "web"
 FOLDER = WEB / "static"
 KEEP = "public, max-age=31536000, immutable"
 ASK = "public, no-cache"
-_IMPORT = re.compile(rb'^\s*(?:import|export)\s[^"\']*["\']\./([\w.-]+)["\']', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,26 @@ class File:
     content: bytes
     packed: bytes
     digest: str
-    imports: tuple[str, ...]  # the modules beside it that it imports by itself
 
 
 @lru_cache(maxsize=1)
 def files() -> dict[str, File]:
     """All of them by name."""
-    return {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.is_file()}
+    contents = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.is_file()}
+    scripts = {name: content.decode() for name, content in contents.items() if name.endswith(".js")}
+    return {name: _file(name, content, scripts) for name, content in contents.items()}
 
 
-def _read(path: Path) -> File:
-    content = path.read_bytes()
+def _file(name: str, content: bytes, scripts: dict[str, str]) -> File:
+    if name in scripts:
+        content = joined(name, scripts).encode()
     # Not by mimetypes alone: what it says of .js depends on the machine, and a module of another type does not run.
-    kind = {".js": "text/javascript", ".css": "text/css"}.get(path.suffix) or mimetypes.guess_type(path.name)[0]
+    kind = {".js": "text/javascript", ".css": "text/css"}.get(Path(name).suffix) or mimetypes.guess_type(name)[0]
     return File(
         media_type=kind or "application/octet-stream",
         content=content,
         packed=gzip.compress(content, 9, mtime=0),
         digest=hashlib.sha256(content).hexdigest()[:16],
-        imports=tuple(name.decode() for name in _IMPORT.findall(content)) if path.suffix == ".js" else (),
     )
 
 
@@ -69,18 +70,6 @@ def address(name: str) -> str:
     """Where a page finds the file; KeyError when there is none."""
     files()[name]
     return f"/static/{version()}/{name}"
-
-
-def modules(name: str) -> list[str]:
-    """The addresses of all modules that one imports, and those import: a browser that knows them asks for all at once."""
-    found: dict[str, None] = {}
-    waiting = list(files()[name].imports)
-    while waiting:
-        each = waiting.pop(0)
-        if each not in found:
-            found[each] = None
-            waiting += files()[each].imports
-    return [address(each) for each in found]
 
 
 class Static:

@@ -1,4 +1,5 @@
 // The chat page. The server renders every state; this fetches the next one in place, streams the replies and minds the keys.
+import "./alive.js";
 import { Draft } from "./draft.js";
 import { actionOf } from "./keys.js";
 import { Outbox } from "./outbox.js";
