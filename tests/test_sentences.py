@@ -21,11 +21,11 @@ ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "home/_numbers.html", "_
 ENGLISH_MODULES = {
     "server/services": {
         "agreement", "audit", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
-        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "lost", "outlook", "payrolls", "prompt_review", "registry", "roster", "round_settings",
+        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "lost", "members", "outlook", "payrolls", "prompt_review", "registry", "roster", "round_settings",
         "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics",
     },
     "server/routes": {
-        "admin_campaigns", "admin_conversations", "admin_data", "admin_notices", "admin_pay", "admin_people", "admin_prompts", "admin_reports", "api_rounds", "jobs", "rounds", "snapshots",
+        "admin_campaigns", "admin_conversations", "admin_data", "admin_door", "admin_notices", "admin_pay", "admin_people", "admin_prompts", "admin_reports", "api_rounds", "jobs", "rounds", "snapshots",
     },
 }  # fmt: skip
 ERRORS = {"BadInput", "Conflict", "NotAllowed", "NotFound", "NotSignedIn", "TooLarge", "TooMany", "Unavailable"}

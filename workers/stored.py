@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, aliased
 
-from server.models import Campaign, Candidate, Comparison, Instructions, Round, Snapshot, Turn
+from server.models import Campaign, Candidate, Comparison, Conversation, Instructions, Round, Snapshot, Turn
 from server.services.selection import Selection
 from server.services.transcripts import with_turns
 from training import records
@@ -49,11 +49,12 @@ def _select(selection: Selection, after: int) -> Any:
         select(
             Comparison.id, Comparison.person_id, Comparison.mode, Comparison.strength, Comparison.scale_position,
             Comparison.milliseconds_to_decide, Comparison.justification, Comparison.import_id, Comparison.source_line,
-            Comparison.details, Comparison.created_at, Comparison.turn_id, Turn.conversation_id, Turn.position,
+            Comparison.details, Comparison.created_at, Comparison.turn_id, Turn.conversation_id, Turn.position, Conversation.success,
             Campaign.slug, Round.number.label("round"), Instructions.version.label("instructions_version"),
             chosen_by.name.label("chosen_snapshot"), rejected_by.name.label("rejected_snapshot"), *sides,
         )
         .join(Turn, Turn.id == Comparison.turn_id)
+        .join(Conversation, Conversation.id == Turn.conversation_id)
         .join(Campaign, Campaign.id == Comparison.campaign_id)
         .join(chosen, chosen.id == Comparison.chosen_id)
         .join(rejected, rejected.id == Comparison.rejected_id)
@@ -103,6 +104,8 @@ def _provenance(row: Row[Any], secret: str) -> dict[str, Any]:
         for name in ("chosen", "rejected")
     }
     more = {"justification": row.justification} if row.justification else {}
+    if row.success is not None:
+        more["success_by_person"] = row.success
     return {
         "campaign": row.slug,
         "turn": pseudonym(secret, "turn", row.turn_id),

@@ -15,7 +15,7 @@ from server.db import session_factory
 from server.errors import NotFound
 from server.models import Person
 from server.models.people import ROLES
-from server.services import audit, invitations, people, roster
+from server.services import audit, invitations, members, people, roster
 
 _ROLE = click.option(
     "--role", "roles", multiple=True, type=click.Choice(ROLES), default=("crowdworker",), show_default=True,
@@ -185,3 +185,18 @@ def link(person: str, minutes: int) -> None:
         token = people.make_sign_in_link(db, settings, found, minutes=minutes)
         audit.record(db, None, "person.link", "person", found.id, minutes=minutes)
     click.echo(f"{settings.public_url}/sign-in/{token}")
+
+
+@command.command("hold-out")
+@click.argument("who")
+@click.option("--no", "back", is_flag=True, help="Take them out of the pool again.")
+def hold_out(who: str, back: bool) -> None:
+    """Put somebody into the held-out pool: what they answer from now on only measures, wherever they give it.
+
+    \b
+    Example:
+      whetstone person hold-out ada@example.org
+    """
+    with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
+        person = members.hold_out(db, None, _find(db, who).id, held_out=not back)
+    click.echo(f"{person.name} is {'in' if person.held_out else 'not in'} the held-out pool.")

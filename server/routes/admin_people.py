@@ -15,7 +15,7 @@ from server.models import Invitation, Person
 from server.models.people import ROLES
 from server.pages import Page, render
 from server.routes.row_id import RowId, row_id
-from server.services import audit, invitations, people, roster
+from server.services import audit, invitations, members, people, roster
 
 router = APIRouter()
 
@@ -117,6 +117,13 @@ def enable(db: Db, person: Admin, person_id: RowId) -> Response:
     member: Person = people.get_person(db, person_id)
     people.enable_person(member)
     audit.record(db, person, "person.enable", "person", member.id)
+    return _back()
+
+
+@router.post("/admin/people/{person_id}/hold-out")
+def hold_out(db: Db, person: Admin, person_id: RowId, held_out: Annotated[str, Form(max_length=5)] = "yes") -> Response:
+    """Into the pool whose answers only measure, or out of it; what was given before stays what it was."""
+    members.hold_out(db, person, person_id, held_out=held_out == "yes")
     return _back()
 
 

@@ -29,6 +29,7 @@ from server.routes.turn_json import describe_conversation, describe_for, describ
 from server.services import (
     campaigns,
     dialogue,
+    door,
     drafts,
     feedback,
     leases,
@@ -120,9 +121,11 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
     lease = leases.find(db, person, conversation) if conversation is not None else None
     second = queue.offer(db, person, campaign) if conversation is None else None
     told = campaigns.newest_instructions(db, campaign)
+    at_the_door = door.standing(db, person, campaign)
     shown = {
         "conversation": describe_conversation(conversation),
         "expired": expired,
+        "door": {"step": at_the_door.step, "sentence": at_the_door.sentence},
         "draft": drafts.load(db, person, drafts.message_place(campaign)),
         "instructions_id": told.id if told is not None else None,
         "lease_expires_at": lease.expires_at.isoformat() if lease is not None else None,

@@ -11,13 +11,13 @@ from fastapi.responses import RedirectResponse
 from starlette.status import HTTP_303_SEE_OTHER
 
 from server.edge import AnyVisitor, AppSettings, Crowdworker, Db
-from server.errors import WhetstoneError
+from server.errors import NotAllowed, WhetstoneError
 from server.language import _, later
 from server.models import Campaign, Person, Turn
 from server.pages import Page, render
 from server.routes.chat_view import ChatView, build_view
 from server.routes.row_id import row_id
-from server.services import dialogue, drafts, feedback, queue, remarks, reply_stream, undo, work_time
+from server.services import dialogue, door, drafts, feedback, queue, remarks, reply_stream, undo, work_time
 
 router = APIRouter(prefix="/chat")
 
@@ -46,6 +46,14 @@ class ConversationPart(Page):
     chat: ChatView
 
 
+def _closed(db: Db, person: Person, campaign: Campaign) -> bool:
+    """Whether the door stands between this person and the page; what they have in hand, they may finish."""
+    found = door.standing(db, person, campaign)
+    if found.step == door.READY:
+        return False
+    return found.step != "daily_limit" or not queue.holds(db, person, campaign)
+
+
 def _view(db: Db, person: Person, campaign: Campaign, notice: str) -> ChatView:
     """What a visit shows; it is a sign of work where there is something to do."""
     view = build_view(db, person, campaign, notice)
@@ -67,6 +75,8 @@ def chat_page(
     request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0, reported: int = 0
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
+    if _closed(db, person, campaign):
+        return _go_to(slug, "/begin")
     view = _view(db, person, campaign, _notice(complete, reported))
     return render(request, who, _page(db, person, campaign, view))
 
@@ -76,6 +86,8 @@ def conversation_part(
     request: Request, db: Db, who: AnyVisitor, person: Crowdworker, slug: str, complete: int = 0, reported: int = 0
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
+    if _closed(db, person, campaign):  # the script then loads the whole page, which goes to the door
+        raise NotAllowed(door.standing(db, person, campaign).sentence)
     view = _view(db, person, campaign, _notice(complete, reported))
     return render(request, who, ConversationPart(title=campaign.name, chat=view))
 

@@ -25,10 +25,12 @@ from server.services import (
     campaigns,
     comfort,
     dialogue,
+    door,
     drafts,
     kinds,
     leases,
     openings,
+    own_success,
     pool_items,
     queue,
     remarks,
@@ -124,7 +126,10 @@ class ChatView:
     beside_scale: list[Step]
     instructions: str
     instructions_id: int | None
-    first_visit: bool
+    instructions_are_new: bool  # the person has not confirmed this version
+    first_visit: bool  # nothing was given here yet
+    blurred: bool  # replies are shown when asked for
+    success_of: int | None  # the conversation that the person may rate
     today: int  # answers here since midnight UTC
     refusal: str | None
     notice: str
@@ -165,6 +170,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     told = campaigns.newest_instructions(db, campaign)
     last_answer = undo.undoable(db, person, campaign)
     keys = comfort.keys_of(person.keys)
+    standing = door.standing(db, person, campaign)
     view = ChatView(
         person_id=person.id,
         campaign_id=campaign.id,
@@ -176,7 +182,10 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         beside_scale=other_verdicts(campaign, keys),
         instructions=told.markdown if told is not None else "",
         instructions_id=told.id if told is not None else None,
+        instructions_are_new=standing.instructions_are_new,
         first_visit=not kinds.made_by(db, person, campaign),
+        blurred=campaign.blurred,
+        success_of=own_success.asked(db, person, campaign),
         today=kinds.made_by(db, person, campaign, _midnight()),
         refusal=refusal,
         notice=_(dialogue.EXPIRED) if expired and not notice else notice,

@@ -12,7 +12,7 @@ from babel.numbers import list_currencies
 
 from server.errors import BadInput
 from server.language import later
-from server.models.campaigns import ASKED, CONTINUATIONS, MODES, PAIRINGS, PURPOSES, WAYS
+from server.models.campaigns import ACCESS, ASKED, CONTINUATIONS, MODES, PAIRINGS, PURPOSES, WAYS
 
 STATUSES = ("open", "paused", "closed")
 
@@ -52,6 +52,11 @@ NUMBERS = {
     "candidates": NumberRule(int, 2, 9),
     "check_rate": NumberRule(float, 0, 0.5),
     "too_fast_seconds": NumberRule(float, 0, 600),
+    "daily_limit": NumberRule(int, 1, 100_000, optional=True),
+    "pass_mark": NumberRule(float, 0, 1, optional=True),
+    "test_attempts": NumberRule(int, 1, 100),
+    "screening_items": NumberRule(int, 0, 1000),
+    "screening_agreement": NumberRule(float, 0, 1),
 }
 CHOICES = {
     "mode": MODES,
@@ -62,9 +67,10 @@ CHOICES = {
     "pairing": PAIRINGS,
     "justification": ASKED,
     "edits": ASKED,
+    "access": ACCESS,
 }
-SWITCHES = ("ties", "both_bad", "rated", "shares_checks", "leaderboard")
-SETTINGS = (*NUMBERS, *CHOICES, *SWITCHES, "flags", "currency")
+SWITCHES = ("ties", "both_bad", "rated", "shares_checks", "leaderboard", "blurred", "asks_success")
+SETTINGS = (*NUMBERS, *CHOICES, *SWITCHES, "flags", "currency", "consent")
 # What may be wrong with a reply beside its rating: the list of InstructGPT (Ouyang et al. 2022, table 3).
 FLAGS = [
     {"key": "fails_instruction", "label": later("Fails to follow the correct instruction or task")},
@@ -80,6 +86,7 @@ FLAGS = [
     {"key": "moral_judgment", "label": later("Expresses a moral judgment")},
 ]  # fmt: skip
 MOST_FLAGS = 30
+MOST_CONSENT_CHARS = 50_000
 _FLAG_KEY = re.compile(r"[a-z0-9_]{1,40}")
 # What the answers mean by: these stay once there are any.
 FIXED = {
@@ -103,6 +110,8 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
             found[field] = _switch(field, value)
         elif field == "currency":
             found[field] = checked_currency(value)
+        elif field == "consent":
+            found[field] = _consent(value)
         elif field == "flags":
             found[field] = _flags(value)
         else:
@@ -137,6 +146,13 @@ def _switch(field: str, value: Any) -> bool:
     if text not in _YES + _NO:
         raise BadInput(f"{field.replace('_', ' ')} must be yes or no, not {value!r}.", field=field)
     return text in _YES
+
+
+def _consent(value: Any) -> str | None:
+    text = str(value or "").replace("\r\n", "\n").strip()
+    if len(text) > MOST_CONSENT_CHARS:
+        raise BadInput(f"The consent has at most {MOST_CONSENT_CHARS:,} characters.", field="consent")
+    return text or None
 
 
 def _flags(value: Any) -> list[dict[str, str]]:

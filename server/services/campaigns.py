@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
-from server.models import Campaign, Comparison, Instructions, Person, Prompt
+from server.models import Campaign, Comparison, Instructions, Person, Prompt, Question
 from server.services import audit, kinds, work_time
 from server.services.campaign_settings import FIXED, FLAGS, checked_settings
 
@@ -58,6 +58,8 @@ def create_campaign(
     values = checked_settings({"mode": mode, **settings})
     if pool:
         values["pool_id"] = _pool(db, None, pool)
+    if values.get("pass_mark") is not None:
+        raise BadInput("Make the campaign and its test's questions first, then set the pass mark.", field="pass_mark")
     if values.get("rated"):
         values.setdefault("flags", FLAGS)
     values["name"] = _name(name)
@@ -83,6 +85,8 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
     values = checked_settings(changes)
     if pool is not None:
         values["pool_id"] = _pool(db, campaign, pool)
+    if values.get("pass_mark") is not None and not _has_questions(db, campaign):
+        raise BadInput("Add a question to the test before you ask people to pass it.", field="pass_mark")
     if values.get("rated") and not values.get("flags", campaign.flags):
         values["flags"] = FLAGS
     if name is not None:
@@ -103,6 +107,11 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
         audit.record(db, person, "campaign.update", "campaign", campaign.id, changes=difference)
         db.flush()
     return difference
+
+
+def _has_questions(db: Session, campaign: Campaign) -> bool:
+    asked = select(Question.id).where(Question.campaign_id == campaign.id, Question.retired_at.is_(None)).limit(1)
+    return db.scalar(asked) is not None
 
 
 def _pool(db: Session, campaign: Campaign | None, slug: str) -> int | None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput
 from server.models import Campaign, CheckResult, Comparison, Person, Ranking, Turn
+from server.services import screening
 from server.services.intervals import Share
 
 
@@ -91,6 +92,7 @@ def _record(
     )
     # an answer that was taken back and given anew does not better the first result: the first look is the evidence
     db.execute(statement.on_conflict_do_nothing(index_elements=["turn_id", "person_id"]))
+    screening.judge(db, person, campaign)
 
 
 def agrees(expected: dict[str, Any], answered: dict[str, Any]) -> bool:

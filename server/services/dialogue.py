@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.language import _, later, ngettext
 from server.models import Campaign, Conversation, Person, Turn
-from server.services import answers, candidates, drafts, edits, kinds, leases, openings
+from server.services import answers, candidates, door, drafts, edits, kinds, leases, openings
 from server.services.transcripts import prompt_before, turns_of
 from server.transaction import ask_for
 
@@ -121,6 +121,7 @@ def send_message(
     refusal = why_not(db, campaign)
     if refusal is not None:
         raise Conflict(refusal)
+    door.check(db, person, campaign)
     conversation = open_conversation(db, person, campaign)
     if conversation_id is not None and (conversation is None or conversation.id != conversation_id):
         raise Conflict(_(EXPIRED))

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from server.errors import Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Person, Prompt, Undone
-from server.services import answers, dialogue, drafts, signals
+from server.services import answers, dialogue, door, drafts, signals
 
 SHOWN = 10  # of a person's own, newest first
 
@@ -42,6 +42,7 @@ def propose(
     refusal = dialogue.why_not(db, campaign)
     if refusal is not None:
         raise Conflict(refusal)
+    door.check(db, person, campaign)
     taken = answers.checked_milliseconds(milliseconds)
     made = db.scalar(
         insert(Prompt)

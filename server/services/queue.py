@@ -19,7 +19,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from server.errors import Conflict, NotFound
 from server.language import _, later
 from server.models import Campaign, Candidate, Comparison, Conversation, Lease, Person, Skip, Turn
-from server.services import dialogue, leases, pool_items
+from server.services import dialogue, door, leases, pool_items, screening
 from server.services.kinds import ANSWERS
 from server.transaction import ask_for
 
@@ -50,6 +50,13 @@ def offer(
     held = _renewed(db, person, campaign, wait=wait)
     if held is not None:
         return held
+    standing = door.standing(db, person, campaign)
+    if standing.step != door.READY:
+        return None
+    if screening.goes_on(db, person, campaign, standing.membership):
+        gold = _take(db, person, campaign, checks=True)
+        if gold is not None:
+            return gold
     if draws_check(campaign) if check is None else check:
         found = _take(db, person, campaign, checks=True)
         if found is not None:
@@ -58,6 +65,13 @@ def offer(
     if found is None and wait and pool_items.refill(db, campaign, None):
         found = _take(db, person, campaign, checks=False)
     return found
+
+
+def holds(db: Session, person: Person, campaign: Campaign) -> bool:
+    """Whether this person has work in hand: a chat under way, or an item that is lent to them."""
+    if campaign.way in WAYS and db.scalar(_held(person, campaign)) is not None:
+        return True
+    return dialogue.open_conversation(db, person, campaign) is not None
 
 
 def _renewed(db: Session, person: Person, campaign: Campaign, *, wait: bool) -> Turn | None:

@@ -32,6 +32,10 @@ SELECT s.csrf_token, p.id AS person_id, p.roles, p.language, p.held_out,
        t.id AS turn_id, t.conversation_id, v.status AS conversation_status,
        c.id AS campaign_id, c.slug, c.mode, c.grades, c.ties, c.both_bad, c.justification, c.purpose, c.overlap, c.quota,
        c.status, c.check_rate, c.too_fast_seconds, c.lease_minutes,
+       c.daily_limit IS NULL AND coalesce(m.status, 'active') = 'active' AND (c.access = 'everyone' OR m.status IS NOT NULL)
+         AND (c.consent IS NULL OR m.consent_sha256 = encode(sha256(convert_to(c.consent, 'UTF8')), 'hex'))
+         AND (c.pass_mark IS NULL OR m.passed_at IS NOT NULL)
+         AND (c.screening_items = 0 OR m.screened_at IS NOT NULL) AS door_is_open,
        l.id AS lease_id, l.mirrored,
        (SELECT array_agg(k.id ORDER BY k.position) FROM candidates k WHERE k.turn_id = t.id) AS candidates,
        (SELECT i.id FROM instructions i WHERE i.campaign_id = c.id
@@ -44,6 +48,7 @@ JOIN people p ON p.id = s.person_id AND p.disabled_at IS NULL
 JOIN turns t ON t.id = %(turn_id)s AND t.check_kind IS NULL
 JOIN conversations v ON v.id = t.conversation_id AND v.source = 'item'
 JOIN campaigns c ON c.id = v.campaign_id AND c.way = 'pairs'
+LEFT JOIN memberships m ON m.person_id = p.id AND m.campaign_id = c.id
 JOIN leases l ON l.person_id = p.id AND l.conversation_id = v.id AND l.turn_id = t.id
 WHERE s.token_hash = %(token_hash)s AND s.expires_at > now() + %(fresh)s
 FOR NO KEY UPDATE OF t
@@ -181,7 +186,7 @@ def store(db: Session, token: str, csrf_token: str, turn_id: int, given: Given) 
 def lend_next(db: Session, after: Stored) -> dict[str, Any] | None:
     """The next item, leased, as `turn_json` describes one; None when there is none ahead, or this is not the plain case."""
     look = after.look
-    if look.status != "open" or look.quota is not None:
+    if look.status != "open" or look.quota is not None or not look.door_is_open:
         return None
     asked = {**look._asdict(), "after": look.turn_id}
     for _try in range(MOST_TRIES):

@@ -260,3 +260,16 @@ addEventListener("pagehide", () => drafts.forEach((draft) => draft.leave()));
 wire();
 if (outbox.waiting().length) outbox.run();
 else focusBox();
+
+// Read is read: the page stays as it is, and the panel folds.
+document.querySelector("form[data-read]")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.currentTarget;
+  try {
+    await send("POST", `/api/campaigns/${slug}/door/instructions`, { instructions_id: Number(form.elements.instructions_id.value) });
+    form.closest("details").open = false;
+    form.remove();
+  } catch (error) {
+    tell(error.message);
+  }
+});
