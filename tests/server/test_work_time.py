@@ -22,11 +22,7 @@ TWELVE = Decimal(12)
 def pass_by(db: Session, seconds: float) -> None:
     """As if this much time had gone by; within a test `now()` stands still."""
     gone = timedelta(seconds=seconds)
-    db.execute(
-        update(WorkSession)
-        .where(WorkSession.ended_at.is_(None))
-        .values(seen_at=WorkSession.seen_at - gone, started_at=WorkSession.started_at - gone)
-    )
+    db.execute(update(WorkSession).where(WorkSession.ended_at.is_(None)).values(seen_at=WorkSession.seen_at - gone))
 
 
 def work(db: Session, person: Person, campaign: Campaign, *gaps: float) -> WorkSession:
