@@ -20,6 +20,7 @@ from server.models import (
     Edit,
     Instructions,
     LedgerEntry,
+    Panel,
     Payroll,
     Person,
     Ranking,
@@ -27,6 +28,7 @@ from server.models import (
     Snapshot,
     Turn,
 )
+from server.services import panel_settings
 
 _number = itertools.count(1)
 
@@ -195,6 +197,17 @@ def entry(db: Session, person: Person, amount: str = "2.00", status: str = "pend
 def payroll(db: Session, **more: Any) -> Payroll:
     """A payroll of one entry."""
     return _add(db, Payroll(**({"currency": "USD", "entries": 1, "total": Decimal(2)} | more)))
+
+
+def panel(
+    db: Session, campaign: Campaign, kind: str = "prolific", form: dict[str, str] | None = None, **more: Any
+) -> Panel:
+    """A study of two answers, with a code for each outcome but one (nobody agrees on what a failed check is)."""
+    typed = {"target": "2", "code_success": "C0DONE", "code_screened_out": "C0OUT", "code_nothing_left": "C0EMPTY"}
+    generic = {"participant_parameter": "pid"} if kind == "generic" else {}
+    values = {"slug": f"study-{next(_number)}", "name": "A study", "kind": kind, "campaign_id": campaign.id}
+    settings = panel_settings.checked(kind, typed | generic | (form or {}))
+    return _add(db, Panel(**(values | {"settings": settings, "webhook_secret": "s3cret-of-the-workspace"} | more)))
 
 
 def _answer(db: Session, campaign: Campaign, turn: Turn, person: Person) -> dict[str, Any]:

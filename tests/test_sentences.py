@@ -21,16 +21,28 @@ ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "home/_numbers.html", "_
 ENGLISH_MODULES = {
     "server/services": {
         "agreement", "audit", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
-        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "lost", "members", "outlook", "payrolls", "prompt_review", "registry", "roster", "round_settings",
+        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "lost", "members", "outlook", "panel_roster", "panel_settings", "panel_webhooks", "payrolls", "prolific", "prompt_review", "registry", "roster", "round_settings",
         "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics",
     },
     "server/routes": {
-        "admin_campaigns", "admin_conversations", "admin_data", "admin_door", "admin_notices", "admin_pay", "admin_people", "admin_prompts", "admin_reports", "api_rounds", "jobs", "rounds", "snapshots",
+        "admin_campaigns", "admin_conversations", "admin_data", "admin_door", "admin_notices", "admin_panels", "admin_pay", "admin_people", "admin_prompts", "admin_reports", "api_rounds", "jobs", "rounds", "snapshots",
     },
 }  # fmt: skip
 ERRORS = {"BadInput", "Conflict", "NotAllowed", "NotFound", "NotSignedIn", "TooLarge", "TooMany", "Unavailable"}
 # The frame says these of and to researchers and admins; the last is our name.
-FRAME_WORDS = {"Rounds", "Snapshots", "Data", "People", "Campaigns", "Prompts", "Reports", "Jobs", "Pay", "Whetstone"}
+FRAME_WORDS = {
+    "Rounds",
+    "Snapshots",
+    "Data",
+    "People",
+    "Campaigns",
+    "Prompts",
+    "Reports",
+    "Jobs",
+    "Pay",
+    "Panels",
+    "Whetstone",
+}
 WORD = re.compile(r"[A-Za-z]{2,}")
 SPOKEN_ATTRIBUTES = re.compile(r'\b(?:aria-label|aria-description|placeholder|title|alt)="([^"]*)"')
 

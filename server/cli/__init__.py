@@ -24,6 +24,7 @@ COMMANDS = {
     "campaign": "Standing requests for feedback.",
     "items": "Pairs of texts for people to compare.",
     "pay": "What is owed, and payrolls.",
+    "panel": "Studies at panels such as Prolific.",
     "import": "Bring in comparisons from files.",
     "export": "Write comparisons to files.",
     "simulate": "Let a simulated crowd compare replies.",

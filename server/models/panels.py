@@ -70,12 +70,18 @@ class WebhookEvent(Base):
     """A signed message of a panel, taken once however often it is sent."""
 
     __tablename__ = "webhook_events"
-    __table_args__ = (UniqueConstraint("panel_id", "event_id"),)
+    __table_args__ = (
+        UniqueConstraint("panel_id", "event_id"),
+        Index("ix_webhook_events_panel_id_resource", "panel_id", "resource"),
+    )
 
     id: Mapped[Key]
     panel_id: Mapped[int] = mapped_column(ForeignKey("panels.id", ondelete="CASCADE"))
     event_id: Mapped[str]
     kind: Mapped[str]
+    resource: Mapped[str | None]  # the panel's number of the submission that it is about
+    status: Mapped[str | None]  # what it says of it, in our words; none where it says nothing that we follow
+    sent_at: Mapped[datetime]  # by the panel's clock: messages may come in any order
     body: Mapped[Json]
     received_at: Mapped[Now]
     outcome: Mapped[str | None]

@@ -15,7 +15,7 @@ from server.errors import WhetstoneError
 from server.models import Campaign, Person
 from server.pages import Page, render
 from server.routes.row_id import RowId, row_id
-from server.services import campaigns, dialogue, door, own_success, qualifying
+from server.services import campaigns, dialogue, door, own_success, panels, qualifying
 from server.services.qualifying import Asked, Review
 
 router = APIRouter(prefix="/chat")
@@ -40,6 +40,7 @@ class DoorPage(Page):
     review: list[Review] = field(default_factory=list)
     correct: int = 0
     error: str = ""
+    study: panels.Study | None = None  # of those whom a panel sent
 
 
 def _page(db: Db, person: Person, campaign: Campaign, **more: object) -> DoorPage:
@@ -61,6 +62,7 @@ def _page(db: Db, person: Person, campaign: Campaign, **more: object) -> DoorPag
         asked=qualifying.asked_of(db, person, campaign) if found.step == door.TEST else [],
         tries_left=campaign.test_attempts - len(tries),
         key=secrets.token_urlsafe(16),
+        study=panels.settle(db, person, campaign),
         **(values | more),  # type: ignore[arg-type]
     )
 

@@ -31,6 +31,7 @@ from server.services import (
     leases,
     openings,
     own_success,
+    panels,
     pool_items,
     queue,
     remarks,
@@ -153,6 +154,7 @@ class ChatView:
     report_reasons: list[tuple[str, str]]
     longest_message: int
     new_key: str
+    study: panels.Study | None  # of those whom a panel sent
 
     @property
     def last_key(self) -> str:
@@ -209,6 +211,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         report_reasons=[(key, _(words)) for key, words in remarks.REPORT_REASONS.items()],
         longest_message=campaign.max_message_chars,
         new_key=secrets.token_urlsafe(16),
+        study=panels.study(db, person, campaign),
     )
     if campaign.way == "prompts":
         sheet = prompt_sheet(db, person, campaign) if refusal is None else None

@@ -78,7 +78,8 @@ def own_path(path: str) -> str:
     return path if plain else "/"
 
 
-def _address(request: Request) -> str:
+def network_address(request: Request) -> str:
+    """Where a request comes from, for limits."""
     return request.client.host if request.client else "unknown"
 
 
@@ -100,7 +101,7 @@ def sign_in(
     next_path: Annotated[str, Form(max_length=2000)] = "/",
 ) -> Response:
     try:
-        limits.limit_sign_in(settings, email, _address(request))
+        limits.limit_sign_in(settings, email, network_address(request))
         person = people.sign_in(db, email, password)
     except WhetstoneError as error:
         page = SignInPage(title=_("Sign in"), next_path=own_path(next_path), email=email, error=error.message)
@@ -180,7 +181,7 @@ def open_session(request: Request, db: Db, settings: AppSettings, _origin: Check
     if body.link is not None:
         person = people.use_sign_in_link(db, settings, body.link)
     elif body.email is not None and body.password is not None:
-        limits.limit_sign_in(settings, body.email, _address(request))
+        limits.limit_sign_in(settings, body.email, network_address(request))
         person = people.sign_in(db, body.email, body.password)
     else:
         raise BadInput(_("Send email and password, or link."), field="email")

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotAllowed
 from server.language import _
-from server.models import Campaign, Conversation, Instructions, Lease, Membership, Person, Skip
-from server.services import kinds
+from server.models import Campaign, Instructions, Membership, Person, Skip
+from server.services import kinds, leases
 
 READY = "ready"
 CONSENT, TEST = "consent", "test"
@@ -156,7 +156,7 @@ def passed(db: Session, person: Person, campaign: Campaign) -> None:
 def screen_out(db: Session, person: Person, campaign: Campaign, reason: str) -> None:
     """Somebody did not pass the `test` or the `screening`; what they had in hand goes to others."""
     _write(db, person.id, campaign, status="screened_out", reason=reason)
-    free(db, person, campaign)
+    leases.give_up(db, person, campaign)
 
 
 def screened(db: Session, person: Person, campaign: Campaign) -> None:
@@ -170,7 +170,7 @@ def leave(db: Session, person: Person, campaign: Campaign) -> None:
     if found.step in ("members_only", "excluded", "screened_out", "left"):
         return
     _write(db, person.id, campaign, status="left", reason=None)
-    free(db, person, campaign)
+    leases.give_up(db, person, campaign)
 
 
 def come_back(db: Session, person: Person, campaign: Campaign) -> None:
@@ -181,30 +181,6 @@ def come_back(db: Session, person: Person, campaign: Campaign) -> None:
     if membership.status != "left" and membership.reason != "consent":
         raise NotAllowed(_("This campaign is not open to you."))
     _write(db, person.id, campaign, status="active", reason=None)
-
-
-def free(db: Session, person: Person, campaign: Campaign) -> int:
-    """Give back at once everything that this person holds in a campaign, and end their chat; how many leases there were."""
-    of_campaign = select(Conversation.id).where(Conversation.campaign_id == campaign.id)
-    freed = db.scalars(
-        update(Lease)
-        .where(Lease.person_id == person.id, Lease.released_at.is_(None), Lease.conversation_id.in_(of_campaign))
-        .values(released_at=func.now())
-        .returning(Lease.id)
-        .execution_options(synchronize_session=False)
-    ).all()
-    db.execute(
-        update(Conversation)
-        .where(
-            Conversation.person_id == person.id,
-            Conversation.campaign_id == campaign.id,
-            Conversation.source == "chat",
-            Conversation.status == "open",
-        )
-        .values(status="finished", finished_at=func.now())
-        .execution_options(synchronize_session="fetch")
-    )
-    return len(freed)
 
 
 def _expect(db: Session, person: Person, campaign: Campaign, step: str) -> None:

@@ -74,6 +74,32 @@ def release(db: Session, person: Person, conversation: Conversation, turn_id: in
         lease.released_at = datetime.now(UTC)
 
 
+def give_up(db: Session, person: Person, campaign: Campaign) -> int:
+    """Give everything that a person holds in a campaign to others at once, and close their chat; how many leases there were."""
+    if campaign.way == "chat":  # not while a message of theirs is being stored
+        lock(db, f"chat:{person.id}:{campaign.id}")
+    of_campaign = select(Conversation.id).where(Conversation.campaign_id == campaign.id)
+    freed = db.scalars(
+        update(Lease)
+        .where(Lease.person_id == person.id, Lease.released_at.is_(None), Lease.conversation_id.in_(of_campaign))
+        .values(released_at=func.now())
+        .returning(Lease.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    db.execute(
+        update(Conversation)
+        .where(
+            Conversation.person_id == person.id,
+            Conversation.campaign_id == campaign.id,
+            Conversation.source == "chat",
+            Conversation.status == "open",
+        )
+        .values(status="finished", finished_at=func.now())
+        .execution_options(synchronize_session="fetch")
+    )
+    return len(freed)
+
+
 def abandon_expired(db: Session) -> int:
     """Close open chats whose lease has run out (the sweep calls this); returns how many."""
     expired = select(Lease.id).where(

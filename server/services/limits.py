@@ -16,6 +16,8 @@ SIGN_IN_WINDOW_SECONDS = 600
 SIGN_INS_PER_ACCOUNT = 10
 # Many people can sit behind one address (an office, a university), so this one is wide.
 SIGN_INS_PER_ADDRESS = 100
+# Whoever knows a study's link can make up participants; a panel's people come from many addresses.
+PANEL_VISITS_PER_ADDRESS = 60
 
 
 @lru_cache(maxsize=4)
@@ -48,3 +50,8 @@ def limit_sign_in(settings: Settings, account: str, address: str) -> None:
     """Slow down guessing of passwords, by account and by network address."""
     limit(settings, "sign-in-account", account.strip().lower(), SIGN_INS_PER_ACCOUNT, SIGN_IN_WINDOW_SECONDS)
     limit(settings, "sign-in-address", address, SIGN_INS_PER_ADDRESS, SIGN_IN_WINDOW_SECONDS)
+
+
+def limit_panel_visit(settings: Settings, address: str) -> None:
+    """Slow down who would make up participants of a panel."""
+    limit(settings, "panel-visit", address, PANEL_VISITS_PER_ADDRESS, SIGN_IN_WINDOW_SECONDS)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Membership, Person, Question
-from server.services import audit, door, qualifying
+from server.services import audit, leases, qualifying
 
 MOST_SHOWN = 500
 MOST_CHARS = 5_000
@@ -67,7 +67,7 @@ def exclude(db: Session, admin: Person | None, campaign: Campaign, person_id: in
     if not 3 <= len(reason) <= 1000:
         raise BadInput("Say why, in 3 to 1,000 characters; the person reads it.", field="reason")
     person = _person(db, person_id)
-    door.free(db, person, campaign)
+    leases.give_up(db, person, campaign)
     values = {"status": "excluded", "reason": reason, "changed_at": func.now()}
     statement = insert(Membership).values(person_id=person.id, campaign_id=campaign.id, **values)
     db.execute(statement.on_conflict_do_update(index_elements=["person_id", "campaign_id"], set_=values))

@@ -17,6 +17,7 @@ from server.routes import (
     admin_conversations,
     admin_data,
     admin_notices,
+    admin_panels,
     admin_pay,
     admin_people,
 )
@@ -51,6 +52,7 @@ def place(db: Session, cast: Cast, settings: Settings) -> dict[str, Any]:
     appeal = appeals.appeal(db, cast.alice, rejected.id, "<b>I</b> was there.")
     db.add_all([invitation, job])
     payroll = factories.payroll(db)
+    factories.panel(db, campaign, slug="chat")
     db.commit()  # a refused request rolls back to here
     folder = Path(settings.artifacts) / "exports" / str(job.id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +76,7 @@ ONLY_ADMINS = [
     ("POST", "/admin/people/{person_id}/roles"),
     ("POST", "/admin/people/{person_id}/disable"),
     ("POST", "/admin/people/{person_id}/enable"),
+    ("POST", "/admin/people/{person_id}/hold-out"),
     ("GET", "/admin/campaigns"),
     ("POST", "/admin/campaigns"),
     ("GET", "/admin/campaigns/{slug}"),
@@ -89,6 +92,13 @@ ONLY_ADMINS = [
     ("POST", "/admin/pay/appeals/{appeal_id}"),
     ("POST", "/admin/pay/payrolls"),
     ("GET", "/admin/pay/payrolls/{payroll_id}/file"),
+    ("GET", "/admin/panels"),
+    ("POST", "/admin/panels"),
+    ("GET", "/admin/panels/{slug}"),
+    ("POST", "/admin/panels/{slug}"),
+    ("POST", "/admin/panels/{slug}/secret"),
+    ("POST", "/admin/panels/{slug}/close"),
+    ("POST", "/admin/panels/{slug}/open"),
     ("GET", "/admin/jobs"),
     ("POST", "/admin/jobs/import"),
     ("POST", "/admin/jobs/export"),
@@ -105,6 +115,7 @@ def test_no_route_is_missing_from_the_lists_below() -> None:
         admin_campaigns,
         admin_pay,
         admin_notices,
+        admin_panels,
         jobs_routes,
     )
     routes = [route for module in modules for route in module.router.routes]

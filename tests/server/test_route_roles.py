@@ -21,6 +21,8 @@ RULES = (
         EVERYBODY,
     ),
     (r"GET /(health|ready)", EVERYBODY),
+    (r"(GET|POST) /panel/\{slug\}|POST /panel/\{slug\}/webhook", EVERYBODY),
+    (r"\w+ /panel/\{slug\}/done", {"crowdworker"}),
     (r"(POST /sign-out|DELETE /api/session|(GET|POST) /settings)", EVERYBODY - {"nobody"}),
     (r"\w+ (/chat|/me|/api/campaigns|/api/turns|/api/drafts)(/.*)?", {"crowdworker"}),
     (r"\w+ (/api)?/(rounds|snapshots|schedule)(/.*)?", {"researcher", "admin"}),
