@@ -133,7 +133,8 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
         if second is None
         else {"turn": describe_for(db, person, second), "transcript": dialogue.transcript(db, second)},
     }
-    if dialogue.why_not(db, campaign) is None and (campaign.way == "chat" or second is not None):
+    begins = campaign.way == "chat" and at_the_door.step == door.READY
+    if dialogue.why_not(db, campaign) is None and (begins or conversation is not None or second is not None):
         work_time.seen(db, person, campaign)
     return shown
 

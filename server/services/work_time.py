@@ -24,6 +24,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    exists,
     func,
     select,
     update,
@@ -32,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from server.db import Base
 from server.language import _, money
-from server.models import Campaign, LedgerEntry, Panel, PanelSubmission, Person, WorkSession
+from server.models import Campaign, LedgerEntry, Membership, Panel, PanelSubmission, Person, WorkSession
 
 LONGEST_GAP = timedelta(seconds=120)
 IDLE = timedelta(minutes=30)
@@ -51,10 +52,22 @@ def _grown(who: int | BindParameter[int]) -> ColumnElement[float]:
     return _ROWS.c.active_seconds + func.greatest(0, func.least(gap, LONGEST_GAP.total_seconds()))
 
 
+# Who left or was shown the door is at work no longer; what shut it, a last answer say, still counts.
+_GONE = exists().where(
+    Membership.person_id == bindparam("who"),
+    Membership.campaign_id == bindparam("place"),
+    Membership.status != "active",
+    Membership.changed_at < func.now(),
+)
 # Made once: the beat of every open page runs it, and putting it together costs more than that.
 _STILL_HERE = (
     update(_ROWS)
-    .where(_ROWS.c.person_id == bindparam("who"), _ROWS.c.campaign_id == bindparam("place"), _ROWS.c.ended_at.is_(None))
+    .where(
+        _ROWS.c.person_id == bindparam("who"),
+        _ROWS.c.campaign_id == bindparam("place"),
+        _ROWS.c.ended_at.is_(None),
+        ~_GONE,
+    )
     .values(active_seconds=_grown(bindparam("who")), seen_at=func.greatest(_ROWS.c.seen_at, func.now()))
 )
 
@@ -71,6 +84,12 @@ ON CONFLICT (person_id, campaign_id) WHERE ended_at IS NULL DO UPDATE SET
 """
 
 
+_STILL_IN = """
+WHERE NOT EXISTS (SELECT FROM memberships m WHERE m.person_id = %(person_id)s AND m.campaign_id = %(campaign_id)s
+                  AND m.status <> 'active' AND m.changed_at < now())
+"""
+
+
 def sign_values(answers: int) -> dict[str, float]:
     """What a statement with `SIGN` in it needs beside the person and the campaign."""
     return {"sign_answers": answers, "longest_gap": LONGEST_GAP.total_seconds()}
@@ -80,7 +99,7 @@ def seen(db: Session, person: Person, campaign: Campaign, *, answers: int = 0) -
     """A sign of work: the person's session in the campaign grows, or begins. `answers` is how many it stored."""
     db.flush()  # what the session holds back must be there before a statement that it does not know
     values = {"person_id": person.id, "campaign_id": campaign.id, **sign_values(answers)}
-    db.connection().exec_driver_sql(SIGN.format(where=""), values)
+    db.connection().exec_driver_sql(SIGN.format(where=_STILL_IN), values)
 
 
 def still_here(db: Session, person: Person, campaign: Campaign) -> None:

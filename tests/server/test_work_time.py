@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.db import session_factory
 from server.errors import BadInput
-from server.models import Campaign, LedgerEntry, Panel, PanelSubmission, Person, WorkSession
+from server.models import Campaign, LedgerEntry, Membership, Panel, PanelSubmission, Person, WorkSession
 from server.services import campaigns, work_time
 from tests import factories
 
@@ -279,6 +279,38 @@ def test_signs_of_work_through_the_pages(client, db: Session, cast, sign_in) -> 
     assert (
         client.post("/api/campaigns/talk/alive").json()["line"] == "Today: 9 min of paid time, $1.80 at $12.00 an hour."
     )
+
+
+@pytest.mark.parametrize("status", ["left", "excluded", "screened_out", "active"])
+def test_who_is_out_of_a_campaign_is_at_work_no_longer(client, db: Session, cast, sign_in, status: str) -> None:
+    campaign = factories.campaign(db, slug="talk", pay_per_hour=TWELVE)
+    work(db, cast.alice, campaign)
+    membership = Membership(person_id=cast.alice.id, campaign_id=campaign.id, status=status, changed_at=func.now())
+    db.add(membership)
+    pass_by(db, 60)
+    work_time.seen(db, cast.alice, campaign)  # in the transaction that shut the door
+    assert session_of(db, cast.alice, campaign).active_seconds == 60
+    membership.changed_at = func.now() - timedelta(seconds=1)
+    pass_by(db, 60)
+    work_time.still_here(db, cast.alice, campaign)
+    work_time.seen(db, cast.alice, campaign)
+    assert session_of(db, cast.alice, campaign).active_seconds == (120 if status == "active" else 60)
+    work_time.end(db, cast.alice, campaign, "idle")
+    db.commit()
+    sign_in(cast.alice)
+    assert client.get("/api/campaigns/talk/conversation").status_code == 200
+    assert db.query(WorkSession).filter_by(ended_at=None).count() == (1 if status == "active" else 0)
+
+
+def test_who_is_no_member_is_not_at_work(client, db: Session, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="talk", access="members", pay_per_hour=TWELVE)
+    db.commit()
+    sign_in(cast.alice)
+    client.get("/chat/talk")
+    client.get("/api/campaigns/talk/conversation")
+    client.put(f"/api/drafts/message:{campaign.id}", json={"text": "Hm"})
+    client.post("/api/campaigns/talk/alive")
+    assert db.query(WorkSession).count() == 0
 
 
 def test_where_there_is_nothing_to_do_no_time_begins(client, db: Session, cast, sign_in) -> None:
