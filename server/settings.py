@@ -11,6 +11,9 @@
 | WHETSTONE_PUBLIC_URL  | the address people type; https makes cookies secure              | http://HOST:PORT                             |
 | WHETSTONE_ARTIFACTS   | folder of snapshots, runs, imports and exports                   | WHETSTONE_HOME/artifacts                     |
 | WHETSTONE_TRAIN_PROCESSES | processes of a training job, one a GPU of the worker's host     | 1                                            |
+| WHETSTONE_SMTP_URL    | mail server, smtp:// or smtps://, for links to sign in by e-mail | no mail is sent                              |
+| WHETSTONE_MAIL_FROM   | the address that mail comes from                                 | no mail is sent                              |
+| WHETSTONE_OPENID      | short names of OpenID Connect providers; each has variables of its own, see `server.ways_in` | none |
 | WHETSTONE_DEMO        | 1 allows one-click sign-in links                                 | 0                                            |
 
 The host has a prefix because some shells export HOST as the machine's own name, which would open the port to the network.
@@ -22,6 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from server import ways_in
 
 SECRET_LENGTH = 32  # characters; 32 of token_urlsafe are 192 bits
 # What people leave standing from examples; compared without case and punctuation.
@@ -58,6 +63,10 @@ class Settings:
     """Redis as redis-py writes it (`redis://`, `rediss://` or `unix://`); None until embedded services run."""
     train_processes: int = 1
     """How many processes do a training job together, one a GPU of the training worker's host."""
+    mail: ways_in.Mail | None = None
+    """Where mail is handed over; None where no mail is sent."""
+    providers: tuple[ways_in.Provider, ...] = ()
+    """OpenID Connect providers with which people can sign in."""
     demo: bool = False
     """Whether one-click sign-in links may be made; only where the operator asked."""
 
@@ -95,6 +104,7 @@ class Settings:
             "WHETSTONE_ARTIFACTS": self.artifacts,
             "WHETSTONE_TRAIN_PROCESSES": str(self.train_processes),
             "WHETSTONE_DEMO": "1" if self.demo else "0",
+            **ways_in.environment(self.mail, self.providers),
         }
 
 
@@ -113,7 +123,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(
             f"{one} is set and {other} is not: set both to use your own services, or neither to use the private ones."
         )
+    try:
+        mail, providers = ways_in.mail_of(given), ways_in.providers_of(given)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     return Settings(
+        mail=mail,
+        providers=providers,
         home=home,
         host=host,
         port=port,

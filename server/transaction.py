@@ -29,6 +29,7 @@ QUEUES = {
     "tidy": "tick",
     "prepare_openings": "tick",
     "tick_schedule": "tick",
+    "send_sign_in_link": "tick",
 }
 
 

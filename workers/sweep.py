@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from server.services import leases, lost, people, rounds, work_time
+from server.services import leases, lost, people, rounds, sign_in_mails, work_time
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings, is_dead
@@ -20,6 +20,7 @@ def sweep(settings: Settings | None = None) -> dict[str, list[int]]:
     for kind, ask in (
         ("turns", lost.ask_for_replies),
         ("jobs", lost.ask_for_jobs),
+        ("sign-in mails", sign_in_mails.ask_again),
         ("rounds", partial(rounds.requeue_stale, is_dead=is_dead)),
     ):
         with transaction(str(settings.database_url), str(settings.redis_url)) as db:
@@ -36,6 +37,7 @@ def tidy(settings: Settings | None = None) -> dict[str, int]:
     for what, put_away in (
         ("conversations", leases.abandon_expired),
         ("sign-ins", people.clear_expired),
+        ("requests for a link", sign_in_mails.clear),
         ("work sessions", work_time.end_idle),
     ):
         with transaction(str(settings.database_url), str(settings.redis_url)) as db:

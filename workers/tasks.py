@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers import jobs, openings, rounds
+from workers import jobs, mail, openings, rounds
 from workers import schedule as schedules
 from workers import sweep as sweeps
 from workers.app import app, reply_worker
@@ -42,3 +42,8 @@ def prepare_openings(campaign_id: int | None = None) -> None:
 @app.task(name="tidy")
 def tidy() -> None:
     sweeps.tidy()
+
+
+@app.task(name="send_sign_in_link")
+def send_sign_in_link(request_id: int) -> None:
+    mail.send_sign_in_link(request_id)

@@ -22,6 +22,7 @@ from server.embedded import holder_of, services
 from server.embedded.places import find_programs
 from server.revision import revisions
 from server.services.limits import redis_client
+from server.services.post_office import connection
 from server.settings import OperatorError, Settings, load_settings
 
 FREE_BYTES = 2_000_000_000  # a database, a few snapshots of the starter, logs; large models need their own size more
@@ -74,6 +75,7 @@ def _checks() -> Iterator[Check]:
     yield _disk(settings.home)
     yield _tried("Port", lambda: _port(settings), f"PORT={settings.port + 1} chooses another.")
     yield _tried("Services", lambda: _services(settings), "Mend it as it says; `whetstone up` then starts them.")
+    yield _mail(settings)
     yield _chromium()
 
 
@@ -157,6 +159,20 @@ def _redis(url: str) -> str:
     except RedisError as error:
         raise OperatorError(f"Redis does not answer: {error}") from error
     return "Redis answers"
+
+
+def _mail(settings: Settings) -> Check:
+    mend = "Set WHETSTONE_SMTP_URL and WHETSTONE_MAIL_FROM to let people sign in by a link (docs/operator.md)."
+    if settings.mail is None:
+        detail = "not set up; signing in by e-mail is not offered"
+        return Check("Mail", ok=False, detail=detail, needed=False, mend=mend)
+    try:
+        with connection(settings.mail) as server:
+            server.noop()
+    except OSError as error:
+        wrong = f"{settings.mail.host}:{settings.mail.port} does not take mail: {error}"
+        return Check("Mail", ok=False, detail=wrong, mend="Change WHETSTONE_SMTP_URL, or unset it to send no mail.")
+    return Check("Mail", ok=True, detail=f"{settings.mail.host}:{settings.mail.port} answers")
 
 
 def _chromium() -> Check:

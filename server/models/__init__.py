@@ -7,7 +7,7 @@ from server.models.feedback import Comparison, Draft, Lease, Undone
 from server.models.jobs import Job
 from server.models.panels import Panel, PanelSubmission, WebhookEvent
 from server.models.pay import Appeal, LedgerEntry, Payroll, WorkSession
-from server.models.people import Invitation, LoginSession, OpenIdAccount, Person, SignInLink
+from server.models.people import Invitation, LoginSession, OpenIdAccount, Person, SignInLink, SignInRequest
 from server.models.qualification import CheckResult, Membership, Question, TestAttempt
 from server.models.rankings import Ranking, RankingPlace
 from server.models.registry import (
@@ -64,6 +64,7 @@ __all__ = [
     "Run",
     "Schedule",
     "SignInLink",
+    "SignInRequest",
     "Skip",
     "Snapshot",
     "TestAttempt",

@@ -95,6 +95,22 @@ class SignInLink(Base):
     used_at: Mapped[datetime | None]
 
 
+class SignInRequest(Base):
+    """Somebody asked for a link by e-mail. Whether the address is anybody's is looked up later, by a worker; then this row goes.
+
+    `claimed_at` is when a worker last took it; one whose mail server was away is taken again while the wish is fresh.
+    """
+
+    __tablename__ = "sign_in_requests"
+
+    id: Mapped[Key]
+    email: Mapped[str]
+    language: Mapped[str]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    created_at: Mapped[Now]
+    claimed_at: Mapped[datetime | None]
+
+
 class OpenIdAccount(Base):
     """A person's account at an OpenID Connect provider: who they are is (issuer, subject), never the e-mail address."""
 

@@ -32,11 +32,13 @@ from server.routes import (
     panels,
     rounds,
     session,
+    sign_in_mail,
     snapshots,
 )
 
 ROUTERS: list[APIRouter] = [
     home.router,
+    sign_in_mail.router,  # its addresses before /sign-in/TOKEN
     session.router,
     language.router,
     comfort.router,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -27,6 +28,8 @@ class SignInPage(Page):
 
     template: ClassVar[str] = "session/sign_in.html"
     next_path: str
+    by_mail: bool
+    providers: list[tuple[str, str]]  # address and name of each OpenID Connect provider
     email: str = ""
     error: str = ""
 
@@ -83,11 +86,26 @@ def network_address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
+def sign_in_ways(settings: Settings, next_path: str, **more: str) -> SignInPage:
+    """The page with every way that this site offers."""
+    providers = [
+        (f"/sign-in/openid/{each.slug}?{urlencode({'next': next_path})}", each.name) for each in settings.providers
+    ]
+    return SignInPage(
+        title=_("Sign in"), next_path=next_path, by_mail=settings.mail is not None, providers=providers, **more
+    )
+
+
 @router.get("/sign-in")
-def sign_in_page(request: Request, who: AnyVisitor, next: str = "/") -> Response:  # noqa: A002 - the query's name
+def sign_in_page(
+    request: Request,
+    settings: AppSettings,
+    who: AnyVisitor,
+    next: str = "/",  # noqa: A002 - the query's name
+) -> Response:
     if who.person is not None:
         return RedirectResponse(own_path(next), status_code=HTTP_303_SEE_OTHER)
-    return render(request, who, SignInPage(title=_("Sign in"), next_path=own_path(next)))
+    return render(request, who, sign_in_ways(settings, own_path(next)))
 
 
 @router.post("/sign-in")
@@ -104,7 +122,7 @@ def sign_in(
         limits.limit_sign_in(settings, email, network_address(request))
         person = people.sign_in(db, email, password)
     except WhetstoneError as error:
-        page = SignInPage(title=_("Sign in"), next_path=own_path(next_path), email=email, error=error.message)
+        page = sign_in_ways(settings, own_path(next_path), email=email, error=error.message)
         return render(request, Visitor(None, None), page, status=error.status)
     return _welcome(db, settings, person, own_path(next_path))
 

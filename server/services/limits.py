@@ -16,6 +16,9 @@ SIGN_IN_WINDOW_SECONDS = 600
 SIGN_INS_PER_ACCOUNT = 10
 # Many people can sit behind one address (an office, a university), so this one is wide.
 SIGN_INS_PER_ADDRESS = 100
+# Mail fills somebody else's box, so there is less of it; by address as wide as signing in.
+MAILS_PER_ACCOUNT = 3
+MAILS_PER_ADDRESS = 30
 # Whoever knows a study's link can make up participants; a panel's people come from many addresses.
 PANEL_VISITS_PER_ADDRESS = 60
 
@@ -55,3 +58,9 @@ def limit_sign_in(settings: Settings, account: str, address: str) -> None:
 def limit_panel_visit(settings: Settings, address: str) -> None:
     """Slow down who would make up participants of a panel."""
     limit(settings, "panel-visit", address, PANEL_VISITS_PER_ADDRESS, SIGN_IN_WINDOW_SECONDS)
+
+
+def limit_sign_in_mail(settings: Settings, account: str, address: str) -> None:
+    """Slow down who would fill somebody's mailbox. Counted alike for addresses that have no account."""
+    limit(settings, "mail-account", account.strip().lower(), MAILS_PER_ACCOUNT, SIGN_IN_WINDOW_SECONDS)
+    limit(settings, "mail-address", address, MAILS_PER_ADDRESS, SIGN_IN_WINDOW_SECONDS)

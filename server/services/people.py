@@ -64,7 +64,7 @@ def create_person(
     simulated: bool = False,
 ) -> Person:
     """Add an account; BadInput names the field, Conflict an e-mail address that is taken."""
-    email = _checked_email(db, email)
+    email = _free_email(db, email)
     person = Person(
         name=checked_name(name),
         roles=checked_roles(roles),
@@ -96,12 +96,18 @@ def checked_roles(roles: list[str] | tuple[str, ...]) -> list[str]:
     return [role for role in ROLES if role in roles]
 
 
-def _checked_email(db: Session, email: str | None) -> str | None:
-    email = (email or "").strip()
-    if not email:
-        return None
-    if not _EMAIL.fullmatch(email) or "\0" in email:
+def checked_email(email: str) -> str:
+    """An e-mail address without outer blanks; BadInput when it is none."""
+    email = email.strip()
+    if not _EMAIL.fullmatch(email) or not email.isprintable():
         raise BadInput(_("{text} is not an e-mail address.", text=repr(email[:80])), field="email")
+    return email
+
+
+def _free_email(db: Session, email: str | None) -> str | None:
+    if not (email or "").strip():
+        return None
+    email = checked_email(email or "")
     if person_by_email(db, email) is not None:
         raise Conflict(_("This e-mail address already has an account. Sign in instead."), field="email")
     return email
@@ -242,15 +248,27 @@ def make_sign_in_link(db: Session, settings: Settings, person: Person, minutes: 
 
 
 def use_sign_in_link(db: Session, settings: Settings, token: str) -> Person:
-    """Spend a link: its person. NotSignedIn when it is unknown, used or expired, or when this is no demo."""
+    """Spend a link: its person. NotSignedIn when it is unknown, used or expired; those of a demo open nothing elsewhere.
+
+    Whoever has a link from an e-mail has read that person's mail, so the address is theirs.
+    """
     now = datetime.now(UTC)
+    kinds = ("email", "demo") if settings.demo else ("email",)
     spent = (
         update(SignInLink)
-        .where(SignInLink.token_hash == hash_token(token), SignInLink.used_at.is_(None), SignInLink.expires_at > now)
+        .where(
+            SignInLink.token_hash == hash_token(token),
+            SignInLink.kind.in_(kinds),
+            SignInLink.used_at.is_(None),
+            SignInLink.expires_at > now,
+        )
         .values(used_at=now)
-        .returning(SignInLink.person_id)
+        .returning(SignInLink.person_id, SignInLink.kind)
     )
-    person_id = db.scalar(spent) if settings.demo else None
-    if person_id is None:
-        raise NotSignedIn(_("This link was used before or has expired. Start `whetstone up` again for fresh ones."))
-    return get_person(db, person_id)
+    found = db.execute(spent).one_or_none()
+    if found is None:
+        raise NotSignedIn(_("This link was used before or has expired. Please ask for a new one."))
+    person = get_person(db, found.person_id)
+    if found.kind == "email" and person.email_confirmed_at is None:
+        person.email_confirmed_at = now
+    return person

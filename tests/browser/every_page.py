@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from server.models import Campaign, CheckResult, Job, Person, Report, Schedule
 from server.routes import ROUTERS
-from server.services import appeals, datasets, invitations, ledger, notices, payrolls, rounds, runs, work_time
+from server.services import appeals, datasets, invitations, ledger, notices, panels, payrolls, rounds, runs, work_time
 from server.services.dataset_selection import DatasetSelection
 from server.settings import Settings
 from server.transaction import transaction
@@ -106,6 +106,10 @@ def _fill(db: Session) -> World:
     db.add(Report(person_id=writer.id, campaign_id=chat.id, turn_id=turn.id, **reason))
     _made, token = invitations.make_invitation(db, ["crowdworker"], by=writer, note="For a panel. " * 9)
     payroll_id = pay(db, writer, chat)
+    study = factories.panel(db, pairs, slug="study", name="A study with a name that is rather long for a phone")
+    for number in range(3):
+        arrived = panels.Arrival("5f1c0a9b8e7d6c5b4a392817", f"68a1c0a9b8e7d6c5b4a39281{number}", "st1", {})
+        panels.enter(db, study, arrived)
     round_ids = _rounds(db)
     job = Job(
         kind="export", status="done", settings={"format": "hh", "campaign": None, "selection": {}},
@@ -130,7 +134,11 @@ def _fill(db: Session) -> World:
             "payroll_id": [str(payroll_id)],
             "name": ["manifest.json"],
         },
-        by_path={"/sign-in/{token}": {"token": ["any"]}, "/invitation/{token}": {"token": [token]}},
+        by_path={
+            "/admin/panels/{slug}": {"slug": ["study"]},
+            "/sign-in/{token}": {"token": ["any"]},
+            "/invitation/{token}": {"token": [token]},
+        },
     )
 
 
