@@ -15,7 +15,7 @@ from tests.browser import every_page
 from tests.browser.conftest import Live
 from tests.browser.test_verdicts import change
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
 RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]},
@@ -62,6 +62,7 @@ def test_every_route_has_an_address(world: every_page.World) -> None:
         assert list(world.addresses(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", every_page.ROLES)
 def test_no_page_violates_wcag(live: Live, world: every_page.World, open_as: Callable[[str], Page], role: str) -> None:
     page = open_as(role)

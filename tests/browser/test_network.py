@@ -14,7 +14,7 @@ from tests.browser import every_page
 from tests.browser.conftest import Live
 from tests.browser.test_verdicts import rows
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
 # A slow 3G connection: 400 kbit/s both ways, 400 ms there and back.
 BYTES_PER_SECOND, LATENCY_MS = 400_000 / 8, 400
@@ -78,6 +78,7 @@ def test_pages_of_crowdworkers_are_light(live: Live, signed_in_page: Open) -> No
     assert {address: size for address, size in heavy.items() if size > MOST_BYTES} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", every_page.ROLES)
 def test_no_page_asks_anybody_else(live: Live, signed_in_page: Open, role: str) -> None:
     world = every_page.build(live.settings)

@@ -14,7 +14,7 @@ from server.transaction import transaction
 from tests.browser.conftest import Live
 from tests.browser.test_verdicts import ask, rows
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
 API = "**/api/**"
 expect.set_options(timeout=20_000)

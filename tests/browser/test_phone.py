@@ -12,7 +12,7 @@ from tests.browser import every_page
 from tests.browser.conftest import Live
 from tests.browser.test_verdicts import rows
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 A, B = ".candidate[data-position='0']", ".candidate[data-position='1']"

@@ -95,7 +95,7 @@ def test_a_refused_form_shows_what_was_typed_and_the_error_at_its_field(
     assert refused.status_code == 422
     assert re.search(r'name="skip" value="s"[^>]*aria-invalid="true"', refused.text)
     assert 'name="send" value="g"' in refused.text and 'value="light" checked' in refused.text
-    assert "s already stands for: Take the last choice back." in refused.text
+    assert "s already stands for: Take the last answer back." in refused.text
     db.refresh(cast.alice)
     assert (cast.alice.theme, cast.alice.keys) == ("auto", {})
     assert client.post("/settings", data=FORM | {"theme": "pink"}, headers=HTML).status_code == 422

@@ -80,6 +80,7 @@ async function deliver(path, body, controls, goOn = () => {}) {
       if (away) return;
       away = true;
       busy = false; // it is kept, so other things can be done meanwhile
+      bringIntoView(document.querySelector("#outbox"));
       goOn();
     });
     if (!outbox.pending.size) await show(told); // else the last one does

@@ -158,6 +158,7 @@ export class Outbox {
         element("ol", "", ...waiting.map((entry) => element("li", "", ...line(entry)))),
       );
     } else this.said.replaceChildren();
+    this.refused.hidden = !list.some((entry) => entry.error);
     this.refused.replaceChildren(...list.filter((entry) => entry.error).map((entry) => {
       const again = element("button", _("Send again"));
       again.addEventListener("click", () => { this.write((all) => all.map((each) => each.id === entry.id ? { ...each, error: undefined, failures: 0 } : each)); this.run(); });
