@@ -109,7 +109,7 @@ def turn(
 
 
 def comparison(
-    db: Session, turn: Turn, person: Person, *, picked: int = 0, strength: int = 3, **more: Any
+    db: Session, turn: Turn, person: Person, *, picked: int = 0, strength: int | None = 3, **more: Any
 ) -> Comparison:
     """A comparison of a two-candidate turn; in red-team campaigns the picked candidate is the rejected one."""
     campaign = db.get_one(Campaign, turn.conversation.campaign_id)
@@ -124,7 +124,7 @@ def comparison(
         "picked_id": pick.id,
         "chosen_id": chosen.id,
         "rejected_id": rejected.id,
-        "scale_position": 5 - strength if picked == 0 else 4 + strength,
+        "scale_position": None if strength is None else 5 - strength if picked == 0 else 4 + strength,
         "strength": strength,
         "milliseconds_to_decide": 5000,
         "instructions_id": instructions.id,

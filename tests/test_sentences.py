@@ -17,15 +17,15 @@ from server.static import WEB
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = WEB / "templates"
-ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "home/_numbers.html", "_parts.html")
+ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "wins/", "home/_numbers.html", "_parts.html")
 ENGLISH_MODULES = {
     "server/services": {
         "agreement", "audit", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
         "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "lost", "members", "outlook", "panel_roster", "panel_settings", "panel_webhooks", "payrolls", "prolific", "prompt_review", "registry", "roster", "round_settings",
-        "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics",
+        "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics", "strengths", "wins",
     },
     "server/routes": {
-        "admin_campaigns", "admin_conversations", "admin_data", "admin_door", "admin_notices", "admin_panels", "admin_pay", "admin_people", "admin_prompts", "admin_reports", "api_rounds", "jobs", "rounds", "snapshots",
+        "admin_campaigns", "admin_conversations", "admin_data", "admin_door", "admin_notices", "admin_panels", "admin_pay", "admin_people", "admin_prompts", "admin_reports", "api_rounds", "jobs", "rounds", "snapshots", "wins",
     },
 }  # fmt: skip
 ERRORS = {"BadInput", "Conflict", "NotAllowed", "NotFound", "NotSignedIn", "TooLarge", "TooMany", "Unavailable"}
@@ -33,6 +33,7 @@ ERRORS = {"BadInput", "Conflict", "NotAllowed", "NotFound", "NotSignedIn", "TooL
 FRAME_WORDS = {
     "Rounds",
     "Snapshots",
+    "Wins",
     "Data",
     "People",
     "Campaigns",

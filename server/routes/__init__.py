@@ -34,6 +34,7 @@ from server.routes import (
     session,
     sign_in_mail,
     snapshots,
+    wins,
 )
 
 ROUTERS: list[APIRouter] = [
@@ -66,4 +67,5 @@ ROUTERS: list[APIRouter] = [
     rounds.router,
     api_rounds.router,
     snapshots.router,
+    wins.router,
 ]

@@ -25,7 +25,7 @@ RULES = (
     (r"\w+ /panel/\{slug\}/done", {"crowdworker"}),
     (r"(POST /sign-out|DELETE /api/session|(GET|POST) /settings)", EVERYBODY - {"nobody"}),
     (r"\w+ (/chat|/me|/api/campaigns|/api/turns|/api/drafts)(/.*)?", {"crowdworker"}),
-    (r"\w+ (/api)?/(rounds|snapshots|schedule)(/.*)?", {"researcher", "admin"}),
+    (r"\w+ (/api)?/(rounds|snapshots|schedule|wins)(/.*)?", {"researcher", "admin"}),
     (r"GET /admin/(data|conversations)(/.*)?", {"researcher", "admin"}),
     (r"\w+ /admin/.*", {"admin"}),
 )
