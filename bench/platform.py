@@ -50,22 +50,18 @@ def load(job: dict[str, Any]) -> dict[str, Any]:
 class Turn:
     """What the machine and one side did during a turn."""
 
-    def __init__(self, pid: int, web: psutil.Process | None = None) -> None:
-        """`web`: the process in the family whose own share is told as well."""
-        self._pid, self._web = pid, [web] if web else []
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
         self._began = self._now()
 
     def _now(self) -> tuple[float, ...]:
-        everybody = cpu_seconds(family(self._pid))
-        return time.perf_counter(), busy_seconds(), everybody, cpu_seconds(self._web), own_seconds()
+        return time.perf_counter(), busy_seconds(), cpu_seconds(family(self._pid)), own_seconds()
 
     def end(self, found: dict[str, Any]) -> dict[str, Any]:
-        """`found`, with the side's processor time an answer and the share of the machine that others took."""
-        wall, busy, side, web, own = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        """`found`, with the share of the machine that others took and its pace."""
+        wall, busy, side, own = (now - then for now, then in zip(self._now(), self._began, strict=True))
         others = max(0.0, busy - side - own) / (wall * (os.cpu_count() or 1))
-        answers = max(1, found["acknowledged"])
-        costs = {"cpu_ms": 1000 * side / answers, "web_cpu_ms": 1000 * web / answers}
-        return found | costs | {"others_share": others, "pace_ms": pace_ms()}
+        return found | {"others_share": others, "pace_ms": pace_ms()}
 
 
 def own_seconds() -> float:
@@ -216,10 +212,10 @@ def measured(given: argparse.Namespace, clients: list[int], show: Callable[[dict
 
         def turn(name: str, target: str, count: int, slug: str, seconds: float) -> dict[str, Any]:
             side = sides[name]
-            meter = Turn(side.process.pid, ours.web() if side is ours else None)
+            meter = Turn(side.process.pid)
             job = {
                 "target": target, "host": "127.0.0.1", "port": side.port, "people": people[name][:count], "slug": slug,
-                "seconds": seconds, "warm": given.warm,
+                "seconds": seconds, "warm": given.warm, "pid": side.process.pid, "web_pid": ours.web().pid if side is ours else None,
             }  # fmt: skip
             return meter.end(load(job))
 

@@ -2,7 +2,9 @@
 
     python -m bench.platform_load < job.json > found.json
 
-A job is {"target", "host", "port", "people", "seconds", "warm", "slug"}; "people" are the signed-in sessions, one a client. A client waits
+A job is {"target", "host", "port", "people", "seconds", "warm", "slug", "pid", "web_pid"}; "people" are the signed-in sessions, one a client,
+and the processor time of `pid` with its children, and of `web_pid` alone, is taken at both ends of the measured time. All come to an
+item before the clock starts. A client waits
 for the answer to its request before it sends the next. Requests are written by hand onto the socket: a client library costs more than a
 request costs the server, and would be what is measured. Answers are read to their end, and every one that is not 2xx is an error.
 """
@@ -18,9 +20,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import psutil
 import uvloop
 
+from bench.processes import cpu_seconds, family
+
 WAIT_SECONDS = 60.0
+NOTHING_LEFT = "no item is left"
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 
 
@@ -126,7 +132,7 @@ class OurWorker:
 
     def _take(self, item: Any) -> None:
         if not item:
-            raise Lost("no item is left")
+            raise Lost(NOTHING_LEFT)
         self.turn = item["turn"]["id"]
 
     async def answer(self) -> tuple[int, bytes]:
@@ -204,16 +210,10 @@ class Tally:
 
 async def client(worker: Worker, tally: Tally, warm_until: float, until: float) -> None:
     """Answer until the time is over; what was sent before is waited for, so that nothing is under way at the end."""
-    try:
-        await worker.begin()
-        while time.perf_counter() < until:
-            sent = time.perf_counter()
-            try:
-                status, answer = await worker.answer()
-            except Lost as lost:
-                tally.errors[str(lost)] += 1
-                await asyncio.sleep(0.05)
-                continue
+    while time.perf_counter() < until:
+        sent = time.perf_counter()
+        try:
+            status, answer = await worker.answer()
             done = time.perf_counter()
             if not 200 <= status < 300:
                 tally.errors[f"{status} {answer[:120]!r}"] += 1
@@ -223,8 +223,23 @@ async def client(worker: Worker, tally: Tally, warm_until: float, until: float) 
             if warm_until <= done < until:
                 tally.latencies.append(done - sent)
             await worker.go_on(answer)
-    except Lost as lost:
-        tally.errors[str(lost)] += 1
+        except Lost as lost:
+            tally.errors[str(lost)] += 1
+            if str(lost) == NOTHING_LEFT:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def spent(pids: Mapping[str, Any], warm_until: float, until: float) -> dict[str, float]:
+    """Processor seconds in the measured time: of the family and of its web process."""
+    found = {"side": 0.0, "web": 0.0}
+    for moment, sign in ((warm_until, -1), (until, 1)):
+        await asyncio.sleep(max(0.0, moment - time.perf_counter()))
+        if pids.get("pid"):
+            found["side"] += sign * cpu_seconds(family(pids["pid"]))
+        if pids.get("web_pid"):
+            found["web"] += sign * cpu_seconds([psutil.Process(pids["web_pid"])])
+    return found
 
 
 def quantile(ordered: list[float], share: float) -> float | None:
@@ -240,9 +255,22 @@ async def perform(job: Mapping[str, Any]) -> dict[str, Any]:
         WORKERS[job["target"]](connection, session, job.get("slug", ""))
         for connection, session in zip(connections, job["people"], strict=True)
     ]
+    began = await asyncio.gather(*(worker.begin() for worker in workers), return_exceptions=True)
+    for lost in began:
+        if isinstance(lost, Lost):
+            tally.errors[str(lost)] += 1
+        elif isinstance(lost, BaseException):
+            raise lost
+    ready = [worker for worker, lost in zip(workers, began, strict=True) if lost is None]
     warm_until = time.perf_counter() + job["warm"]
     until = warm_until + job["seconds"]
-    await asyncio.gather(*(client(worker, tally, warm_until, until) for worker in workers))
+    meter = asyncio.create_task(spent(job, warm_until, until))
+    await asyncio.gather(*(client(worker, tally, warm_until, until) for worker in ready))
+    if time.perf_counter() < until:  # nobody had anything left to do
+        meter.cancel()
+        cpu = {"side": 0.0, "web": 0.0}
+    else:
+        cpu = await meter
     for connection in connections:
         connection.close()
     ordered = sorted(tally.latencies)
@@ -251,6 +279,7 @@ async def perform(job: Mapping[str, Any]) -> dict[str, Any]:
         "acknowledged": tally.acknowledged, "untimed": sum(worker.untimed for worker in workers),
         "errors": sum(tally.errors.values()), "kinds_of_error": dict(tally.errors.most_common(4)),
         "load_cpu_seconds": time.process_time(),
+        "cpu_ms": 1000 * cpu["side"] / max(1, len(ordered)), "web_cpu_ms": 1000 * cpu["web"] / max(1, len(ordered)),
     }  # fmt: skip
 
 
