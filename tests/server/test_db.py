@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from server import db
 from server.db import engine_for
@@ -58,3 +58,13 @@ def test_after_an_error_of_a_trusted_connection_the_next_is_new(engine: Engine, 
     with pytest.raises(Exception, match=r"terminat|closed"):
         backend(engine)
     assert backend(engine) != first
+
+
+def test_connections_that_a_crowd_needed_are_kept_for_the_next(engine: Engine) -> None:
+    opened: list[object] = []
+    event.listen(engine, "connect", lambda connection, _record: opened.append(connection))
+    for _ in range(3):
+        crowd = [engine.connect() for _ in range(25)]
+        for connection in crowd:
+            connection.close()
+    assert len(opened) <= 25
