@@ -68,13 +68,14 @@ def letter(db: Session, request_id: int, public_url: str) -> Letter | None:
             expires_at=func.now() + timedelta(minutes=MINUTES),
         )
     )
+    link = f"{public_url}/sign-in/{token}"
     with speaking(person.language or wish.language):
         text = _(
             "Hello {name},\n\nthis link signs you in to Whetstone. It works once, within {minutes} minutes:\n\n{link}\n\n"
             "If you did not ask for it, you need not do anything: without the link nobody can sign in.\n",
             name=person.name,
             minutes=MINUTES,
-            link=f"{public_url}/sign-in/{token}",
+            link=link,
         )
         # The address as it is stored, not as it was typed: a look-alike in other letters gets nothing.
         return Letter(person.email, _("Your link to sign in"), text)
