@@ -124,7 +124,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             f"{one} is set and {other} is not: set both to use your own services, or neither to use the private ones."
         )
     try:
-        mail, providers = ways_in.mail_of(given), ways_in.providers_of(given)
+        mail = ways_in.mail_of(given.get("WHETSTONE_SMTP_URL"), given.get("WHETSTONE_MAIL_FROM"))
+        providers = ways_in.providers_of(given.get("WHETSTONE_OPENID", ""), given)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     return Settings(

@@ -55,9 +55,8 @@ class Provider:
     open: bool = False
 
 
-def mail_of(given: Mapping[str, str]) -> Mail | None:
+def mail_of(url: str | None, sender: str | None) -> Mail | None:
     """The mail server, if one is set up; ValueError with a sentence for one that cannot be."""
-    url, sender = given.get("WHETSTONE_SMTP_URL"), given.get("WHETSTONE_MAIL_FROM")
     if url is None and sender is None:
         return None
     if url is None or sender is None:
@@ -77,9 +76,9 @@ def mail_of(given: Mapping[str, str]) -> Mail | None:
     return Mail(url, sender)
 
 
-def providers_of(given: Mapping[str, str]) -> tuple[Provider, ...]:
+def providers_of(names: str, given: Mapping[str, str]) -> tuple[Provider, ...]:
     """The providers that WHETSTONE_OPENID names, each by its own variables."""
-    slugs = [slug for slug in re.split(r"[\s,]+", given.get("WHETSTONE_OPENID", "")) if slug]
+    slugs = [slug for slug in re.split(r"[\s,]+", names) if slug]
     if len(set(slugs)) != len(slugs):
         raise ValueError("WHETSTONE_OPENID names a provider twice.")
     return tuple(_provider(slug, given) for slug in slugs)

@@ -29,6 +29,7 @@ from server.routes import (
     jobs,
     language,
     me,
+    openid,
     panels,
     rounds,
     session,
@@ -39,7 +40,8 @@ from server.routes import (
 
 ROUTERS: list[APIRouter] = [
     home.router,
-    sign_in_mail.router,  # its addresses before /sign-in/TOKEN
+    sign_in_mail.router,  # these addresses before /sign-in/TOKEN
+    openid.router,
     session.router,
     language.router,
     comfort.router,

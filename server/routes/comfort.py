@@ -17,7 +17,7 @@ from server.models import Person
 from server.pages import Page, render
 from server.routes.language import keep_language
 from server.routes.session import own_path
-from server.services import comfort
+from server.services import comfort, openid_accounts
 from server.settings import Settings
 
 router = APIRouter()
@@ -36,13 +36,17 @@ class SettingsPage(Page):
     languages: list[tuple[str, str]]
     keys: list[tuple[str, str, str]]
     keys_off: bool
+    providers: list[tuple[str, str, bool]]  # slug, name, and whether this person can sign in with it
     saved: bool = False
     error: str = ""
     field: str = ""
 
 
-def _page(person: Person, typed: dict[str, str] | None = None, *, saved: bool = False) -> SettingsPage:
+def _page(
+    db: Db, settings: Settings, person: Person, typed: dict[str, str] | None = None, *, saved: bool = False
+) -> SettingsPage:
     """As it is stored, or as it was typed."""
+    there = openid_accounts.connected(db, person) if settings.providers else set()
     shown = comfort.chosen_keys(person.keys) | (typed or {})
     return SettingsPage(
         title=_("Settings"),
@@ -54,13 +58,16 @@ def _page(person: Person, typed: dict[str, str] | None = None, *, saved: bool = 
         if "crowdworker" in person.roles
         else [],
         keys_off="keys_off" in typed if typed is not None else bool(person.keys.get(comfort.OFF)),
+        providers=[(each.slug, each.name, each.issuer in there) for each in settings.providers],
         saved=saved,
     )
 
 
 @router.get("/settings")
-def settings_page(request: Request, who: AnyVisitor, person: SignedIn, saved: int = 0) -> Response:
-    return render(request, who, _page(person, saved=bool(saved)))
+def settings_page(
+    request: Request, db: Db, settings: AppSettings, who: AnyVisitor, person: SignedIn, saved: int = 0
+) -> Response:
+    return render(request, who, _page(db, settings, person, saved=bool(saved)))
 
 
 async def _typed(request: Request) -> dict[str, str]:
@@ -83,7 +90,7 @@ def store_settings(
         with db.begin_nested():
             _store(person, typed)
     except WhetstoneError as error:
-        page = _page(person, typed)
+        page = _page(db, settings, person, typed)
         wrong = SettingsPage(**(vars(page) | {"error": error.message, "field": error.field or ""}))
         return render(request, who, wrong, status=error.status)
     response = RedirectResponse("/settings?saved=1", status_code=HTTP_303_SEE_OTHER)

@@ -41,6 +41,7 @@ class InvitationPage(Page):
     template: ClassVar[str] = "session/invitation.html"
     token: str
     roles: list[str]
+    providers: list[tuple[str, str]]
     name: str = ""
     email: str = ""
     error: str = ""
@@ -88,12 +89,18 @@ def network_address(request: Request) -> str:
 
 def sign_in_ways(settings: Settings, next_path: str, **more: str) -> SignInPage:
     """The page with every way that this site offers."""
-    providers = [
-        (f"/sign-in/openid/{each.slug}?{urlencode({'next': next_path})}", each.name) for each in settings.providers
-    ]
     return SignInPage(
-        title=_("Sign in"), next_path=next_path, by_mail=settings.mail is not None, providers=providers, **more
+        title=_("Sign in"),
+        next_path=next_path,
+        by_mail=settings.mail is not None,
+        providers=openid_ways(settings, next=next_path),
+        **more,
     )
+
+
+def openid_ways(settings: Settings, **query: str) -> list[tuple[str, str]]:
+    """Address and name of each OpenID Connect provider."""
+    return [(f"/sign-in/openid/{each.slug}?{urlencode(query)}", each.name) for each in settings.providers]
 
 
 @router.get("/sign-in")
@@ -138,9 +145,10 @@ def use_link(db: Db, settings: AppSettings, _origin: CheckedOrigin, token: str) 
 
 
 @router.get("/invitation/{token}")
-def invitation_page(request: Request, db: Db, who: AnyVisitor, token: str) -> Response:
+def invitation_page(request: Request, db: Db, settings: AppSettings, who: AnyVisitor, token: str) -> Response:
     invitation = invitations.find_invitation(db, token)
-    return render(request, who, InvitationPage(title=_("Welcome"), token=token, roles=invitation.roles))
+    ways = openid_ways(settings, invitation=token)
+    return render(request, who, InvitationPage(title=_("Welcome"), token=token, roles=invitation.roles, providers=ways))
 
 
 @router.post("/invitation/{token}")
@@ -164,6 +172,7 @@ def accept_invitation(
             title=_("Welcome"),
             token=token,
             roles=roles,
+            providers=openid_ways(settings, invitation=token),
             name=name,
             email=email,
             error=error.message,

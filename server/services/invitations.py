@@ -78,10 +78,16 @@ def revoke_invitation(db: Session, invitation_id: int) -> Invitation:
 
 
 def accept_invitation(db: Session, token: str, name: str, email: str, password: str) -> Person:
-    """Make the account of someone invited, and count the use exactly, however many come at once."""
-    invitation = find_invitation(db, token)
+    """Make the account of someone invited."""
+    find_invitation(db, token)  # before anything that was typed is judged
     if not email.strip():
         raise BadInput(_("Please give your e-mail address; you sign in with it."), field="email")
+    return people.create_person(db, name, use(db, token).roles, email=email, password=password)
+
+
+def use(db: Session, token: str) -> Invitation:
+    """Count one use of an invitation, exactly, however many come at once; the caller makes the account."""
+    invitation = find_invitation(db, token)
     counted = db.scalar(
         update(Invitation)
         .where(
@@ -94,4 +100,4 @@ def accept_invitation(db: Session, token: str, name: str, email: str, password: 
     )
     if counted is None:
         raise NotFound(_("This invitation was used up a moment ago. Please ask for a new one."))
-    return people.create_person(db, name, invitation.roles, email=email, password=password)
+    return invitation
