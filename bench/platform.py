@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -283,6 +285,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick:
         given.rounds, given.seconds = 1, 4.0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # both servers end with us
     clients = sorted({int(each) for each in given.clients.split(",")})
     print(f"\nthe platform beside Potato ({machine()})")
     print(line(tuple(name for name, _ in COLUMNS), COLUMNS), flush=True)
