@@ -53,6 +53,17 @@ def test_a_busy_port_and_a_half_set_environment_are_found(environment, capsys):
     assert "REDIS_URL is not" in found["Settings"]["detail"]
 
 
+def test_a_mail_server_is_asked_where_there_is_one(environment, capsys):
+    code, found = diagnose(capsys)
+    assert (code, found["Mail"]["ok"], found["Mail"]["needed"]) == (0, False, False)
+    assert "not offered" in found["Mail"]["detail"]
+    environment.setenv("WHETSTONE_SMTP_URL", "smtp://127.0.0.1:1")
+    environment.setenv("WHETSTONE_MAIL_FROM", "feedback@lab.example")
+    code, found = diagnose(capsys)
+    assert (code, found["Mail"]["ok"]) == (1, False)
+    assert "127.0.0.1:1 does not take mail" in found["Mail"]["detail"]
+
+
 def test_a_database_that_does_not_answer_is_found(environment, capsys):
     environment.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/w")
     environment.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
