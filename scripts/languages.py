@@ -1,6 +1,7 @@
 """Write web/languages/*.po anew from the sentences in the sources, keeping every translation that still fits.
 
-    .venv/bin/python scripts/languages.py            after changing a sentence; new ones come without a translation
+    .venv/bin/python scripts/languages.py            after changing a sentence; new ones come without a translation,
+                                                     which tests/server/test_language.py does not let pass
     .venv/bin/python scripts/languages.py --check    exit with 1 if the files would change
 
 Sentences stand in `_()`, `ngettext()` and `later()` in server/ and workers/, in `_()` and `ngettext()` in templates and scripts.
