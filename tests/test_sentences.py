@@ -21,7 +21,7 @@ ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "wins/", "home/_numbers.
 ENGLISH_MODULES = {
     "server/services": {
         "agreement", "audit", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
-        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "lost", "members", "outlook", "panel_roster", "panel_settings", "panel_webhooks", "payrolls", "prolific", "prompt_review", "registry", "roster", "round_settings",
+        "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "demonstration_pairs", "lost", "members", "outlook", "panel_roster", "panel_settings", "panel_webhooks", "payrolls", "prolific", "prompt_review", "registry", "roster", "round_settings",
         "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics", "strengths", "wins",
     },
     "server/routes": {

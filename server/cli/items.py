@@ -12,8 +12,9 @@ import click
 from server.cli.connection import connected
 from server.db import session_factory
 from server.errors import BadInput
-from server.services import item_lines, items
+from server.services import demonstration_pairs, item_lines, items
 from server.services.campaigns import find_campaign
+from server.transaction import transaction
 
 
 @click.group()
@@ -52,6 +53,24 @@ def add(file: Path, slug: str, as_json: bool) -> None:
         added = items.add_items(db, find_campaign(db, slug), given)
     counts = {"lines": len(given), "added": added, "already_there": len(given) - added}
     click.echo(json.dumps(counts) if as_json else f"Added {added:,} of {len(given):,} items to {slug}.")
+
+
+@command.command("from-demonstrations")
+@click.argument("source", metavar="SLUG")
+@click.option("--campaign", "slug", required=True, metavar="SLUG", help="A campaign of the way `pairs` for evaluation.")
+@click.option(
+    "--count", type=click.IntRange(1, demonstration_pairs.MOST), default=100, show_default=True, help="At most."
+)
+def from_demonstrations(source: str, slug: str, count: int) -> None:
+    """Pair what people wrote in the campaign SLUG with replies of the model that serves another, to be compared blind.
+
+    \b
+    Example:
+      whetstone items from-demonstrations write --campaign blind
+    """
+    with connected() as settings, transaction(str(settings.database_url), str(settings.redis_url)) as db:
+        added = demonstration_pairs.make(db, find_campaign(db, slug), find_campaign(db, source), count=count)
+    click.echo(f"Paired {added:,} demonstrations of {source} in {slug}; the model's replies are being written.")
 
 
 @command.command()

@@ -14,7 +14,16 @@ from server.edge import Admin, AnyVisitor, Db
 from server.errors import WhetstoneError
 from server.models import AuditEntry, Campaign, DeploymentShare, Instructions
 from server.pages import Page, render
-from server.services import audit, campaign_settings, campaigns, checks, deployments, item_lines, items
+from server.services import (
+    audit,
+    campaign_settings,
+    campaigns,
+    checks,
+    demonstration_pairs,
+    deployments,
+    item_lines,
+    items,
+)
 from server.services.checks import Evidence
 from server.services.items import Standing
 
@@ -320,6 +329,26 @@ def add_items(
             items.add_items(db, campaign, item_lines.read(lines.split("\n")), person)
     except WhetstoneError as error:
         page = _one(db, campaign, typed={"lines": lines}, error=error.message, error_field=error.field or "")
+        return render(request, who, page, status=error.status)
+    return _to(campaign, "items")
+
+
+@router.post("/admin/campaigns/{slug}/demonstrations")
+def pair_demonstrations(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Admin,
+    slug: str,
+    source: Annotated[str, Form(max_length=63)] = "",
+) -> Response:
+    """What people wrote in another campaign, each beside a reply of the model that serves this one."""
+    campaign = campaigns.find_campaign(db, slug)
+    try:
+        with db.begin_nested():
+            demonstration_pairs.make(db, campaign, campaigns.find_campaign(db, source.strip()), person)
+    except WhetstoneError as error:
+        page = _one(db, campaign, typed={"source": source}, error=error.message, error_field="source")
         return render(request, who, page, status=error.status)
     return _to(campaign, "items")
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from server.errors import Conflict, NotFound
 from server.language import _, later
-from server.models import Campaign, Candidate, Comparison, Conversation, Lease, Person, Skip, Turn
+from server.models import Campaign, Candidate, Comparison, Conversation, Demonstration, Lease, Person, Skip, Turn
 from server.services import dialogue, door, leases, pool_items, screening
 from server.services.kinds import ANSWERS
 from server.transaction import ask_for
@@ -141,6 +141,11 @@ def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: b
         _answered_by(person, campaign),
         exists().where(Lease.turn_id == Turn.id, Lease.person_id == person.id, Lease.released_at.is_not(None)),
         exists().where(Skip.turn_id == Turn.id, Skip.person_id == person.id),
+        exists().where(  # a reply that they wrote themselves
+            Candidate.turn_id == Turn.id,
+            Demonstration.id == Candidate.demonstration_id,
+            Demonstration.person_id == person.id,
+        ),
     )
     query = (
         select(Turn)

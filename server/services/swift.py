@@ -91,6 +91,8 @@ WHERE t.queue_id = %(campaign_id)s AND t.status IN ('ready', 'compared') AND t.c
   AND NOT EXISTS (SELECT FROM leases l WHERE l.turn_id = t.id AND l.person_id = %(person_id)s
                   AND l.conversation_id = t.conversation_id AND l.released_at IS NOT NULL)
   AND NOT EXISTS (SELECT FROM skips k WHERE k.turn_id = t.id AND k.person_id = %(person_id)s)
+  AND NOT EXISTS (SELECT FROM candidates r JOIN demonstrations d ON d.id = r.demonstration_id
+                  WHERE r.turn_id = t.id AND d.person_id = %(person_id)s)
   AND (SELECT count(*) FROM comparisons a WHERE a.turn_id = t.id)
     + (SELECT count(*) FROM leases l WHERE l.turn_id = t.id AND l.person_id <> %(person_id)s AND l.released_at IS NULL
        AND l.expires_at > clock_timestamp()) < %(overlap)s
