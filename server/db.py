@@ -44,6 +44,7 @@ class Base(DeclarativeBase):
 
 # A connection that answered this lately is taken for alive: asking before every use would be a fifth of a short request.
 TRUSTED_SECONDS = 2.0
+LOCK_TIMEOUT_MS = 10_000  # a statement that waits longer for somebody else's row gives up
 
 
 @lru_cache(maxsize=4)
@@ -57,7 +58,7 @@ def engine_for(database_url: str) -> Engine:
         max_overflow=0,
         pool_timeout=10,
         pool_use_lifo=True,  # the few that are used stay trusted, and the rest can go
-        connect_args={"connect_timeout": 5, "options": "-c timezone=utc -c lock_timeout=10000"},
+        connect_args={"connect_timeout": 5, "options": f"-c timezone=utc -c lock_timeout={LOCK_TIMEOUT_MS}"},
     )
 
     @event.listens_for(engine, "checkin")

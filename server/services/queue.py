@@ -13,9 +13,11 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from server.db import LOCK_TIMEOUT_MS
 from server.errors import Conflict, NotFound
 from server.language import _, later
 from server.models import Campaign, Candidate, Comparison, Conversation, Demonstration, Lease, Person, Skip, Turn
@@ -24,6 +26,8 @@ from server.services.kinds import ANSWERS
 from server.transaction import ask_for
 
 RAN_OUT = later("Your time for this item ran out. What you typed is kept; reload the page for another one.")
+PATIENCE_MS = 500
+LOCK_NOT_AVAILABLE = "55P03"  # a SQLSTATE of PostgreSQL
 WAYS = ("chat", "pairs", "ranking", "demonstration")  # in these a turn may be lent
 
 
@@ -92,7 +96,8 @@ def _take(db: Session, person: Person, campaign: Campaign, *, checks: bool, wait
     passed: list[int] = []
     waiting = False
     while True:
-        turn = db.scalar(_wanting(person, campaign, passed, checks=checks, wait=waiting))
+        look = _wanting(person, campaign, passed, checks=checks, wait=waiting)
+        turn = _waited_for(db, look) if waiting else db.scalar(look)
         if turn is None and wait and not waiting:
             waiting = True
             continue
@@ -103,6 +108,23 @@ def _take(db: Session, person: Person, campaign: Campaign, *, checks: bool, wait
             leases.hold(db, person, campaign, turn.conversation, turn.id, mirrored=random.SystemRandom().random() < 0.5)
             return turn
         passed.append(turn.id)
+
+
+def _waited_for(db: Session, look: Select[Turn]) -> Turn | None:
+    """The turn, once whoever is at it lets go; None after PATIENCE_MS.
+
+    Forty people who all want the last item would else stand in a row behind it, each for as long as all before them.
+    """
+    try:
+        with db.begin_nested():
+            db.execute(text(f"SET LOCAL lock_timeout = {PATIENCE_MS}"))
+            turn = db.scalar(look)
+            db.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
+            return turn
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        return None
 
 
 def _held(person: Person, campaign: Campaign) -> Select[Turn]:
