@@ -164,7 +164,7 @@ def test_the_page_shows_ones_own_and_nothing_of_others(client, db: Session, cast
                      "Dealt with on", "Not &lt;i&gt;readable", "<strong>Hello</strong>", "/me/leaderboard/chat",
                      "1 unread notice", f"/me/entries/{rejected.id}/appeal"):  # fmt: skip
         assert expected in page, expected
-    for other in ("77", "For Bob", "<script>alert"):
+    for other in ("77.00", "For Bob", "<script>alert"):
         assert other not in page
     assert "Alice (you)" in client.get("/me/leaderboard/chat").text
     sign_in(cast.mallory)
