@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.status import HTTP_303_SEE_OTHER
 
 from server.edge import Admin, AnyVisitor, Db
-from server.errors import WhetstoneError
+from server.errors import BadInput, WhetstoneError
 from server.models import AuditEntry, Campaign, DeploymentShare, Instructions
 from server.pages import Page, render
 from server.services import (
@@ -346,6 +346,8 @@ def pair_demonstrations(
     campaign = campaigns.find_campaign(db, slug)
     try:
         with db.begin_nested():
+            if not source.strip():
+                raise BadInput("Type the slug of the campaign in which people wrote the replies.", field="source")
             demonstration_pairs.make(db, campaign, campaigns.find_campaign(db, source.strip()), person)
     except WhetstoneError as error:
         page = _one(db, campaign, typed={"source": source}, error=error.message, error_field="source")
