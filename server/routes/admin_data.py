@@ -52,11 +52,13 @@ def data_page(
     mode: str = "",
     source: str = "",
     people: str = "",
+    purpose: str = "",
     since: str = "",
     until: str = "",
 ) -> Response:
     asked = {
-        "campaign": campaign, "mode": mode, "source": source, "people": people, "since": since, "until": until,
+        "campaign": campaign, "mode": mode, "source": source, "people": people, "purpose": purpose,
+        "since": since, "until": until,
     }  # fmt: skip
     selection = selection_of(db, asked)
     page = DataPage(
@@ -86,6 +88,7 @@ def selection_of(db: Session, asked: dict[str, str]) -> Selection:
         mode=asked["mode"] or None,
         source=asked["source"] or None,
         people=asked["people"] or "everyone",
+        purpose=asked.get("purpose") or None,
         since=day_of("since", asked["since"]),
         until=day_of("until", asked["until"]),
     )

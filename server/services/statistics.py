@@ -39,12 +39,17 @@ class Group:
 
 @dataclass(frozen=True)
 class SnapshotRecord:
-    """How a policy snapshot fared: replies compared, and its share of wins against other snapshots."""
+    """How a policy snapshot fared: replies compared, its share of wins against others, and how often none was picked there.
+
+    `wins` are of the picks alone; `ties` and `both_bad` are comparisons against other snapshots that pick neither.
+    """
 
     id: int
     name: str
     replies: int
     wins: Share
+    ties: int
+    both_bad: int
 
 
 def totals(db: Session, selection: Selection) -> Totals:
@@ -153,30 +158,42 @@ def by_snapshot(db: Session, selection: Selection) -> list[SnapshotRecord]:
 
     A win is being `chosen`: in red-team campaigns that is the less harmful reply.
     """
-    chosen, rejected = aliased(Candidate), aliased(Candidate)
+    chosen, left, right = aliased(Candidate), aliased(Candidate), aliased(Candidate)
+    # By the turn: a tie chooses no reply. A comparison is of the two replies of its turn.
     sides = (
-        select(chosen.snapshot_id.label("won"), rejected.snapshot_id.label("lost"), func.count().label("n"))
+        select(
+            left.snapshot_id.label("one"),
+            right.snapshot_id.label("other"),
+            chosen.snapshot_id.label("won"),
+            Comparison.verdict.label("verdict"),
+        )
         .select_from(Comparison)
-        .join(chosen, chosen.id == Comparison.chosen_id)
-        .join(rejected, rejected.id == Comparison.rejected_id)
-        .where(*selection.conditions(), chosen.snapshot_id.is_not(None), rejected.snapshot_id.is_not(None))
-        .group_by(chosen.snapshot_id, rejected.snapshot_id)
+        .join(left, (left.turn_id == Comparison.turn_id) & (left.position == 0))
+        .join(right, (right.turn_id == Comparison.turn_id) & (right.position == 1))
+        .outerjoin(chosen, chosen.id == Comparison.chosen_id)
+        .where(*selection.conditions(), left.snapshot_id.is_not(None), right.snapshot_id.is_not(None))
         .subquery()
     )
-    contest = sides.c.won != sides.c.lost
+    contest = sides.c.one != sides.c.other
+    picked = contest & (sides.c.verdict == "picked")
     rows = db.execute(
         select(
             Snapshot.id,
             Snapshot.name,
-            func.sum(sides.c.n * case((contest, 1), else_=2)),
-            func.coalesce(func.sum(sides.c.n).filter(contest, sides.c.won == Snapshot.id), 0),
-            func.coalesce(func.sum(sides.c.n).filter(contest), 0),
+            func.sum(case((contest, 1), else_=2)),
+            func.count().filter(picked, sides.c.won == Snapshot.id),
+            func.count().filter(picked),
+            func.count().filter(contest, sides.c.verdict == "tie"),
+            func.count().filter(contest, sides.c.verdict == "both_bad"),
         )
-        .join(sides, (sides.c.won == Snapshot.id) | (sides.c.lost == Snapshot.id))
+        .join(sides, (sides.c.one == Snapshot.id) | (sides.c.other == Snapshot.id))
         .group_by(Snapshot.id)
         .order_by(Snapshot.id)
     )
-    return [SnapshotRecord(id_, name, int(n), Share(int(won), int(met))) for id_, name, n, won, met in rows]
+    return [
+        SnapshotRecord(id_, name, int(n), Share(won, met), ties, both_bad)
+        for id_, name, n, won, met, ties, both_bad in rows
+    ]
 
 
 def picked_left(db: Session, selection: Selection) -> Share:

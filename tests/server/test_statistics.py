@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput
-from server.models import Campaign, Snapshot
+from server.models import Campaign, Comparison, Snapshot
 from server.services import statistics
 from server.services.intervals import Share
 from server.services.selection import Selection
@@ -80,6 +80,26 @@ def test_wins_are_only_against_other_snapshots(db: Session, rows: Rows) -> None:
     old, new = statistics.by_snapshot(db, Selection())
     assert (old.name, old.replies, old.wins.part, old.wins.whole) == ("old", 3, 1, 3)
     assert (new.name, new.replies, new.wins.part, new.wins.whole) == ("new", 5, 2, 3)
+
+
+def test_what_picks_nothing_is_met_but_neither_won_nor_lost(db: Session, rows: Rows, cast: Cast) -> None:
+    for verdict, left, right in (
+        ("tie", rows.old, rows.new), ("both_bad", rows.new, rows.old), ("both_bad", rows.old, rows.new),
+        ("tie", rows.new, rows.new),
+    ):  # fmt: skip
+        turn = factories.turn(db, factories.conversation(db, rows.chat, cast.bob, status="finished"), "Q", ("a", "b"))
+        turn.candidates[0].snapshot_id, turn.candidates[1].snapshot_id = left.id, right.id
+        nothing = {"picked_id": None, "chosen_id": None, "rejected_id": None, "strength": None}
+        factories.comparison(db, turn, cast.bob, verdict=verdict, **nothing)
+    old, new = statistics.by_snapshot(db, Selection())
+    assert (old.replies, old.wins, old.ties, old.both_bad) == (3 + 3, Share(1, 3), 1, 2)
+    assert (new.replies, new.wins, new.ties, new.both_bad) == (5 + 3 + 2, Share(2, 3), 1, 2)
+
+
+def test_evaluations_can_be_looked_at_apart(db: Session, rows: Rows) -> None:
+    db.query(Comparison).filter_by(campaign_id=rows.red.id).update({Comparison.purpose: "evaluation"})
+    assert statistics.totals(db, Selection(purpose="evaluation")).comparisons == 1
+    assert statistics.totals(db, Selection(purpose="training")).comparisons == 3
 
 
 def test_biases(db: Session, rows: Rows) -> None:
