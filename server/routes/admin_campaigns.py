@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -23,6 +24,8 @@ from server.services import (
     deployments,
     item_lines,
     items,
+    openings,
+    pool_items,
 )
 from server.services.checks import Evidence
 from server.services.items import Standing
@@ -142,6 +145,7 @@ class CampaignPage(Page):
     prompts: dict[str, int]
     versions: list[Instructions]
     shares: list[DeploymentShare]
+    failed_at: datetime | None  # when what serves last failed to write ahead, while it is not tried again yet
     history: list[AuditEntry]
     saved: str = ""
     error: str = ""
@@ -198,6 +202,7 @@ def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
         prompts=campaigns.prompt_counts(db, campaign),
         versions=campaigns.instructions_versions(db, campaign),
         shares=_shares(db, campaign),
+        failed_at=openings.failed_lately(db, campaign) or pool_items.failed_lately(db, campaign),
         history=audit.history(db, "campaign", campaign.id),
         **more,
     )

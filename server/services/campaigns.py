@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Comparison, Instructions, Person, Prompt, Question
-from server.services import audit, kinds, work_time
+from server.services import audit, kinds, openings, overlap, work_time
 from server.services.campaign_settings import FIXED, FLAGS, checked_settings
 
 SPLITS = ("train", "held_out")
@@ -106,6 +106,10 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
     if difference:
         audit.record(db, person, "campaign.update", "campaign", campaign.id, changes=difference)
         db.flush()
+    if "overlap" in changed:
+        overlap.apply(db, campaign)
+    if "pairing" in changed:
+        openings.put_all_away(db, campaign)
     return difference
 
 

@@ -7,11 +7,13 @@ is found. What a newer deployment or other settings have overtaken is put away, 
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, false, func, select, update
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, false, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Candidate, Conversation, Person, Prompt, Turn
-from server.services import candidates, deployments, leases
+from server.services import candidates, deployments, leases, pool_items
 from server.transaction import ask_for
 
 
@@ -68,7 +70,7 @@ def prepare(db: Session, campaign: Campaign, refusal: str | None) -> list[int]:
     _put_away(db, campaign)
     if refusal is not None or campaign.way != "chat" or campaign.status != "open" or _somebody_waits(db):
         return []
-    if deployments.current(db, campaign) is None:
+    if deployments.current(db, campaign) is None or failed_lately(db, campaign) is not None:
         return []
     there = db.scalar(select(func.count()).select_from(_stored(campaign).subquery())) or 0
     missing = campaign.prepared - there
@@ -97,6 +99,20 @@ def _sample(db: Session, campaign: Campaign, prompt: Prompt) -> int:
     return turn.id
 
 
+def put_all_away(db: Session, campaign: Campaign) -> None:
+    """After the pairing of models was changed, which no reply in store tells: nothing that was made before is shown."""
+    leases.lock(db, f"prepared:{campaign.id}")
+    db.execute(
+        update(Conversation)
+        .where(
+            Conversation.campaign_id == campaign.id, Conversation.source == "prepared", Conversation.status == "open"
+        )
+        .values(status="abandoned", finished_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+    ask_for(db, "prepare_openings", campaign_id=campaign.id)
+
+
 def _put_away(db: Session, campaign: Campaign) -> None:
     """What may not be shown any more: overtaken, failed, of a prompt that was withdrawn, or more than is asked for."""
     fit = _stored(campaign).where(
@@ -112,8 +128,10 @@ def _put_away(db: Session, campaign: Campaign) -> None:
         .values(status="abandoned", finished_at=func.now())
         .execution_options(synchronize_session=False)
     )
-    # A worker that is in the middle of one must still find its turn: those are removed at a later tick.
-    written = exists().where(Turn.conversation_id == Conversation.id, Turn.status == "sampling")
+    # A worker that is in the middle of one must still find its turn, and what failed tells to wait: removed at a later tick.
+    written = exists().where(
+        Turn.conversation_id == Conversation.id, or_(Turn.status == "sampling", _failed_just_now())
+    )
     db.execute(
         delete(Conversation)
         .where(*store, Conversation.status == "abandoned", ~written)
@@ -157,6 +175,30 @@ def _current(db: Session, campaign: Campaign) -> ColumnElement[bool]:
         Candidate.turn_id == Turn.id, ~Candidate.sampling.contains(candidates.sampling_of(campaign))
     )
     return and_(Turn.created_at >= deployment.created_at, ~otherwise)
+
+
+def failed_lately(db: Session, campaign: Campaign) -> datetime | None:
+    """When what serves now last failed to write ahead, while it is too soon to try again; None when nothing is in the way.
+
+    A newer deployment is tried at once.
+    """
+    deployment = deployments.current(db, campaign)
+    if deployment is None:
+        return None
+    return db.scalar(
+        select(func.max(Turn.created_at))
+        .join(Conversation, Conversation.id == Turn.conversation_id)
+        .where(
+            Conversation.campaign_id == campaign.id,
+            Conversation.source == "prepared",
+            Turn.created_at >= deployment.created_at,
+            _failed_just_now(),
+        )
+    )
+
+
+def _failed_just_now() -> ColumnElement[bool]:
+    return and_(Turn.status == "failed", Turn.created_at > func.now() - pool_items.AFTER_FAILURE)
 
 
 def _somebody_waits(db: Session) -> bool:

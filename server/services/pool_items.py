@@ -6,7 +6,7 @@ a deployment: what the model of last week wrote is put away unseen.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
@@ -29,7 +29,7 @@ def refill(db: Session, campaign: Campaign, refusal: str | None) -> list[int]:
     _put_away(db, campaign, deployment)
     if refusal is not None or campaign.status != "open" or (campaign.way == "ranking" and deployment is None):
         return []
-    if _failed_lately(db, campaign):
+    if failed_lately(db, campaign) is not None:
         return []
     missing = campaign.prepared - free(db, campaign)
     if missing <= 0:
@@ -121,9 +121,10 @@ def _touched(turn_id: InstrumentedAttribute[int]) -> ColumnElement[bool]:
     return exists().where(Lease.turn_id == turn_id)
 
 
-def _failed_lately(db: Session, campaign: Campaign) -> bool:
-    failed = (
-        select(Turn.id)
+def failed_lately(db: Session, campaign: Campaign) -> datetime | None:
+    """When an item's replies last failed to be made, while it is too soon to try again; None when nothing is in the way."""
+    return db.scalar(
+        select(func.max(Turn.created_at))
         .join(Conversation, Conversation.id == Turn.conversation_id)
         .where(
             Conversation.campaign_id == campaign.id,
@@ -132,4 +133,3 @@ def _failed_lately(db: Session, campaign: Campaign) -> bool:
             Turn.created_at > func.now() - AFTER_FAILURE,
         )
     )
-    return db.scalar(failed.limit(1)) is not None

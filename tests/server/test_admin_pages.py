@@ -164,6 +164,8 @@ def test_numbers_that_name_no_row_are_not_found(client: TestClient, sign_in: Sig
     assert client.get(f"/admin/conversations?before={10**30}&by={10**30}").status_code == 200
     assert client.get("/admin/data?since=yesterday").status_code == 422
     assert client.get("/admin/data?mode=x").status_code == 422
+    assert client.get("/admin/data?purpose=x").status_code == 422
+    assert client.get("/admin/data?purpose=evaluation").status_code == 200
     assert client.get("/admin/data?campaign=none").status_code == 404
 
 
@@ -215,6 +217,17 @@ def test_roles_and_accounts_change_and_are_written_down(
     entries = db.scalars(select(AuditEntry).where(AuditEntry.object_id == cast.bob.id).order_by(AuditEntry.id)).all()
     assert [entry.action for entry in entries] == ["person.roles", "person.disable", "person.enable"]
     assert all(entry.person_id == cast.ada.id for entry in entries)
+
+
+def test_a_campaign_says_that_its_model_cannot_write_ahead(
+    client: TestClient, sign_in: SignIn, cast: Cast, db: Session
+) -> None:
+    campaign = factories.campaign(db, slug="broken", prepared=1)
+    sign_in(cast.ada)
+    assert "failed to write replies ahead" not in client.get("/admin/campaigns/broken").text
+    talk = factories.conversation(db, campaign, None, source="prepared")
+    factories.turn(db, talk, status="failed", idempotency_key="prepared")
+    assert "failed to write replies ahead" in client.get("/admin/campaigns/broken").text
 
 
 def test_a_campaign_is_made_changed_and_opened(client: TestClient, sign_in: SignIn, cast: Cast, db: Session) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from server.db import session_factory
 from server.models import Campaign, Candidate, Conversation, Deployment, Person, Prompt, Turn
-from server.services import deployments, dialogue, openings
+from server.services import campaigns, deployments, dialogue, openings
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -68,7 +68,7 @@ def test_a_changed_suggestion_is_a_message_of_its_own(db: Session, cast) -> None
     assert (turn.status, turn.conversation.prompt_id) == ("sampling", None)
 
 
-@pytest.mark.parametrize("what", ["deployment", "temperature", "paused", "quota", "declined"])
+@pytest.mark.parametrize("what", ["deployment", "temperature", "pairing", "paused", "quota", "declined"])
 def test_what_is_overtaken_is_put_away(db: Session, cast, what: str) -> None:
     campaign = with_pool(db, count=3)
     stored = whole(db, campaign)[0]
@@ -80,6 +80,8 @@ def test_what_is_overtaken_is_put_away(db: Session, cast, what: str) -> None:
         deployments.deploy(db, campaign, [(factories.snapshot(db), 1.0)], reason="newer")
     elif what == "temperature":
         campaign.temperature = 0.5
+    elif what == "pairing":
+        campaigns.update_campaign(db, campaign, cast.ada, pairing="one")
     elif what == "declined":
         db.get_one(Prompt, prompt_id).status = "declined"
     else:
@@ -93,6 +95,28 @@ def test_what_is_overtaken_is_put_away(db: Session, cast, what: str) -> None:
         assert gone
         turn = dialogue.send_message(db, cast.alice, campaign, message, KEY, prompt_id)
         assert turn.id != stored_id
+
+
+def test_a_broken_model_is_tried_again_later_and_its_successor_at_once(db: Session) -> None:
+    campaign = with_pool(db)
+    for number in openings.prepare(db, campaign, None):
+        db.get_one(Turn, number).status = "failed"
+    db.flush()
+    assert openings.prepare(db, campaign, None) == []
+    assert openings.prepare(db, campaign, None) == []  # what tells of the failure is still there
+    assert openings.failed_lately(db, campaign) is not None
+    db.query(Deployment).update({Deployment.created_at: Deployment.created_at - timedelta(minutes=9)})
+    db.query(Turn).update({Turn.created_at: Turn.created_at - timedelta(minutes=6)})
+    assert openings.failed_lately(db, campaign) is None
+    fresh = openings.prepare(db, campaign, None)
+    assert len(fresh) == 3
+    assert {turn.id for turn in db.query(Turn)} == set(fresh)  # the failed ones are removed
+    for number in fresh:
+        db.get_one(Turn, number).status = "failed"
+    db.query(Turn).update({Turn.created_at: Turn.created_at - timedelta(seconds=5)})
+    deployments.deploy(db, campaign, [(factories.snapshot(db), 1.0)], reason="mended")
+    assert openings.failed_lately(db, campaign) is None
+    assert len(openings.prepare(db, campaign, None)) == 3
 
 
 def test_people_come_first(db: Session, cast) -> None:
