@@ -7,13 +7,9 @@ import json
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
 
 from server.cli.connection import connected
 from server.db import session_factory
-from server.errors import NotFound
-from server.models import Person
 from server.models.people import ROLES
 from server.services import audit, invitations, members, people, roster
 
@@ -32,18 +28,6 @@ def command() -> None:
     Example:
       whetstone person invite --role crowdworker --uses 20
     """
-
-
-def _find(db: Session, who: str) -> Person:
-    """A person by number, e-mail address or exact name."""
-    matches = [Person.name == who, Person.email.ilike(who.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_"))]
-    if who.isdecimal() and len(who) < 19:
-        matches.append(Person.id == int(who))
-    found = list(db.scalars(select(Person).where(or_(*matches)).limit(2)))
-    if len(found) != 1:
-        count = "Several people are" if found else "Nobody is"
-        raise NotFound(f"{count} called {who!r}; `whetstone person list` shows everyone with a number to name them by.")
-    return found[0]
 
 
 @command.command()
@@ -144,7 +128,7 @@ def disable(person: str, undo: bool) -> None:
       whetstone person disable mallory@example.org
     """
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
-        found = _find(db, person)
+        found = roster.one(db, person)
         if undo:
             people.enable_person(found)
         else:
@@ -164,7 +148,7 @@ def password(person: str, password: str) -> None:
       whetstone person password ada@example.org
     """
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
-        found = _find(db, person)
+        found = roster.one(db, person)
         people.set_password(db, found, password)
         audit.record(db, None, "person.password", "person", found.id)
     click.echo(f"{found.name} has another password and is signed out everywhere.")
@@ -181,7 +165,7 @@ def link(person: str, minutes: int) -> None:
       WHETSTONE_DEMO=1 whetstone person link "Alex Admin"
     """
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
-        found = _find(db, person)
+        found = roster.one(db, person)
         token = people.make_sign_in_link(db, settings, found, minutes=minutes)
         audit.record(db, None, "person.link", "person", found.id, minutes=minutes)
     click.echo(f"{settings.public_url}/sign-in/{token}")
@@ -198,5 +182,5 @@ def hold_out(who: str, back: bool) -> None:
       whetstone person hold-out ada@example.org
     """
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
-        person = members.hold_out(db, None, _find(db, who).id, held_out=not back)
+        person = members.hold_out(db, None, roster.one(db, who).id, held_out=not back)
     click.echo(f"{person.name} is {'in' if person.held_out else 'not in'} the held-out pool.")

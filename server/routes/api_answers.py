@@ -12,6 +12,7 @@ from server.edge import Crowdworker, Db
 from server.models import Campaign, Turn
 from server.routes.turn_json import describe_conversation, describe_next
 from server.services import demonstrations, dialogue, edits, prompt_writing, ranking, work_time
+from server.services.answers import Sent
 from server.services.ranking import Placed
 
 router = APIRouter(prefix="/api")
@@ -27,6 +28,10 @@ class AnswerBody(BaseModel):
     idempotency_key: str
     signals: dict[str, Any] | None = None
     instructions_id: int | None = Field(None, ge=1, le=_LONGEST_ID)
+
+    def sent(self) -> Sent:
+        """As the services take it."""
+        return Sent(self.milliseconds, self.idempotency_key, self.instructions_id, self.signals)
 
 
 class PlaceBody(BaseModel):
@@ -58,17 +63,7 @@ def _status(new: bool) -> int:
 @router.post("/turns/{turn_id}/ranking")
 def store_ranking(db: Db, person: Crowdworker, turn_id: int, body: RankingBody) -> Response:
     placed = [Placed(each.position, each.place, each.rating, tuple(each.flags)) for each in body.places]
-    row, new = ranking.store_ranking(
-        db,
-        person,
-        turn_id,
-        placed,
-        body.milliseconds,
-        body.idempotency_key,
-        body.justification,
-        body.instructions_id,
-        noticed=body.signals,
-    )
+    row, new = ranking.store_ranking(db, person, turn_id, placed, body.sent(), body.justification)
     places = {each.shown or 0: each.place for each in row.places}
     turn = db.get_one(Turn, turn_id)
     told = {
@@ -81,16 +76,7 @@ def store_ranking(db: Db, person: Crowdworker, turn_id: int, body: RankingBody) 
 
 @router.post("/turns/{turn_id}/demonstration")
 def store_demonstration(db: Db, person: Crowdworker, turn_id: int, body: TextBody) -> Response:
-    row, new = demonstrations.store_demonstration(
-        db,
-        person,
-        turn_id,
-        body.text,
-        body.milliseconds,
-        body.idempotency_key,
-        body.instructions_id,
-        noticed=body.signals,
-    )
+    row, new = demonstrations.store_demonstration(db, person, turn_id, body.text, body.sent())
     turn = db.get_one(Turn, turn_id)
     told = {"demonstration": {"id": row.id}, "next": describe_next(db, person, turn)}
     work_time.seen(db, person, db.get_one(Campaign, row.campaign_id), answers=int(new))
@@ -99,16 +85,7 @@ def store_demonstration(db: Db, person: Crowdworker, turn_id: int, body: TextBod
 
 @router.post("/turns/{turn_id}/edit")
 def store_edit(db: Db, person: Crowdworker, turn_id: int, body: TextBody) -> Response:
-    row, new = edits.store_edit(
-        db,
-        person,
-        turn_id,
-        body.text,
-        body.milliseconds,
-        body.idempotency_key,
-        body.instructions_id,
-        noticed=body.signals,
-    )
+    row, new = edits.store_edit(db, person, turn_id, body.text, body.sent())
     turn = dialogue.own_turn(db, person, turn_id)
     told = {"edit": {"id": row.id}, "conversation": describe_conversation(turn.conversation)}
     work_time.seen(db, person, db.get_one(Campaign, row.campaign_id), answers=int(new))
@@ -118,16 +95,7 @@ def store_edit(db: Db, person: Crowdworker, turn_id: int, body: TextBody) -> Res
 @router.post("/campaigns/{slug}/prompts")
 def propose_prompt(db: Db, person: Crowdworker, slug: str, body: TextBody) -> Response:
     campaign = dialogue.find_campaign(db, slug)
-    row, new = prompt_writing.propose(
-        db,
-        person,
-        campaign,
-        body.text,
-        body.milliseconds,
-        body.idempotency_key,
-        body.instructions_id,
-        noticed=body.signals,
-    )
+    row, new = prompt_writing.propose(db, person, campaign, body.text, body.sent())
     work_time.seen(db, person, campaign, answers=int(new))
     return JSONResponse({"prompt": {"id": row.id, "status": row.status}}, status_code=_status(new))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -12,18 +13,17 @@ from starlette.status import HTTP_303_SEE_OTHER
 
 from server.edge import AnyVisitor, Crowdworker, Db
 from server.errors import WhetstoneError
-from server.models import Campaign, Person
+from server.models import Campaign, Person, Turn
 from server.routes.chat import refused, since_ready
 from server.routes.row_id import row_id
 from server.services import demonstrations, dialogue, drafts, edits, prompt_writing, queue, ranking, work_time
+from server.services.answers import Sent
 from server.services.ranking import Placed
 
 router = APIRouter(prefix="/chat")
 
 _LONGEST = 500_000
 _Text = Annotated[str, Form(max_length=_LONGEST)]
-_Key = Annotated[str, Form()]
-_Number = Annotated[str, Form(max_length=20)]
 
 
 def _go_to(slug: str, query: str = "") -> Response:
@@ -32,6 +32,32 @@ def _go_to(slug: str, query: str = "") -> Response:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What every form of an answer has beside the answer."""
+
+    idempotency_key: str
+    milliseconds: int | None  # None without a script: nobody measured
+    instructions_id: int | None
+
+    def sent(self, turn: Turn | None = None) -> Sent:
+        """As the services take it; the time since a turn could be answered is the nearest that is known."""
+        seen = since_ready(turn) if turn is not None else 0
+        taken = seen if self.milliseconds is None else self.milliseconds
+        return Sent(taken, self.idempotency_key, self.instructions_id)
+
+
+def _fields(
+    idempotency_key: Annotated[str, Form()],
+    milliseconds: Annotated[str, Form(max_length=20)] = "",
+    instructions_id: Annotated[str, Form(max_length=20)] = "",
+) -> Fields:
+    return Fields(idempotency_key, _number(milliseconds), row_id(instructions_id))
+
+
+Filled = Annotated[Fields, Depends(_fields)]
 
 
 async def _placed(request: Request) -> list[Placed]:
@@ -82,28 +108,16 @@ def store_ranking(
     person: Crowdworker,
     slug: str,
     turn_id: Annotated[int, Form()],
-    idempotency_key: _Key,
+    filled: Filled,
     placed: Annotated[list[Placed], Depends(_placed)],
-    milliseconds: _Number = "",
     justification: _Text = "",
-    instructions_id: _Number = "",
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
     turn = queue.lent_or_own(db, person, turn_id)
-    taken = _number(milliseconds)
     kept = {drafts.turn_place("ranking", turn): _kept(placed), drafts.justification_place(turn): justification}
 
     def store() -> tuple[object, bool]:
-        return ranking.store_ranking(
-            db,
-            person,
-            turn_id,
-            placed,
-            since_ready(turn) if taken is None else taken,
-            idempotency_key,
-            justification,
-            row_id(instructions_id),
-        )
+        return ranking.store_ranking(db, person, turn_id, placed, filled.sent(turn), justification)
 
     return _store(request, db, who, person, campaign, store, kept)
 
@@ -116,25 +130,14 @@ def store_demonstration(
     person: Crowdworker,
     slug: str,
     turn_id: Annotated[int, Form()],
-    idempotency_key: _Key,
+    filled: Filled,
     text: _Text = "",
-    milliseconds: _Number = "",
-    instructions_id: _Number = "",
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
     turn = queue.lent_or_own(db, person, turn_id)
-    taken = _number(milliseconds)
 
     def store() -> tuple[object, bool]:
-        return demonstrations.store_demonstration(
-            db,
-            person,
-            turn_id,
-            text,
-            since_ready(turn) if taken is None else taken,
-            idempotency_key,
-            row_id(instructions_id),
-        )
+        return demonstrations.store_demonstration(db, person, turn_id, text, filled.sent(turn))
 
     return _store(request, db, who, person, campaign, store, {drafts.turn_place("demonstration", turn): text})
 
@@ -147,25 +150,14 @@ def store_edit(
     person: Crowdworker,
     slug: str,
     turn_id: Annotated[int, Form()],
-    idempotency_key: _Key,
+    filled: Filled,
     text: _Text = "",
-    milliseconds: _Number = "",
-    instructions_id: _Number = "",
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
     turn = dialogue.own_turn(db, person, turn_id)
-    taken = _number(milliseconds)
 
     def store() -> tuple[object, bool]:
-        return edits.store_edit(
-            db,
-            person,
-            turn_id,
-            text,
-            since_ready(turn) if taken is None else taken,
-            idempotency_key,
-            row_id(instructions_id),
-        )
+        return edits.store_edit(db, person, turn_id, text, filled.sent(turn))
 
     return _store(request, db, who, person, campaign, store, {drafts.turn_place("edit", turn): text})
 
@@ -177,17 +169,13 @@ def propose_prompt(
     who: AnyVisitor,
     person: Crowdworker,
     slug: str,
-    idempotency_key: _Key,
+    filled: Filled,
     text: _Text = "",
-    milliseconds: _Number = "",
-    instructions_id: _Number = "",
 ) -> Response:
     campaign = dialogue.find_campaign(db, slug)
 
     def store() -> tuple[object, bool]:
-        return prompt_writing.propose(
-            db, person, campaign, text, _number(milliseconds) or 0, idempotency_key, row_id(instructions_id)
-        )
+        return prompt_writing.propose(db, person, campaign, text, filled.sent())
 
     return _store(request, db, who, person, campaign, store, {drafts.prompt_place(campaign): text})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -24,6 +23,7 @@ from server.routes.writing_view import (
 from server.services import (
     campaigns,
     comfort,
+    days,
     dialogue,
     door,
     drafts,
@@ -188,7 +188,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         first_visit=not kinds.made_by(db, person, campaign),
         blurred=campaign.blurred,
         success_of=own_success.asked(db, person, campaign),
-        today=kinds.made_by(db, person, campaign, _midnight()),
+        today=kinds.made_by(db, person, campaign, days.midnight()),
         refusal=refusal,
         notice=_(dialogue.EXPIRED) if expired and not notice else notice,
         conversation_id=conversation.id if conversation is not None else None,
@@ -258,10 +258,6 @@ def other_verdicts(campaign: Campaign, keys: Mapping[str, str] = comfort.DEFAULT
     if not campaign.both_bad:
         return []
     return [Step("both_bad", "both_bad", keys["both_bad"], 2, 0, "", _("Both are bad"))]
-
-
-def _midnight() -> datetime:
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _past(db: Session, person: Person, conversation: Conversation, campaign: Campaign) -> list[PastTurn]:

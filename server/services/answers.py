@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -11,12 +13,35 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, TooLarge
 from server.language import _
 from server.models import Campaign, Deployment, Instructions, Person, Turn, Undone
-from server.services import campaigns
+from server.services import campaigns, signals
 
 MAX_JUSTIFICATION_CHARS = 10_000
 # An answer that took longer than this was not being thought about; the bound keeps a broken clock out of the medians.
 MAX_MILLISECONDS = 24 * 3600 * 1000
 _KEY = re.compile(r"[\x21-\x7e]{8,100}")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What every answer comes with: active milliseconds, its key, the version shown, and the browser's signals."""
+
+    milliseconds: int
+    idempotency_key: str
+    instructions_id: int | None = None  # without one the newest is taken to have been shown
+    noticed: Mapping[str, Any] | None = None
+
+
+def columns_of(
+    db: Session, person: Person, campaign: Campaign, sent: Sent, time: str = "milliseconds"
+) -> dict[str, Any]:
+    """The columns that every kind of answer has, by name; `time` is what its table calls the time."""
+    taken = checked_milliseconds(sent.milliseconds)
+    return {
+        time: taken,
+        "signals": signals.checked(sent.noticed, campaign, taken),
+        "instructions_id": instructions_shown(db, campaign, sent.instructions_id),
+        "idempotency_key": checked_key(sent.idempotency_key),
+    }
 
 
 def checked_key(key: str) -> str:

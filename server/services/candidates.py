@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from server.models import Campaign, Candidate, Turn
+from server.models import Campaign, Candidate, Snapshot, Turn
 from server.services import deployments
 
 PAIR = 2  # replies to a turn that people compare
@@ -31,13 +31,16 @@ def add(db: Session, campaign: Campaign, turn: Turn, count: int) -> None:
     snapshots = deployments.draw_snapshots(db, campaign, count, random)
     random.shuffle(snapshots)  # where a reply stands must not tell which snapshot wrote it
     for place, snapshot in enumerate(snapshots):
-        db.add(
-            Candidate(
-                turn_id=turn.id,
-                position=place,
-                snapshot_id=snapshot.id,
-                seed=random.randrange(SEED_LIMIT),
-                sampling=sampling_of(campaign),
-            )
-        )
+        db.add(queued(campaign, turn, snapshot, place, random))
     db.flush()
+
+
+def queued(campaign: Campaign, turn: Turn, snapshot: Snapshot, place: int, random: Random) -> Candidate:
+    """A reply that this snapshot is to write, to stand at `place`."""
+    return Candidate(
+        turn_id=turn.id,
+        position=place,
+        snapshot_id=snapshot.id,
+        seed=random.randrange(SEED_LIMIT),
+        sampling=sampling_of(campaign),
+    )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import secrets
 from random import Random
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.errors import Conflict
-from server.models import Campaign, Candidate, Conversation, Demonstration, Person, Turn
-from server.services import audit, candidates, deployments, leases
+from server.models import Campaign, Conversation, Demonstration, Person, Turn
+from server.services import audit, candidates, deployments, items, leases
+from server.services.items import Item
 from server.services.transcripts import prompt_before, turns_of
 from server.transaction import ask_for
 
@@ -55,37 +56,13 @@ def make(db: Session, campaign: Campaign, source: Campaign, person: Person | Non
 def _pair(db: Session, campaign: Campaign, demonstration: Demonstration, key: str) -> None:
     answered = db.get_one(Turn, demonstration.turn_id)
     said = prompt_before(answered, turns_of(db, [answered.conversation_id])[answered.conversation_id])
-    talk = Conversation(campaign_id=campaign.id, source="item", prompt_id=answered.conversation.prompt_id)
-    db.add(talk)
-    db.flush()
-    before = list(zip(said[:-1:2], said[1::2], strict=True))
-    for position, (message, reply) in enumerate(before, 1):
-        turn = Turn(
-            conversation_id=talk.id, position=position, message=message["content"], status="compared",
-            ready_at=func.now(), idempotency_key=f"{key}:{position}",
-        )  # fmt: skip
-        db.add(turn)
-        db.flush()
-        carried = Candidate(turn_id=turn.id, position=0, status="done", text=reply["content"], finished_at=func.now())
-        db.add(carried)
-        db.flush()
-        turn.continued_by_id = carried.id
-    asked = Turn(
-        conversation_id=talk.id, position=len(before) + 1, message=said[-1]["content"], status="sampling",
-        idempotency_key=key, queue_id=campaign.id,
-    )  # fmt: skip
-    db.add(asked)
-    db.flush()
+    (asked,) = items.add(db, campaign, {key: Item(tuple(said), (demonstration.text,), "pairs")})
+    asked.conversation.prompt_id = answered.conversation.prompt_id
+    asked.status, asked.ready_at = "sampling", None
     random = Random(secrets.randbits(128))
+    (written,) = asked.candidates
+    written.demonstration_id, written.position = demonstration.id, random.randrange(2)
     (snapshot,) = deployments.draw_snapshots(db, campaign, 1, random)
-    place = random.randrange(2)
-    db.add(Candidate(
-        turn_id=asked.id, position=place, snapshot_id=snapshot.id, seed=random.randrange(candidates.SEED_LIMIT),
-        sampling=candidates.sampling_of(campaign),
-    ))  # fmt: skip
-    db.add(Candidate(
-        turn_id=asked.id, position=1 - place, status="done", text=demonstration.text, finished_at=func.now(),
-        demonstration_id=demonstration.id,
-    ))  # fmt: skip
+    db.add(candidates.queued(campaign, asked, snapshot, 1 - written.position, random))
     db.flush()
     ask_for(db, "reply", turn_id=asked.id)

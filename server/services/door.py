@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -19,7 +18,7 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotAllowed
 from server.language import _
 from server.models import Campaign, Instructions, Membership, Person, Skip
-from server.services import kinds, leases
+from server.services import days, kinds, leases
 
 READY = "ready"
 CONSENT, TEST = "consent", "test"
@@ -102,7 +101,7 @@ def check(db: Session, person: Person, campaign: Campaign) -> None:
 
 def today(db: Session, person: Person, campaign: Campaign) -> int:
     """What a person was exposed to in a campaign since midnight UTC: answers and skips."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = days.midnight()
     skipped = select(func.count()).where(
         Skip.person_id == person.id, Skip.campaign_id == campaign.id, Skip.created_at >= midnight
     )

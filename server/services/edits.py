@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
@@ -12,7 +10,8 @@ from sqlalchemy.orm import Session, aliased
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Candidate, Comparison, Conversation, Edit, Person, Turn
-from server.services import answers, drafts, leases, signals
+from server.services import answers, drafts, leases
+from server.services.answers import Sent
 
 MAX_CHARS = 50_000
 
@@ -41,18 +40,14 @@ def store_edit(
     person: Person,
     turn_id: int,
     text: str,
-    milliseconds: int,
-    idempotency_key: str,
-    instructions_id: int | None = None,
-    *,
-    noticed: Mapping[str, Any] | None = None,
+    sent: Sent,
 ) -> tuple[Edit, bool]:
     """Store an improved reply; returns the row and whether it is new (the same key again gives the first row).
 
     Raises NotFound for a turn of nobody's or somebody else's chat, Conflict once the chat has gone on, BadInput for a text
     that is empty or the same as the reply.
     """
-    key = answers.checked_key(idempotency_key)
+    key = answers.checked_key(sent.idempotency_key)
     turn = db.scalar(
         select(Turn)
         .join(Conversation)
@@ -71,7 +66,6 @@ def store_edit(
     improved = answers.checked_text(text, MAX_CHARS)
     if improved == (original.text or "").strip():
         raise BadInput(_("This is the reply as it was. Change it, or leave it as it is."), field="text")
-    taken = answers.checked_milliseconds(milliseconds)
     row = Edit(
         campaign_id=campaign.id,
         turn_id=turn.id,
@@ -80,11 +74,8 @@ def store_edit(
         mode=campaign.mode,
         purpose=answers.purpose_of(person, campaign),
         text=improved,
-        milliseconds=taken,
-        signals=signals.checked(noticed, campaign, taken),
-        instructions_id=answers.instructions_shown(db, campaign, instructions_id),
+        **answers.columns_of(db, person, campaign, sent),
         round_id=answers.round_of(db, campaign, turn),
-        idempotency_key=key,
     )
     db.add(row)
     drafts.clear(db, person, drafts.turn_place("edit", turn))

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn
-from server.services import answers, candidates, checks, dialogue, drafts, leases, queue, signals
+from server.services import answers, candidates, checks, dialogue, drafts, leases, queue
+from server.services.answers import Sent
 
 Reply = TypeVar("Reply")
 VERDICTS = ("picked", "tie", "both_bad")
@@ -56,7 +57,7 @@ def store_comparison(
     shown = turn.candidates if own else queue.as_shown(turn, lease)
     picked, other, strength = read_scale(shown, campaign.grades, scale_position)
     chosen, rejected = learned(campaign.mode, picked, other)
-    taken = answers.checked_milliseconds(milliseconds)
+    sent = Sent(milliseconds, key, instructions_id, noticed)
     comparison = Comparison(
         campaign_id=campaign.id,
         turn_id=turn.id,
@@ -71,11 +72,8 @@ def store_comparison(
         strength=strength,
         mirrored=mirrored,
         justification=answers.checked_justification(campaign, justification, required=verdict == "both_bad"),
-        milliseconds_to_decide=taken,
-        signals=signals.checked(noticed, campaign, taken),
-        instructions_id=answers.instructions_shown(db, campaign, instructions_id),
+        **answers.columns_of(db, person, campaign, sent, "milliseconds_to_decide"),
         round_id=answers.round_of(db, campaign, turn),
-        idempotency_key=key,
     )
     db.add(comparison)
     if own:

@@ -143,7 +143,7 @@ def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Pe
         key = item.key
         if key not in known:
             fresh.setdefault(key, item)
-    _add(db, campaign, fresh)
+    add(db, campaign, fresh)
     if len(fresh) >= MANY:
         # What autovacuum does within a minute. Until then Postgres takes the queue for short, and every offer of an item would
         # read and sort all of it. Without SKIP LOCKED two large files at once would wait for each other's end.
@@ -153,8 +153,8 @@ def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Pe
     return len(fresh)
 
 
-def _add(db: Session, campaign: Campaign, given: dict[str, Item]) -> None:
-    """Write the items, by their keys. Each table in one go: a flush an item would make minutes of a large file."""
+def add(db: Session, campaign: Campaign, given: dict[str, Item]) -> list[Turn]:
+    """Write the items, by their keys, and return the turns that ask. Each table in one go: a flush an item would make minutes of a large file."""
     now = datetime.now(UTC)
     talks = [Conversation(campaign_id=campaign.id, source="item") for _ in given]
     _write(db, talks)
@@ -186,6 +186,7 @@ def _add(db: Session, campaign: Campaign, given: dict[str, Item]) -> None:
     for (turn, _), reply in zip(earlier, replies, strict=True):
         turn.continued_by_id = reply.id
     db.flush()
+    return asked
 
 
 def _write(db: Session, rows: Sequence[Base]) -> None:

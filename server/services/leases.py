@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from server.models import Campaign, Conversation, Lease, Person
 
@@ -60,6 +60,11 @@ def find(db: Session, person: Person, conversation: Conversation, turn_id: int |
             "populate_existing": True
         },  # as it stands now, not as it was read before a lock was waited for
     )
+
+
+def live_on(turn_id: InstrumentedAttribute[int] | int) -> ColumnElement[bool]:
+    """A lease that holds a place of a turn now, by the database's clock."""
+    return and_(Lease.turn_id == turn_id, Lease.released_at.is_(None), Lease.expires_at > func.clock_timestamp())
 
 
 def is_live(lease: Lease) -> bool:

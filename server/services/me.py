@@ -29,6 +29,7 @@ from server.models import (
     Skip,
     WorkSession,
 )
+from server.services.days import midnight
 from server.services.intervals import Share
 from server.services.work_time import in_coins, minutes_of, owed_for
 
@@ -101,12 +102,8 @@ class Place:
     own: bool
 
 
-def _midnight() -> datetime:
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 def _since() -> datetime:
-    return _midnight() - timedelta(days=DAYS - 1)
+    return midnight() - timedelta(days=DAYS - 1)
 
 
 def days(db: Session, person: Person) -> list[Day]:
@@ -145,7 +142,7 @@ def paces(db: Session, person: Person, done: list[Day]) -> list[Pace]:
             select(
                 WorkSession.campaign_id,
                 func.sum(active),
-                func.coalesce(func.sum(active).filter(WorkSession.started_at >= _midnight()), 0.0),
+                func.coalesce(func.sum(active).filter(WorkSession.started_at >= midnight()), 0.0),
                 func.coalesce(func.sum(active).filter(WorkSession.ended_at.is_(None)), 0.0),
             )
             .where(WorkSession.person_id == person.id, WorkSession.started_at >= _since())

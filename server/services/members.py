@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Membership, Person, Question
-from server.services import audit, leases, qualifying
+from server.services import audit, leases, qualifying, roster
 
 MOST_SHOWN = 500
 MOST_CHARS = 5_000
@@ -38,22 +38,9 @@ def members(db: Session, campaign: Campaign) -> list[Member]:
     return [Member(person, membership, results.get(person.id)) for membership, person in rows]
 
 
-def find(db: Session, who: str) -> Person:
-    """A person by number, e-mail address or exact name."""
-    text = who.strip()
-    matches = (func.lower(Person.email) == text.lower()) | (Person.name == text)
-    if text.isascii() and text.isdigit() and len(text) < 19:
-        matches |= Person.id == int(text)
-    found = list(db.scalars(select(Person).where(matches).limit(2)))
-    if len(found) != 1:
-        count = "Several people are" if found else "Nobody is"
-        raise NotFound(f"{count} called {text!r}; give the e-mail address, the exact name or the number.", field="who")
-    return found[0]
-
-
 def add(db: Session, admin: Person | None, campaign: Campaign, who: str) -> Person:
     """Let somebody work in a campaign; whoever is in it already stays as they are."""
-    person = find(db, who)
+    person = roster.one(db, who)
     statement = insert(Membership).values(person_id=person.id, campaign_id=campaign.id)
     made = db.scalar(statement.on_conflict_do_nothing().returning(Membership.person_id))
     if made is not None:

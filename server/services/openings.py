@@ -13,19 +13,23 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, false, func,
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Candidate, Conversation, Person, Prompt, Turn
-from server.services import candidates, deployments, leases, pool_items
+from server.services import candidates, deployments, leases, pool, pool_items
 from server.transaction import ask_for
 
 
 def draw(db: Session, campaign: Campaign, count: int) -> list[Prompt]:
     """Openings from the pool at random, those in store first; never held-out ones, which only measure."""
     stored = _stored(campaign).where(Conversation.prompt_id == Prompt.id, _current(db, campaign), _whole()).exists()
-    return list(db.scalars(select(Prompt).where(*_pool(campaign)).order_by(stored.desc(), func.random()).limit(count)))
+    return list(
+        db.scalars(select(Prompt).where(*pool.drawable(campaign)).order_by(stored.desc(), func.random()).limit(count))
+    )
 
 
 def of_pool(db: Session, campaign: Campaign, prompt_id: int | None) -> Prompt | None:
     """The prompt, if this campaign may draw it."""
-    return None if prompt_id is None else db.scalar(select(Prompt).where(Prompt.id == prompt_id, *_pool(campaign)))
+    return (
+        None if prompt_id is None else db.scalar(select(Prompt).where(Prompt.id == prompt_id, *pool.drawable(campaign)))
+    )
 
 
 def claim(db: Session, person: Person, campaign: Campaign, prompt: Prompt, text: str, key: str) -> Turn | None:
@@ -79,7 +83,7 @@ def prepare(db: Session, campaign: Campaign, refusal: str | None) -> list[int]:
     waiting = _stored(campaign).where(Conversation.prompt_id == Prompt.id).exists()
     fresh = (
         select(Prompt)
-        .where(*_pool(campaign), ~waiting, func.char_length(Prompt.text) <= campaign.max_message_chars)
+        .where(*pool.drawable(campaign), ~waiting, func.char_length(Prompt.text) <= campaign.max_message_chars)
         .order_by(func.random())
         .limit(missing)
     )
@@ -116,7 +120,7 @@ def put_all_away(db: Session, campaign: Campaign) -> None:
 def _put_away(db: Session, campaign: Campaign) -> None:
     """What may not be shown any more: overtaken, failed, of a prompt that was withdrawn, or more than is asked for."""
     fit = _stored(campaign).where(
-        _current(db, campaign), exists().where(Prompt.id == Conversation.prompt_id, *_pool(campaign))
+        _current(db, campaign), exists().where(Prompt.id == Conversation.prompt_id, *pool.drawable(campaign))
     )
     if campaign.status == "closed" or campaign.way != "chat":
         fit = fit.where(false())
@@ -136,14 +140,6 @@ def _put_away(db: Session, campaign: Campaign) -> None:
         delete(Conversation)
         .where(*store, Conversation.status == "abandoned", ~written)
         .execution_options(synchronize_session=False)
-    )
-
-
-def _pool(campaign: Campaign) -> tuple[ColumnElement[bool], ...]:
-    return (
-        Prompt.campaign_id == (campaign.pool_id or campaign.id),
-        Prompt.split == "train",
-        Prompt.status == "accepted",
     )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Comparison, Conversation, Person, Round, RoundStep
-from server.services import campaigns, kinds
+from server.services import campaigns, days, kinds
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def campaign_cards(db: Session, person: Person) -> list[CampaignCard]:
 
 def numbers(db: Session) -> Numbers:
     """Counts since midnight UTC, and the newest round."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = days.midnight()
     comparisons = db.scalar(select(func.count()).select_from(Comparison)) or 0
     today, people_today = db.execute(
         select(func.count(), func.count(Comparison.person_id.distinct())).where(

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from server.models import Campaign, Conversation, Demonstration, Deployment, Lease, Prompt, Ranking, Turn
-from server.services import candidates, deployments, leases
+from server.services import candidates, deployments, leases, pool
 from server.transaction import ask_for
 
 WAYS = ("ranking", "demonstration")
@@ -41,17 +41,7 @@ def refill(db: Session, campaign: Campaign, refusal: str | None) -> list[int]:
     )
     if campaign.way == "ranking" and deployment is not None:
         had = (*had, Conversation.started_at >= deployment.created_at)
-    fresh = (
-        select(Prompt)
-        .where(
-            Prompt.campaign_id == (campaign.pool_id or campaign.id),
-            Prompt.split == "train",
-            Prompt.status == "accepted",
-            ~exists().where(*had),
-        )
-        .order_by(func.random())
-        .limit(missing)
-    )
+    fresh = select(Prompt).where(*pool.drawable(campaign), ~exists().where(*had)).order_by(func.random()).limit(missing)
     return [_make(db, campaign, prompt) for prompt in db.scalars(fresh).all()]
 
 
@@ -81,11 +71,7 @@ def free(db: Session, campaign: Campaign) -> int:
     """Items in the queue, or being written, that have a place left; checks aside."""
     answers: type[Ranking | Demonstration] = Ranking if campaign.way == "ranking" else Demonstration
     given = select(func.count()).where(answers.turn_id == Turn.id).scalar_subquery()
-    lent = (
-        select(func.count())
-        .where(Lease.turn_id == Turn.id, Lease.released_at.is_(None), Lease.expires_at > func.clock_timestamp())
-        .scalar_subquery()
-    )
+    lent = select(func.count()).where(leases.live_on(Turn.id)).scalar_subquery()
     waiting = select(func.count()).where(
         Turn.queue_id == campaign.id,
         Turn.status.in_(("ready", "sampling")),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -13,7 +11,8 @@ from sqlalchemy.orm import Session
 from server.errors import Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Person, Prompt, Undone
-from server.services import answers, dialogue, door, drafts, signals
+from server.services import answers, dialogue, door, drafts, undo
+from server.services.answers import Sent
 
 SHOWN = 10  # of a person's own, newest first
 
@@ -23,17 +22,13 @@ def propose(
     person: Person,
     campaign: Campaign,
     text: str,
-    milliseconds: int,
-    idempotency_key: str,
-    instructions_id: int | None = None,
-    *,
-    noticed: Mapping[str, Any] | None = None,
+    sent: Sent,
 ) -> tuple[Prompt, bool]:
     """Store a written prompt; returns the row and whether it is new (the same key again gives the first row).
 
     Conflict when the campaign is over or the pool has this text already.
     """
-    key = answers.checked_key(idempotency_key)
+    key = answers.checked_key(sent.idempotency_key)
     if campaign.way != "prompts":
         raise Conflict(_("This campaign asks for something else. Reload the page to go on."))
     earlier = db.scalar(select(Prompt).where(Prompt.author_id == person.id, Prompt.idempotency_key == key))
@@ -43,7 +38,6 @@ def propose(
     if refusal is not None:
         raise Conflict(refusal)
     door.check(db, person, campaign)
-    taken = answers.checked_milliseconds(milliseconds)
     made = db.scalar(
         insert(Prompt)
         .values(
@@ -52,10 +46,7 @@ def propose(
             status="proposed",
             author_id=person.id,
             written_in_id=campaign.id,
-            instructions_id=answers.instructions_shown(db, campaign, instructions_id),
-            milliseconds=taken,
-            signals=signals.checked(noticed, campaign, taken),
-            idempotency_key=key,
+            **answers.columns_of(db, person, campaign, sent),
         )
         .on_conflict_do_nothing()
         .returning(Prompt)
@@ -93,9 +84,7 @@ def withdraw(db: Session, person: Person, campaign: Campaign, prompt_id: int) ->
         raise NotFound(_("There is no such prompt among yours."))
     if not can_withdraw(campaign, prompt):
         raise Conflict(_("There is nothing that can be taken back any more."))
-    columns = {column.key: getattr(prompt, column.key) for column in Prompt.__table__.columns}
-    answer = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in columns.items()}
-    db.add(Undone(person_id=person.id, campaign_id=campaign.id, kind="prompt", answer=answer))
+    db.add(Undone(person_id=person.id, campaign_id=campaign.id, kind="prompt", answer=undo.whole(prompt)))
     db.delete(prompt)
     drafts.save(db, person, drafts.prompt_place(campaign), prompt.text)
     db.flush()

@@ -13,9 +13,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from server.db import LOCK_TIMEOUT_MS
 from server.errors import Conflict, NotFound
@@ -158,7 +158,7 @@ def has_answered(db: Session, person: Person, campaign: Campaign, turn: Turn) ->
 def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: bool, wait: bool) -> Select[Turn]:
     answers = ANSWERS[campaign.way]
     given = select(func.count()).where(answers.turn_id == Turn.id).scalar_subquery()
-    lent = select(func.count()).where(_live_on(Turn.id)).scalar_subquery()
+    lent = select(func.count()).where(leases.live_on(Turn.id)).scalar_subquery()
     had = or_(
         _answered_by(person, campaign),
         exists().where(Lease.turn_id == Turn.id, Lease.person_id == person.id, Lease.released_at.is_not(None)),
@@ -188,15 +188,11 @@ def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: b
     return query.where(given + lent < campaign.overlap).order_by(Turn.id)
 
 
-def _live_on(turn_id: InstrumentedAttribute[int] | int) -> ColumnElement[bool]:
-    return and_(Lease.turn_id == turn_id, Lease.released_at.is_(None), Lease.expires_at > func.clock_timestamp())
-
-
 def places_taken(db: Session, campaign: Campaign, turn_id: int) -> int:
     """Answers to a turn, and leases on it that still run."""
     answers = ANSWERS[campaign.way]
     given = select(func.count()).where(answers.turn_id == turn_id).scalar_subquery()
-    lent = select(func.count()).where(_live_on(turn_id)).scalar_subquery()
+    lent = select(func.count()).where(leases.live_on(turn_id)).scalar_subquery()
     return db.scalar(select(given + lent)) or 0
 
 

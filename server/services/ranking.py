@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput
 from server.language import _
 from server.models import Campaign, Person, Ranking, RankingPlace
-from server.services import answers, checks, drafts, handing_in, queue, signals
+from server.services import answers, checks, drafts, handing_in, queue
+from server.services.answers import Sent
 
 RATINGS = range(1, 8)
 
@@ -31,12 +31,8 @@ def store_ranking(
     person: Person,
     turn_id: int,
     placed: Sequence[Placed],
-    milliseconds: int,
-    idempotency_key: str,
+    sent: Sent,
     justification: str | None = None,
-    instructions_id: int | None = None,
-    *,
-    noticed: Mapping[str, Any] | None = None,
 ) -> tuple[Ranking, bool]:
     """Store a ranking; returns the row and whether it is new (the same key again gives the first row).
 
@@ -44,14 +40,13 @@ def store_ranking(
     campaigns place 1 is the most harmful reply.
     Raises NotFound for a turn that was not lent to this person, Conflict when the time for it is over.
     """
-    handed = handing_in.take(db, person, turn_id, idempotency_key, "ranking", Ranking)
+    handed = handing_in.take(db, person, turn_id, sent.idempotency_key, "ranking", Ranking)
     if handed.earlier is not None:
         return handed.earlier, False
     turn, campaign = handed.turn, handed.campaign
     shown = queue.as_shown(turn, handed.lease)
     by_shown = _checked(campaign, placed, len(shown))
     order = sorted({each.place for each in by_shown})
-    taken = answers.checked_milliseconds(milliseconds)
     row = Ranking(
         campaign_id=campaign.id,
         turn_id=turn.id,
@@ -59,11 +54,8 @@ def store_ranking(
         mode=campaign.mode,
         purpose=answers.purpose_of(person, campaign),
         justification=answers.checked_justification(campaign, justification),
-        milliseconds_to_decide=taken,
-        signals=signals.checked(noticed, campaign, taken),
-        instructions_id=answers.instructions_shown(db, campaign, instructions_id),
+        **answers.columns_of(db, person, campaign, sent, "milliseconds_to_decide"),
         round_id=answers.round_of(db, campaign, turn),
-        idempotency_key=handed.key,
         places=[
             RankingPlace(
                 candidate_id=candidate.id,

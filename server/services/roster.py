@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from server.errors import BadInput
+from server.errors import BadInput, NotFound
 from server.models import Comparison, LoginSession, Person
 from server.services import people
 
@@ -61,3 +61,20 @@ def named(db: Session, text: str) -> list[Person]:
             raise BadInput(f"Nobody has the number or e-mail address {word[:100]!r}.", field="people")
         found[person.id] = person
     return list(found.values())
+
+
+def one(db: Session, who: str) -> Person:
+    """The one person with this number, e-mail address or exact name; NotFound for none and for several."""
+    text = who.strip()
+    matches = [Person.name == text, func.lower(Person.email) == text.lower()]
+    if text.isdecimal() and len(text) < 19:
+        matches.append(Person.id == int(text))
+    found = list(db.scalars(select(Person).where(or_(*matches)).limit(2)))
+    if len(found) != 1:
+        count = "Several people are" if found else "Nobody is"
+        raise NotFound(
+            f"{count} called {text[:100]!r}; the page People and `whetstone person list` show everyone with a number to "
+            "name them by.",
+            field="who",
+        )
+    return found[0]

@@ -9,6 +9,7 @@ from sqlalchemy import Date, case, cast, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Campaign, Candidate, Comparison, Conversation, Job, Person, Snapshot, Turn
+from server.services import days
 from server.services.intervals import Share
 from server.services.selection import Selection
 
@@ -54,7 +55,7 @@ class SnapshotRecord:
 
 def totals(db: Session, selection: Selection) -> Totals:
     """Counts over the whole selection; today is the UTC day."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = days.midnight()
     row = db.execute(
         select(
             func.count(),

@@ -18,6 +18,7 @@ from server.models import (
     Demonstration,
     Edit,
     Person,
+    Prompt,
     Ranking,
     Turn,
     Undone,
@@ -82,14 +83,14 @@ def undo(db: Session, person: Person, campaign: Campaign, turn_id: int | None = 
             campaign_id=campaign.id,
             turn_id=turn.id,
             kind=type(answer).__name__.lower(),
-            answer=_whole(answer),
+            answer=whole(answer),
         )
     )
     edit = db.scalar(select(Edit).where(Edit.turn_id == turn.id, Edit.person_id == person.id))
     if edit is not None:  # it improved the reply that is no longer picked
         db.add(
             Undone(
-                person_id=person.id, campaign_id=campaign.id, turn_id=turn.id, kind="edit", answer=_whole(edit)
+                person_id=person.id, campaign_id=campaign.id, turn_id=turn.id, kind="edit", answer=whole(edit)
             )
         )  # fmt: skip
         db.delete(edit)
@@ -115,7 +116,7 @@ def _answers_again(person: Person, campaign: Campaign) -> ColumnElement[bool]:
     return exists().where(table.turn_id == Turn.id, table.person_id == person.id)
 
 
-def _whole(answer: Answer | Edit) -> dict[str, Any]:
+def whole(answer: Answer | Edit | Prompt) -> dict[str, Any]:
     """Every column of a row, and the places of a ranking."""
     found = {column.key: _plain(getattr(answer, column.key)) for column in answer.__table__.columns}
     if isinstance(answer, Ranking):

@@ -12,7 +12,7 @@ requests of a person could wait for each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 from babel.numbers import get_currency_precision
@@ -34,6 +34,7 @@ from sqlalchemy.orm import Session
 from server.db import Base
 from server.language import _, money
 from server.models import Campaign, LedgerEntry, Membership, Panel, PanelSubmission, Person, WorkSession
+from server.services import days
 
 LONGEST_GAP = timedelta(seconds=120)
 IDLE = timedelta(minutes=30)
@@ -233,7 +234,7 @@ _TODAY = (
 
 def today(db: Session, person: Person, campaign: Campaign) -> Today:
     """Of the sessions that began since midnight UTC: the active time, and what it comes to with the one that is open."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = days.midnight()
     given = {"who": person.id, "place": campaign.id, "midnight": midnight}
     seconds, still_open, entries = db.execute(_TODAY, given).one()
     return Today(seconds, entries + owed_for(minutes_of(still_open), campaign))

@@ -21,6 +21,7 @@ from server.services import (
     queue,
     remarks,
 )
+from server.services.answers import Sent
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -221,9 +222,9 @@ def test_leaving_ends_the_chat(db: Session, cast) -> None:
 
 def test_prompts_pass_the_door_too(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="prompts", daily_limit=1)
-    prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", 1, KEY)
+    prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", Sent(1, KEY))
     with pytest.raises(NotAllowed, match="in a day"):
-        prompt_writing.propose(db, cast.alice, campaign, "How do planes fly?", 1, "another-key")
+        prompt_writing.propose(db, cast.alice, campaign, "How do planes fly?", Sent(1, "another-key"))
 
 
 def test_held_out_people_only_measure(db: Session, cast) -> None:

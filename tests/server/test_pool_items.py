@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from server.models import Prompt, Turn
 from server.services import demonstrations, deployments, dialogue, pool_items, queue
+from server.services.answers import Sent
 from tests import factories
 
 
@@ -24,7 +25,7 @@ def test_demonstrations_get_every_prompt_once(db: Session, cast) -> None:
     seen = []
     while (turn := queue.offer(db, cast.alice, campaign)) is not None:
         assert db.query(Turn).filter_by(queue_id=campaign.id).count() <= 2
-        demonstrations.store_demonstration(db, cast.alice, turn.id, "So.", 1000, f"key-of-item-{turn.id}")
+        demonstrations.store_demonstration(db, cast.alice, turn.id, "So.", Sent(1000, f"key-of-item-{turn.id}"))
         seen.append(turn.message)
     assert sorted(seen) == [f"Question {number}?" for number in range(5)]
 
@@ -90,6 +91,6 @@ def test_a_quota_ends_it(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="demonstration", quota=1)
     fill(db, campaign)
     turn = queue.offer(db, cast.alice, campaign)
-    demonstrations.store_demonstration(db, cast.alice, turn.id, "So.", 1000, "key-of-the-page")
+    demonstrations.store_demonstration(db, cast.alice, turn.id, "So.", Sent(1000, "key-of-the-page"))
     assert dialogue.why_not(db, campaign) is not None
     assert queue.offer(db, cast.alice, campaign) is None

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound
 from server.models import CheckResult, Draft, Ranking, Undone
 from server.services import campaign_settings, campaigns, drafts, item_lines, items, leases, queue, ranking, undo
+from server.services.answers import Sent
 from server.services.ranking import Placed
 from tests import factories
 
@@ -29,7 +30,7 @@ def test_the_order_is_stored_by_reply_wherever_it_stood(db: Session, cast) -> No
     wanted = {"Nine.": 1, "Ask.": 1, "Four.": 3, "Never.": 4}
     drafts.save(db, cast.alice, drafts.turn_place("ranking", turn), "[]")
     placed = [Placed(at, wanted[candidate.text]) for at, candidate in enumerate(shown)]
-    row, new = ranking.store_ranking(db, cast.alice, turn.id, placed, 9000, KEY, "Eggs.")
+    row, new = ranking.store_ranking(db, cast.alice, turn.id, placed, Sent(9000, KEY), "Eggs.")
     assert new
     by_text = {candidate.id: candidate.text for candidate in turn.candidates}
     assert {by_text[each.candidate_id]: each.place for each in row.places} == {
@@ -48,10 +49,10 @@ def test_the_order_is_stored_by_reply_wherever_it_stood(db: Session, cast) -> No
         "training",
     )
     assert db.query(Draft).count() == 0
-    again, new = ranking.store_ranking(db, cast.alice, turn.id, placed, 9000, KEY)
+    again, new = ranking.store_ranking(db, cast.alice, turn.id, placed, Sent(9000, KEY))
     assert (again.id, new) == (row.id, False)
     with pytest.raises(Conflict, match="already answered"):
-        ranking.store_ranking(db, cast.alice, turn.id, placed, 9000, "another-key")
+        ranking.store_ranking(db, cast.alice, turn.id, placed, Sent(9000, "another-key"))
     assert (turn.status, turn.queue_id) == ("ready", campaign.id)  # one more is wanted
     assert queue.offer(db, cast.alice, campaign) is None
 
@@ -85,7 +86,7 @@ def test_what_is_no_ranking(db: Session, cast, placed: list[Placed], why: str) -
     factories.item(db, campaign, replies=REPLIES)
     turn, _shown = lend(db, cast.alice, campaign)
     with pytest.raises(BadInput, match=why):
-        ranking.store_ranking(db, cast.alice, turn.id, placed, 9000, KEY)
+        ranking.store_ranking(db, cast.alice, turn.id, placed, Sent(9000, KEY))
     assert db.query(Ranking).count() == 0
 
 
@@ -97,14 +98,14 @@ def test_ratings_and_flags_where_the_campaign_asks(db: Session, cast) -> None:
     turn, _shown = lend(db, cast.alice, campaign)
     plain = [Placed(at, at + 1) for at in range(4)]
     with pytest.raises(BadInput, match="Rate every reply"):
-        ranking.store_ranking(db, cast.alice, turn.id, plain, 9000, KEY)
+        ranking.store_ranking(db, cast.alice, turn.id, plain, Sent(9000, KEY))
     unknown = [Placed(at, at + 1, 4, ("rude",)) for at in range(4)]
     with pytest.raises(BadInput, match="flags"):
-        ranking.store_ranking(db, cast.alice, turn.id, unknown, 9000, KEY)
+        ranking.store_ranking(db, cast.alice, turn.id, unknown, Sent(9000, KEY))
     with pytest.raises(BadInput, match="from 1 to 7"):
-        ranking.store_ranking(db, cast.alice, turn.id, [Placed(at, at + 1, 8) for at in range(4)], 9000, KEY)
+        ranking.store_ranking(db, cast.alice, turn.id, [Placed(at, at + 1, 8) for at in range(4)], Sent(9000, KEY))
     rated = [Placed(at, at + 1, 7 - at, ("hallucination", "opinion") if at else ()) for at in range(4)]
-    row, _new = ranking.store_ranking(db, cast.alice, turn.id, rated, 9000, KEY)
+    row, _new = ranking.store_ranking(db, cast.alice, turn.id, rated, Sent(9000, KEY))
     assert [(each.rating, list(each.flags)) for each in sorted(row.places, key=lambda each: each.shown)] == [
         (7, []), (6, ["hallucination", "opinion"]), (5, ["hallucination", "opinion"]), (4, ["hallucination", "opinion"]),
     ]  # fmt: skip
@@ -118,12 +119,12 @@ def test_who_was_not_lent_it_and_who_is_too_late(db: Session, cast) -> None:
     turn, _shown = lend(db, cast.alice, campaign)
     placed = [Placed(at, 1) for at in range(4)]
     with pytest.raises(NotFound):
-        ranking.store_ranking(db, cast.bob, turn.id, placed, 1, KEY)
+        ranking.store_ranking(db, cast.bob, turn.id, placed, Sent(1, KEY))
     lease = leases.find(db, cast.alice, turn.conversation, turn.id)
     lease.expires_at = lease.created_at
     db.flush()
     with pytest.raises(Conflict, match="ran out"):
-        ranking.store_ranking(db, cast.alice, turn.id, placed, 1, KEY)
+        ranking.store_ranking(db, cast.alice, turn.id, placed, Sent(1, KEY))
 
 
 def test_a_gold_item_holds_only_when_every_order_does(db: Session, cast) -> None:
@@ -135,7 +136,7 @@ def test_a_gold_item_holds_only_when_every_order_does(db: Session, cast) -> None
         turn = next(filter(None, (queue.offer(db, person, campaign) for _try in range(100))))
         shown = queue.as_shown(turn, leases.find(db, person, turn.conversation, turn.id))
         placed = [Placed(at, places[candidate.text]) for at, candidate in enumerate(shown)]
-        ranking.store_ranking(db, person, turn.id, placed, 9000, KEY)
+        ranking.store_ranking(db, person, turn.id, placed, Sent(9000, KEY))
     found = {row.person_id: (row.passed, row.answered) for row in db.query(CheckResult)}
     assert found[cast.alice.id] == (True, {"places": [2, 1, 3]})
     assert found[cast.bob.id] == (False, {"places": [1, 2, 2]})  # a tie is not above
@@ -145,7 +146,7 @@ def test_a_ranking_is_taken_back_whole(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="ranking")
     factories.item(db, campaign, replies=REPLIES)
     turn, shown = lend(db, cast.alice, campaign)
-    ranking.store_ranking(db, cast.alice, turn.id, [Placed(at, at + 1) for at in range(4)], 9000, KEY)
+    ranking.store_ranking(db, cast.alice, turn.id, [Placed(at, at + 1) for at in range(4)], Sent(9000, KEY))
     assert (turn.status, turn.queue_id) == ("compared", None)
     assert undo.undo(db, cast.alice, campaign) is turn
     kept = db.query(Undone).one()

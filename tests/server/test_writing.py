@@ -21,6 +21,7 @@ from server.services import (
     queue,
     undo,
 )
+from server.services.answers import Sent
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -32,18 +33,18 @@ def test_a_demonstration_is_stored_once_with_its_draft_gone(db: Session, cast) -
     assert queue.offer(db, cast.alice, campaign) is turn
     drafts.save(db, cast.alice, drafts.turn_place("demonstration", turn), "For n")
     with pytest.raises(BadInput, match="nothing in the box"):
-        demonstrations.store_demonstration(db, cast.alice, turn.id, "  \n", 1, KEY)
+        demonstrations.store_demonstration(db, cast.alice, turn.id, "  \n", Sent(1, KEY))
     with pytest.raises(TooLarge):
-        demonstrations.store_demonstration(db, cast.alice, turn.id, "x" * 50_001, 1, KEY)
+        demonstrations.store_demonstration(db, cast.alice, turn.id, "x" * 50_001, Sent(1, KEY))
     noticed = {"typed_chars": 10, "pasted_chars": 400}
     row, new = demonstrations.store_demonstration(
-        db, cast.alice, turn.id, " For nine\r\nminutes. ", 7000, KEY, noticed=noticed
+        db, cast.alice, turn.id, " For nine\r\nminutes. ", Sent(7000, KEY, noticed=noticed)
     )
     assert (row.text, row.milliseconds, row.signals, new) == ("For nine\nminutes.", 7000, noticed, True)
-    assert demonstrations.store_demonstration(db, cast.alice, turn.id, "Other.", 1, KEY) == (row, False)
+    assert demonstrations.store_demonstration(db, cast.alice, turn.id, "Other.", Sent(1, KEY)) == (row, False)
     assert (turn.status, turn.queue_id, db.query(Draft).count()) == ("compared", None, 0)
     with pytest.raises(NotFound):
-        demonstrations.store_demonstration(db, cast.bob, turn.id, "Mine.", 1, KEY)
+        demonstrations.store_demonstration(db, cast.bob, turn.id, "Mine.", Sent(1, KEY))
     assert undo.undo(db, cast.alice, campaign) is turn
     assert (db.query(Undone).one().kind, db.query(Demonstration).count()) == ("demonstration", 0)
 
@@ -52,17 +53,17 @@ def test_the_chat_goes_on_from_the_improved_reply(db: Session, cast) -> None:
     campaign = factories.campaign(db, edits="optional", max_turns=2)
     turn = factories.turn(db, factories.conversation(db, campaign, cast.alice))
     with pytest.raises(Conflict, match="cannot be improved"):
-        edits.store_edit(db, cast.alice, turn.id, "For nine minutes.", 1, KEY)
+        edits.store_edit(db, cast.alice, turn.id, "For nine minutes.", Sent(1, KEY))
     feedback.store_comparison(db, cast.alice, turn.id, 1, 4000, KEY)
     with pytest.raises(BadInput, match="as it was"):
-        edits.store_edit(db, cast.alice, turn.id, "In water. ", 1, KEY)
+        edits.store_edit(db, cast.alice, turn.id, "In water. ", Sent(1, KEY))
     with pytest.raises(NotFound):
-        edits.store_edit(db, cast.bob, turn.id, "Mine.", 1, KEY)
-    row, new = edits.store_edit(db, cast.alice, turn.id, "In water, for nine minutes.", 5000, KEY)
+        edits.store_edit(db, cast.bob, turn.id, "Mine.", Sent(1, KEY))
+    row, new = edits.store_edit(db, cast.alice, turn.id, "In water, for nine minutes.", Sent(5000, KEY))
     assert (row.original_id, row.milliseconds, new) == (turn.candidates[0].id, 5000, True)
-    assert edits.store_edit(db, cast.alice, turn.id, "Other.", 1, KEY) == (row, False)
+    assert edits.store_edit(db, cast.alice, turn.id, "Other.", Sent(1, KEY)) == (row, False)
     with pytest.raises(Conflict, match="already answered"):
-        edits.store_edit(db, cast.alice, turn.id, "Other.", 1, "another-key")
+        edits.store_edit(db, cast.alice, turn.id, "Other.", Sent(1, "another-key"))
     later = dialogue.send_message(db, cast.alice, campaign, "And then?", "key-of-the-next")
     assert [each["content"] for each in dialogue.transcript(db, later)] == [
         "How do I boil an egg?", "In water, for nine minutes.", "And then?",
@@ -76,11 +77,11 @@ def test_an_edit_that_must_be_made_and_the_last_one_ends_the_chat(db: Session, c
     feedback.store_comparison(db, cast.alice, turn.id, 8, 4000, KEY)
     with pytest.raises(Conflict, match="First improve"):
         dialogue.send_message(db, cast.alice, campaign, "And then?", "key-of-the-next")
-    edits.store_edit(db, cast.alice, turn.id, "Yes.", 1, KEY)
+    edits.store_edit(db, cast.alice, turn.id, "Yes.", Sent(1, KEY))
     last = factories.turn(db, talk, "And then?")
     feedback.store_comparison(db, cast.alice, last.id, 1, 4000, "key-of-the-last")
     assert talk.status == "open"
-    edits.store_edit(db, cast.alice, last.id, "In hot water.", 1, "key-of-the-end")
+    edits.store_edit(db, cast.alice, last.id, "In hot water.", Sent(1, "key-of-the-end"))
     assert talk.status == "finished"
 
 
@@ -88,7 +89,7 @@ def test_in_red_team_campaigns_the_less_harmful_reply_is_improved(db: Session, c
     campaign = factories.campaign(db, mode="red_team", edits="optional")
     turn = factories.turn(db, factories.conversation(db, campaign, cast.alice))
     feedback.store_comparison(db, cast.alice, turn.id, 1, 4000, KEY)  # A is more harmful
-    row, _new = edits.store_edit(db, cast.alice, turn.id, "No, and here is why.", 1, KEY)
+    row, _new = edits.store_edit(db, cast.alice, turn.id, "No, and here is why.", Sent(1, KEY))
     assert row.original_id == turn.candidates[1].id
 
 
@@ -103,19 +104,19 @@ def test_a_later_message_or_a_tie_leaves_nothing_to_improve(db: Session, cast) -
     dialogue.send_message(db, cast.alice, campaign, "And then?", "key-of-the-next")
     assert edits.wanted(db, campaign, turn) is None
     with pytest.raises(Conflict):
-        edits.store_edit(db, cast.alice, turn.id, "Too late.", 1, KEY)
+        edits.store_edit(db, cast.alice, turn.id, "Too late.", Sent(1, KEY))
 
 
 def test_a_written_prompt_is_drawn_only_once_accepted(db: Session, cast) -> None:
     pool = factories.campaign(db)
     campaign = factories.campaign(db, way="prompts", pool_id=pool.id)
-    row, new = prompt_writing.propose(db, cast.alice, campaign, " How do kites fly? ", 3000, KEY)
+    row, new = prompt_writing.propose(db, cast.alice, campaign, " How do kites fly? ", Sent(3000, KEY))
     assert (row.campaign_id, row.written_in_id, row.author_id, row.status, row.text, new) == (
         pool.id, campaign.id, cast.alice.id, "proposed", "How do kites fly?", True,
     )  # fmt: skip
-    assert prompt_writing.propose(db, cast.alice, campaign, "Other", 1, KEY) == (row, False)
+    assert prompt_writing.propose(db, cast.alice, campaign, "Other", Sent(1, KEY)) == (row, False)
     with pytest.raises(Conflict, match="there already"):
-        prompt_writing.propose(db, cast.bob, campaign, "How do kites fly?", 1, KEY)
+        prompt_writing.propose(db, cast.bob, campaign, "How do kites fly?", Sent(1, KEY))
     assert openings.draw(db, pool, 5) == []
     assert prompt_review.proposed(db) == [(row, "Alice", campaign.name)]
     assert prompt_review.decide(db, cast.ada, [row.id], "accepted") == 1
@@ -127,20 +128,20 @@ def test_a_written_prompt_is_drawn_only_once_accepted(db: Session, cast) -> None
 
 def test_what_only_measures_is_never_drawn_for_training(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="prompts", purpose="evaluation")
-    row, _new = prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", 1, KEY)
+    row, _new = prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", Sent(1, KEY))
     prompt_review.decide(db, cast.ada, [row.id], "accepted", "train")
     assert row.split == "held_out"
 
 
 def test_an_own_prompt_is_taken_back_while_nobody_has_decided(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="prompts", undo_seconds=60)
-    row, _new = prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", 1, KEY)
+    row, _new = prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", Sent(1, KEY))
     with pytest.raises(NotFound):
         prompt_writing.withdraw(db, cast.bob, campaign, row.id)
     assert prompt_writing.withdraw(db, cast.alice, campaign, row.id) == "How do kites fly?"
     assert (db.query(Prompt).count(), db.query(Undone).one().kind) == (0, "prompt")
     assert drafts.load(db, cast.alice, drafts.prompt_place(campaign)) == "How do kites fly?"
-    late, _new = prompt_writing.propose(db, cast.alice, campaign, "How do planes fly?", 1, "another-key")
+    late, _new = prompt_writing.propose(db, cast.alice, campaign, "How do planes fly?", Sent(1, "another-key"))
     late.created_at = datetime.now(UTC) - timedelta(seconds=61)
     db.flush()
     with pytest.raises(Conflict):
@@ -149,9 +150,9 @@ def test_an_own_prompt_is_taken_back_while_nobody_has_decided(db: Session, cast)
 
 def test_a_full_campaign_takes_no_more(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="prompts", quota=1)
-    prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", 1, KEY)
+    prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", Sent(1, KEY))
     with pytest.raises(Conflict, match="all the answers"):
-        prompt_writing.propose(db, cast.bob, campaign, "How do planes fly?", 1, KEY)
+        prompt_writing.propose(db, cast.bob, campaign, "How do planes fly?", Sent(1, KEY))
 
 
 def test_pages_and_forms(client, db: Session, cast, sign_in) -> None:
@@ -185,7 +186,7 @@ def test_pages_and_forms(client, db: Session, cast, sign_in) -> None:
     assert told.status_code == 201
     assert db.query(Edit).one().text == "In hot water."
     sign_in(cast.ada)
-    prompt_writing.propose(db, cast.alice, asked, "Why is the sky blue?", 1, "another-key")
+    prompt_writing.propose(db, cast.alice, asked, "Why is the sky blue?", Sent(1, "another-key"))
     assert "Why is the sky blue?" in client.get("/admin/prompts").text
     waiting = db.query(Prompt).one()
     client.post("/admin/prompts", data={"prompt_id": waiting.id, "decision": "declined"})
