@@ -35,7 +35,7 @@ class DoorAdminPage(Page):
     campaign: Campaign
     questions: list[Question]
     members: list[Member]
-    evidence: dict[str, Evidence]  # by name
+    evidence: dict[int, Evidence]  # by the number of the person
     saved: str = ""
     error: str = ""
     error_field: str = ""
@@ -48,7 +48,7 @@ def _page(db: Session, campaign: Campaign, **more: object) -> DoorAdminPage:
         campaign=campaign,
         questions=qualifying.questions(db, campaign),
         members=members.members(db, campaign),
-        evidence={each.name: each for each in checks.by_person(db, campaign)},
+        evidence={each.person_id: each for each in checks.by_person(db, campaign)},
         **more,  # type: ignore[arg-type]
     )
 

@@ -107,6 +107,7 @@ def agrees(expected: dict[str, Any], answered: dict[str, Any]) -> bool:
 class Evidence:
     """How one person answered the checks of a campaign."""
 
+    person_id: int
     name: str
     gold: Share
     attention: Share
@@ -123,10 +124,10 @@ def by_person(db: Session, campaign: Campaign) -> list[Evidence]:
         )
     ]
     rows = db.execute(
-        select(Person.name, *columns)
+        select(Person.id, Person.name, *columns)
         .join(Person, Person.id == CheckResult.person_id)
         .where(CheckResult.campaign_id == campaign.id)
         .group_by(Person.id)
         .order_by(Person.name, Person.id)
     )
-    return [Evidence(name, Share(*counts[:2]), Share(*counts[2:])) for name, *counts in rows]
+    return [Evidence(id_, name, Share(*counts[:2]), Share(*counts[2:])) for id_, name, *counts in rows]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotAllowed, NotFound
-from server.models import Comparison, Lease, Membership, Question
+from server.models import CheckResult, Comparison, Lease, Membership, Question
 from server.services import (
     campaigns,
     dialogue,
@@ -336,3 +336,24 @@ def test_a_veil_lies_over_each_reply(client, db: Session, cast, sign_in) -> None
     sign_in(cast.alice)
     page = client.get("/chat/veiled").text
     assert page.count('<details class="veil">') == 2
+
+
+def test_two_of_one_name_keep_their_own_results(client, db: Session, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="guarded", way="pairs")
+    turn = factories.item(db, campaign, check_kind="gold", expected={"picked": 0})
+    twins = [factories.person(db, "Twin") for _twin in range(2)]
+    for twin, passed in zip(twins, (True, False), strict=True):
+        members.add(db, cast.ada, campaign, str(twin.id))
+        db.add(
+            CheckResult(
+                campaign_id=campaign.id, turn_id=turn.id, person_id=twin.id, kind="gold", passed=passed, expected={},
+                answered={},
+            )
+        )  # fmt: skip
+    db.commit()
+    sign_in(cast.ada)
+    page = client.get("/admin/campaigns/guarded/door").text
+    assert "1 of 1" in page
+    assert "0 of 1" in page
+    with pytest.raises(NotFound, match="Several"):
+        members.add(db, cast.ada, campaign, "Twin")
