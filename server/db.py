@@ -77,6 +77,7 @@ def engine_for(database_url: str) -> Engine:
     return engine
 
 
+@lru_cache(maxsize=4)
 def session_factory(database_url: str) -> sessionmaker[Session]:
-    """New sessions on `database_url`; rows stay readable after the commit."""
+    """New sessions on `database_url`; rows stay readable after the commit. One factory per process: each is a class of its own."""
     return sessionmaker(engine_for(database_url), expire_on_commit=False)

@@ -39,13 +39,13 @@ from server.routes import (
 )
 
 ROUTERS: list[APIRouter] = [
+    api_chat.router,  # first, since each answer is looked for from here on
     home.router,
     sign_in_mail.router,  # these addresses before /sign-in/TOKEN
     openid.router,
     session.router,
     language.router,
     comfort.router,
-    api_chat.router,
     api_work.router,
     api_answers.router,
     chat.router,

@@ -14,6 +14,7 @@ def end(*_):
     pathlib.Path(sys.argv[1]).write_text("ended in order")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1]).write_text("ready")
 time.sleep(600)
 """
 # Has a child of its own, as the training worker does.

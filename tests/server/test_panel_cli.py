@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -67,7 +68,8 @@ def test_a_study_is_connected_and_its_messages_are_taken(whetstone: Call, commit
         panel = db.query(Panel).filter_by(slug="may").one()
         panels.enter(db, panel, panels.Arrival(PID, "s1", None, {}))
     with TestClient(create_app(load_settings()), base_url="https://lab.example") as client:
-        messages = [there.message("s1", PID, "ACTIVE", 1), there.message("s1", PID, "TIMED-OUT", 2)]
+        now = int(time.time())
+        messages = [there.message("s1", PID, "ACTIVE", now - 20), there.message("s1", PID, "TIMED-OUT", now - 10)]
 
         def send(url: str, body: bytes, headers: dict[str, str]) -> int:
             return int(client.post(url, content=body, headers=headers).status_code)

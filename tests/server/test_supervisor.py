@@ -121,7 +121,6 @@ def test_a_full_disk_does_not_end_the_supervisor(keep, tmp_path, monkeypatch):
 
 def test_all_end_in_order_and_what_they_started_ends_too(tmp_path):
     keeper = _start_keeper(tmp_path)
-    assert eventually(lambda: any("601" in child.cmdline() for child in psutil.Process(keeper.pid).children(True)))
     everyone = psutil.Process(keeper.pid).children(recursive=True)
     keeper.terminate()
     assert keeper.wait(15) == 0
@@ -132,7 +131,6 @@ def test_all_end_in_order_and_what_they_started_ends_too(tmp_path):
 
 def test_what_a_killed_supervisor_leaves_is_ended_by_the_next(tmp_path):
     keeper = _start_keeper(tmp_path)
-    assert eventually(lambda: any("601" in child.cmdline() for child in psutil.Process(keeper.pid).children(True)))
     everyone = psutil.Process(keeper.pid).children(recursive=True)
     keeper.kill()
     keeper.wait()
@@ -146,6 +144,9 @@ def _start_keeper(home: Path) -> subprocess.Popen:
     )
     with keeper.stdout as said:
         assert said.readline() == "started\n"
+    polite = home / "polite.txt"
+    assert eventually(lambda: polite.exists() and polite.read_text() == "ready")
+    assert eventually(lambda: any("601" in child.cmdline() for child in psutil.Process(keeper.pid).children(True)))
     return keeper
 
 
