@@ -25,7 +25,7 @@ from bench.processes import family, free_port
 from bench.sides import OURS_PYTHON, ROOT
 from server.embedded import services
 from server.models import Campaign, Comparison, Turn
-from server.services import people
+from server.services.people import people
 from server.services.simulated import open_session
 from server.settings import load_settings
 from server.transaction import transaction

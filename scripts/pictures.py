@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from server.cli.connection import connected
 from server.edge import SESSION_COOKIE
-from server.services import people
+from server.services.people import people
 from server.services.simulated import open_session
 from server.transaction import transaction
 

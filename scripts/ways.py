@@ -28,9 +28,13 @@ from scripts.pictures import ARGUMENTS, CHROMIUMS, DESKTOP
 from server.cli.connection import connected
 from server.edge import SESSION_COOKIE
 from server.models import Campaign
-from server.services import campaigns, deployments, items, members, people
-from server.services.items import item_of
+from server.services.campaigns import campaigns
+from server.services.door import members
+from server.services.items import items
+from server.services.items.items import item_of
+from server.services.people import people
 from server.services.simulated import open_session
+from server.services.snapshots import deployments
 from server.transaction import transaction
 
 PHONE = {"width": 360, "height": 740}

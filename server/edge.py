@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from server.errors import NotAllowed, NotSignedIn
 from server.language import _, speak
 from server.models import LoginSession, Person
-from server.services import people
+from server.services.people import people
 from server.settings import Settings
 from server.transaction import transaction
 

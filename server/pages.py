@@ -20,7 +20,7 @@ from markupsafe import Markup
 from server import language, static
 from server.edge import Known, Visitor
 from server.markdown import to_html
-from server.services import comfort
+from server.services.people import comfort
 from server.static import WEB
 
 

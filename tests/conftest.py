@@ -25,7 +25,7 @@ from server.edge import SESSION_COOKIE
 from server.embedded import services
 from server.migrate import upgrade
 from server.models import Person
-from server.services import people
+from server.services.people import people
 from server.settings import Settings, load_settings
 from tests import factories
 

@@ -28,7 +28,7 @@ from server.models import (
     Snapshot,
     Turn,
 )
-from server.services import panel_settings
+from server.services.panels import panel_settings
 
 _number = itertools.count(1)
 

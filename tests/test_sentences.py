@@ -20,7 +20,7 @@ TEMPLATES = WEB / "templates"
 ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "wins/", "home/_numbers.html", "_parts.html")
 ENGLISH_MODULES = {
     "server/services": {
-        "agreement", "audit", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
+        "agreement", "audit", "instructions", "campaign_settings", "campaigns", "checks", "item_lines", "items", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
         "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "demonstration_pairs", "lost", "members", "outlook", "panel_roster", "panel_settings", "panel_webhooks", "payrolls", "prolific", "prompt_review", "registry", "roster", "round_settings",
         "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics", "strengths", "wins",
     },
@@ -102,7 +102,7 @@ def modules() -> list[Path]:
     """Services and routes that a crowdworker's request can reach, and what surrounds all requests."""
     found = [ROOT / "server" / name for name in ("app.py", "edge.py", "shell.py")]
     for folder, english in ENGLISH_MODULES.items():
-        found += [path for path in sorted((ROOT / folder).glob("*.py")) if path.stem not in english]
+        found += [path for path in sorted((ROOT / folder).glob("**/*.py")) if path.stem not in english]
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from sqlalchemy.exc import OperationalError
 
 from server.db import session_factory
-from server.services import rounds, runs
+from server.services.rounds import rounds, runs
 
 log = logging.getLogger("whetstone.rounds")
 

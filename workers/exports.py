@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from server.db import engine_for, session_factory
 from server.errors import BadInput
 from server.models import Comparison, Job
-from server.services.selection import Selection
+from server.services.data.selection import Selection
 from server.settings import Settings
 from training import records
 from training.files import recover_directory, replace_directory, write_json

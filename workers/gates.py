@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
-from server.services.round_settings import GateThresholds
+from server.services.rounds.round_settings import GateThresholds
 from training.calibration import wilson_interval
 
 

@@ -22,7 +22,7 @@ from server.db import session_factory
 from server.errors import BadInput, Conflict
 from server.models import Job
 from server.models.campaigns import MODES
-from server.services.campaigns import find_campaign
+from server.services.campaigns.campaigns import find_campaign
 from server.services.jobs import earlier_import
 from server.settings import Settings
 from training.records import BadRecord, Comparison, parse_line

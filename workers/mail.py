@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from server.services import sign_in_mails
-from server.services.post_office import send
+from server.services.people import sign_in_mails
+from server.services.people.post_office import send
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings

@@ -7,7 +7,8 @@ import logging
 from sqlalchemy import select
 
 from server.models import Campaign
-from server.services import dialogue, openings, pool_items
+from server.services.chat import dialogue
+from server.services.items import openings, pool_items
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings

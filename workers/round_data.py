@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from server.services import dataset_rankings, datasets
-from server.services.dataset_member import Member
-from server.services.dataset_rankings import RankedMember
+from server.services.data import dataset_rankings, datasets
+from server.services.data.dataset_member import Member
+from server.services.data.dataset_rankings import RankedMember
 from training import rankings
 from training.rankings import Ranking
 from training.records import Comparison, to_line

@@ -22,8 +22,10 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput
 from server.models import Round, Run, Snapshot
-from server.services import datasets, registry, rounds, runs, serving
-from server.services.round_settings import RoundSettings, parse_settings
+from server.services.data import datasets
+from server.services.rounds import rounds, runs
+from server.services.rounds.round_settings import RoundSettings, parse_settings
+from server.services.snapshots import registry, serving
 from server.settings import Settings
 from server.transaction import transaction
 from training import files

@@ -7,7 +7,7 @@ import secrets
 from sqlalchemy.exc import OperationalError
 
 from server.errors import WhetstoneError
-from server.services import rounds
+from server.services.rounds import rounds
 from server.settings import Settings
 from server.transaction import transaction
 from workers.breath import Breath, LostStep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from server.services import schedules
+from server.services.rounds import schedules
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings

@@ -12,8 +12,8 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Campaign, Candidate, Comparison, Conversation, Instructions, Round, Snapshot, Turn
-from server.services.selection import Selection
-from server.services.transcripts import with_turns
+from server.services.data.selection import Selection
+from server.services.data.transcripts import with_turns
 from training import records
 
 BATCH = 1000

@@ -22,9 +22,9 @@ from server.models import (
     Snapshot,
     Turn,
 )
-from server.services.dataset_rankings import ranks_of
-from server.services.selection import Selection
-from server.services.transcripts import prompt_before, with_turns
+from server.services.data.dataset_rankings import ranks_of
+from server.services.data.selection import Selection
+from server.services.data.transcripts import prompt_before, with_turns
 from training import rankings, records
 from workers.stored import pseudonym
 

@@ -16,7 +16,9 @@ from server.db import session_factory
 from server.errors import BadInput
 from server.models import Campaign
 from server.models.campaigns import MODES
-from server.services import campaign_settings, campaigns, deployments
+from server.services.campaigns import campaign_settings, campaigns
+from server.services.snapshots import deployments
+from server.services.work.instructions import new_instructions, newest_instructions
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _SET = click.option(
@@ -97,7 +99,7 @@ def show(slug: str, as_json: bool) -> None:
     """
     with connected() as settings, session_factory(str(settings.database_url))() as db:
         campaign = campaigns.find_campaign(db, slug)
-        newest = campaigns.newest_instructions(db, campaign)
+        newest = newest_instructions(db, campaign)
         found = _described(db, campaign) | {
             "instructions_version": newest.version if newest else None,
             "instructions": newest.markdown if newest else "",
@@ -180,9 +182,7 @@ def edit(
         for field, (before, after) in campaigns.update_campaign(db, campaign, None, **wanted).items():
             done.append(f"{field}: {before} -> {after}")
         if instructions:
-            done.append(
-                f"instructions: version {campaigns.new_instructions(db, campaign, _text(instructions), None).version}"
-            )
+            done.append(f"instructions: version {new_instructions(db, campaign, _text(instructions), None).version}")
         if prompts:
             split = "held_out" if held_out else "train"
             added = campaigns.add_prompts(db, campaign, [(line, split) for line in _text(prompts).splitlines()])

@@ -20,9 +20,9 @@ from rich.console import Console
 from server.cli.connection import connected
 from server.cli.simulate import shares
 from server.embedded.process import die_with_parent
-from server.services import people as people_service
-from server.services import registry
+from server.services.people import people as people_service
 from server.services.simulated import crowd_sessions, open_session
+from server.services.snapshots import registry
 from server.settings import OperatorError
 from server.transaction import transaction
 

@@ -21,8 +21,8 @@ from server.cli.up import refuse_busy_port
 from server.embedded import holder_of, services
 from server.embedded.places import find_programs
 from server.revision import revisions
-from server.services.limits import redis_client
-from server.services.post_office import connection
+from server.services.people.limits import redis_client
+from server.services.people.post_office import connection
 from server.settings import OperatorError, Settings, load_settings
 
 FREE_BYTES = 2_000_000_000  # a database, a few snapshots of the starter, logs; large models need their own size more

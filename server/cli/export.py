@@ -14,7 +14,7 @@ from server.cli.following import perform
 from server.db import session_factory
 from server.models.campaigns import MODES, PURPOSES
 from server.services import jobs
-from server.services.selection import SOURCES
+from server.services.data.selection import SOURCES
 from server.settings import Settings
 
 

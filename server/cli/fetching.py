@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from server.errors import BadInput, Conflict, WhetstoneError
-from server.services.registry import MANIFEST
+from server.services.snapshots.registry import MANIFEST
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 CHECK_SECONDS = 600  # a large model's files are hashed

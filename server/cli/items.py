@@ -12,8 +12,8 @@ import click
 from server.cli.connection import connected
 from server.db import session_factory
 from server.errors import BadInput
-from server.services import demonstration_pairs, item_lines, items
-from server.services.campaigns import find_campaign
+from server.services.campaigns.campaigns import find_campaign
+from server.services.items import demonstration_pairs, item_lines, items
 from server.transaction import transaction
 
 

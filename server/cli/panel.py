@@ -13,7 +13,7 @@ from server.cli.connection import connected
 from server.db import session_factory
 from server.errors import BadInput
 from server.models import Panel
-from server.services import panel_roster, panel_settings, prolific
+from server.services.panels import panel_roster, panel_settings, prolific
 
 TOKEN = "PROLIFIC_TOKEN"
 

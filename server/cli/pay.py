@@ -10,7 +10,7 @@ import click
 from server.cli.connection import connected
 from server.db import session_factory
 from server.errors import BadInput
-from server.services import ledger, payrolls
+from server.services.pay import ledger, payrolls
 
 
 @click.group()

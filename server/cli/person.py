@@ -11,7 +11,9 @@ from rich.table import Table
 from server.cli.connection import connected
 from server.db import session_factory
 from server.models.people import ROLES
-from server.services import audit, invitations, members, people, roster
+from server.services import audit
+from server.services.door import members
+from server.services.people import invitations, people, roster
 
 _ROLE = click.option(
     "--role", "roles", multiple=True, type=click.Choice(ROLES), default=("crowdworker",), show_default=True,

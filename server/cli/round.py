@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from server.cli.connection import connected
 from server.models import Round
 from server.routes.round_json import round_json, schedule_json
-from server.services import outlook, rounds, schedules
-from server.services.round_settings import parse_assignments
+from server.services.rounds import outlook, rounds, schedules
+from server.services.rounds.round_settings import parse_assignments
 from server.settings import Settings
 from server.transaction import transaction
 

@@ -18,8 +18,8 @@ from server.cli.connection import connected
 from server.db import session_factory
 from server.errors import BadInput
 from server.models import Campaign, Deployment, DeploymentShare, Snapshot
-from server.services import deployments, registry
-from server.services.campaigns import find_campaign
+from server.services.campaigns.campaigns import find_campaign
+from server.services.snapshots import deployments, registry
 from server.settings import Settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

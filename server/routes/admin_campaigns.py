@@ -15,20 +15,14 @@ from server.edge import Admin, AnyVisitor, Db
 from server.errors import BadInput, WhetstoneError
 from server.models import AuditEntry, Campaign, DeploymentShare, Instructions
 from server.pages import Page, render
-from server.services import (
-    audit,
-    campaign_settings,
-    campaigns,
-    checks,
-    demonstration_pairs,
-    deployments,
-    item_lines,
-    items,
-    openings,
-    pool_items,
-)
-from server.services.checks import Evidence
-from server.services.items import Standing
+from server.services import audit
+from server.services.campaigns import campaign_settings, campaigns
+from server.services.door import checks
+from server.services.door.checks import Evidence
+from server.services.items import demonstration_pairs, item_lines, items, openings, pool_items
+from server.services.items.items import Standing
+from server.services.snapshots import deployments
+from server.services.work.instructions import instructions_versions, new_instructions
 
 router = APIRouter()
 
@@ -200,7 +194,7 @@ def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
         items=items.standing(db, campaign) if campaign.way not in ("chat", "prompts") else None,
         checks=checks.by_person(db, campaign),
         prompts=campaigns.prompt_counts(db, campaign),
-        versions=campaigns.instructions_versions(db, campaign),
+        versions=instructions_versions(db, campaign),
         shares=_shares(db, campaign),
         failed_at=openings.failed_lately(db, campaign) or pool_items.failed_lately(db, campaign),
         history=audit.history(db, "campaign", campaign.id),
@@ -277,7 +271,7 @@ def change(
 
 
 @router.post("/admin/campaigns/{slug}/instructions")
-def new_instructions(
+def save_instructions(
     request: Request,
     db: Db,
     who: AnyVisitor,
@@ -288,7 +282,7 @@ def new_instructions(
     campaign = campaigns.find_campaign(db, slug)
     try:
         with db.begin_nested():
-            campaigns.new_instructions(db, campaign, instructions, person)
+            new_instructions(db, campaign, instructions, person)
     except WhetstoneError as error:
         page = _one(
             db, campaign, typed={"instructions": instructions}, error=error.message, error_field=error.field or ""

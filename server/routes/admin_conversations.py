@@ -12,7 +12,8 @@ from server.edge import AnyVisitor, Db, Researcher
 from server.pages import Page, render
 from server.routes.admin_data import campaign_options
 from server.routes.row_id import RowId, row_id
-from server.services import campaigns, conversations
+from server.services.campaigns import campaigns
+from server.services.data import conversations
 
 router = APIRouter()
 

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 from server.edge import AnyVisitor, Db, Researcher
 from server.errors import BadInput
 from server.pages import Page, render
-from server.services import agreement, campaigns, statistics
+from server.services.campaigns import campaigns
+from server.services.data import agreement, statistics
+from server.services.data.selection import Selection
 from server.services.intervals import Share
-from server.services.selection import Selection
 
 router = APIRouter()
 

@@ -15,9 +15,10 @@ from server.errors import WhetstoneError
 from server.models import Campaign, Question
 from server.pages import Page, render
 from server.routes.row_id import RowId
-from server.services import campaigns, checks, members, qualifying
-from server.services.checks import Evidence
-from server.services.members import Member
+from server.services.campaigns import campaigns
+from server.services.door import checks, members, qualifying
+from server.services.door.checks import Evidence
+from server.services.door.members import Member
 
 router = APIRouter()
 

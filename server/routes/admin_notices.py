@@ -14,8 +14,10 @@ from server.edge import Admin, AnyVisitor, Db
 from server.errors import BadInput, WhetstoneError
 from server.pages import Page, render
 from server.routes.admin_data import campaign_options
-from server.services import campaigns, notices, roster
+from server.services import notices
+from server.services.campaigns import campaigns
 from server.services.notices import Sent
+from server.services.people import roster
 
 router = APIRouter()
 

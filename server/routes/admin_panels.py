@@ -15,8 +15,9 @@ from server.models import AuditEntry, Campaign, Panel, WebhookEvent
 from server.pages import Page, render
 from server.routes.admin_data import campaign_options
 from server.routes.row_id import row_id
-from server.services import audit, panel_roster, panel_settings
-from server.services.panel_settings import Listed
+from server.services import audit
+from server.services.panels import panel_roster, panel_settings
+from server.services.panels.panel_settings import Listed
 from server.settings import Settings
 
 router = APIRouter()

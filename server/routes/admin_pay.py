@@ -19,7 +19,10 @@ from server.models import Campaign, Payroll
 from server.pages import Page, render
 from server.routes.admin_data import campaign_options
 from server.routes.row_id import RowId, row_id
-from server.services import audit, campaigns, ledger, payrolls, roster
+from server.services import audit
+from server.services.campaigns import campaigns
+from server.services.pay import ledger, payrolls
+from server.services.people import roster
 
 router = APIRouter()
 

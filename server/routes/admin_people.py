@@ -15,7 +15,9 @@ from server.models import Invitation, Person
 from server.models.people import ROLES
 from server.pages import Page, render
 from server.routes.row_id import RowId, row_id
-from server.services import audit, invitations, members, people, roster
+from server.services import audit
+from server.services.door import members
+from server.services.people import invitations, people, roster
 
 router = APIRouter()
 

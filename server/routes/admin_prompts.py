@@ -12,7 +12,7 @@ from starlette.status import HTTP_303_SEE_OTHER
 from server.edge import Admin, AnyVisitor, Db
 from server.models import Prompt
 from server.pages import Page, render
-from server.services import prompt_review
+from server.services.campaigns import prompt_review
 
 router = APIRouter()
 

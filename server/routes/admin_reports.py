@@ -13,7 +13,7 @@ from starlette.status import HTTP_303_SEE_OTHER
 from server.edge import Admin, AnyVisitor, Db
 from server.models import Campaign, Candidate, Person, Turn
 from server.pages import Page, render
-from server.services import remarks
+from server.services.ways import remarks
 
 router = APIRouter()
 

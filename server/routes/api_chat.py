@@ -26,22 +26,14 @@ from server.language import _
 from server.models import Campaign, Comparison, Person, Turn
 from server.routes import comparison_json
 from server.routes.turn_json import describe_conversation, describe_for, describe_next, describe_turn
-from server.services import (
-    campaigns,
-    dialogue,
-    door,
-    drafts,
-    feedback,
-    leases,
-    openings,
-    queue,
-    remarks,
-    reply_stream,
-    swift,
-    undo,
-    work_time,
-)
-from server.services.swift import Given
+from server.services.campaigns import campaigns
+from server.services.chat import dialogue, queue, reply_stream
+from server.services.door import door
+from server.services.items import openings
+from server.services.ways import feedback, remarks, swift, undo
+from server.services.ways.swift import Given
+from server.services.work import drafts, leases, work_time
+from server.services.work.instructions import newest_instructions
 
 router = APIRouter(prefix="/api")
 
@@ -120,7 +112,7 @@ def show_conversation(db: Db, person: Crowdworker, slug: str) -> dict[str, Any]:
     conversation, expired = dialogue.visit(db, person, campaign)
     lease = leases.find(db, person, conversation) if conversation is not None else None
     second = queue.offer(db, person, campaign) if conversation is None else None
-    told = campaigns.newest_instructions(db, campaign)
+    told = newest_instructions(db, campaign)
     at_the_door = door.standing(db, person, campaign)
     shown = {
         "conversation": describe_conversation(conversation),
@@ -171,7 +163,7 @@ def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, turn_id: int)
 
 @router.post("/turns/{turn_id}/comparison", openapi_extra=comparison_json.OPENAPI)
 async def store_comparison(request: Request, turn_id: int) -> Response:
-    """Store a choice. What people do all day is done in as few steps as it can be: see `server.services.swift`."""
+    """Store a choice. What people do all day is done in as few steps as it can be: see `server.services.ways.swift`."""
     return await run_in_threadpool(_compare, request, turn_id, await request.body())
 
 

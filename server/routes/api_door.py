@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from server.edge import Crowdworker, Db
 from server.models import Person
-from server.services import dialogue, door, qualifying
+from server.services.chat import dialogue
+from server.services.door import door, qualifying
 
 router = APIRouter(prefix="/api")
 

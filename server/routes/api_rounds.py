@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from server.edge import Db, OpenTransaction, Researcher
 from server.routes.round_json import round_json, schedule_json
 from server.routes.row_id import RowId
-from server.services import outlook, rounds, schedules
+from server.services.rounds import outlook, rounds, schedules
 
 router = APIRouter(prefix="/api")
 

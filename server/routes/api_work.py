@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from server.edge import Crowdworker, Db
-from server.services import dialogue, work_time
+from server.services.chat import dialogue
+from server.services.work import work_time
 
 router = APIRouter(prefix="/api")
 

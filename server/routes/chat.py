@@ -17,7 +17,10 @@ from server.models import Campaign, Person, Turn
 from server.pages import Page, render
 from server.routes.chat_view import ChatView, build_view
 from server.routes.row_id import row_id
-from server.services import dialogue, door, drafts, feedback, queue, remarks, reply_stream, undo, work_time
+from server.services.chat import dialogue, queue, reply_stream
+from server.services.door import door
+from server.services.ways import feedback, remarks, undo
+from server.services.work import drafts, work_time
 
 router = APIRouter(prefix="/chat")
 

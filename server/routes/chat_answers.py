@@ -16,9 +16,11 @@ from server.errors import WhetstoneError
 from server.models import Campaign, Person, Turn
 from server.routes.chat import refused, since_ready
 from server.routes.row_id import row_id
-from server.services import demonstrations, dialogue, drafts, edits, prompt_writing, queue, ranking, work_time
-from server.services.answers import Sent
-from server.services.ranking import Placed
+from server.services.chat import dialogue, edits, queue
+from server.services.ways import demonstrations, prompt_writing, ranking
+from server.services.ways.ranking import Placed
+from server.services.work import drafts, work_time
+from server.services.work.answers import Sent
 
 router = APIRouter(prefix="/chat")
 

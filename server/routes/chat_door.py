@@ -15,8 +15,11 @@ from server.errors import WhetstoneError
 from server.models import Campaign, Person
 from server.pages import Page, render
 from server.routes.row_id import RowId, row_id
-from server.services import campaigns, dialogue, door, own_success, panels, qualifying
-from server.services.qualifying import Asked, Review
+from server.services.chat import dialogue, own_success
+from server.services.door import door, qualifying
+from server.services.door.qualifying import Asked, Review
+from server.services.panels import panels
+from server.services.work.instructions import newest_instructions
 
 router = APIRouter(prefix="/chat")
 
@@ -45,7 +48,7 @@ class DoorPage(Page):
 
 def _page(db: Db, person: Person, campaign: Campaign, **more: object) -> DoorPage:
     found = door.standing(db, person, campaign)
-    told = campaigns.newest_instructions(db, campaign)
+    told = newest_instructions(db, campaign)
     tries = qualifying.tries(db, person, campaign) if found.step in (door.TEST, "screened_out") else []
     values: dict[str, object] = {}
     if tries and "error" not in more:

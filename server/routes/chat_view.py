@@ -20,24 +20,16 @@ from server.routes.writing_view import (
     own_prompts,
     prompt_sheet,
 )
-from server.services import (
-    campaigns,
-    comfort,
-    days,
-    dialogue,
-    door,
-    drafts,
-    kinds,
-    leases,
-    openings,
-    own_success,
-    panels,
-    pool_items,
-    queue,
-    remarks,
-    undo,
-)
-from server.services.transcripts import turns_of
+from server.services import days
+from server.services.chat import dialogue, own_success, queue
+from server.services.data.transcripts import turns_of
+from server.services.door import door
+from server.services.items import openings, pool_items
+from server.services.panels import panels
+from server.services.people import comfort
+from server.services.ways import remarks, undo
+from server.services.work import drafts, kinds, leases
+from server.services.work.instructions import newest_instructions
 
 SUGGESTIONS = 4
 LONG_PAIR_CHARS = 1200
@@ -169,7 +161,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     refusal = dialogue.why_not(db, campaign)
     second = queue.offer(db, person, campaign) if conversation is None else None
     last = dialogue.last_turn(db, conversation) if conversation is not None else None
-    told = campaigns.newest_instructions(db, campaign)
+    told = newest_instructions(db, campaign)
     last_answer = undo.undoable(db, person, campaign)
     keys = comfort.keys_of(person.keys)
     standing = door.standing(db, person, campaign)

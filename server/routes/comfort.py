@@ -17,7 +17,7 @@ from server.models import Person
 from server.pages import Page, render
 from server.routes.language import keep_language
 from server.routes.session import own_path
-from server.services import comfort, openid_accounts
+from server.services.people import comfort, openid_accounts
 from server.settings import Settings
 
 router = APIRouter()

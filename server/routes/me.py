@@ -17,7 +17,9 @@ from server.language import _, later
 from server.models import Notice, Person
 from server.pages import Page, render
 from server.routes.row_id import RowId, row_id
-from server.services import appeals, ledger, me, notices, remarks
+from server.services import me, notices
+from server.services.pay import appeals, ledger
+from server.services.ways import remarks
 
 router = APIRouter(prefix="/me")
 

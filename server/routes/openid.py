@@ -11,7 +11,7 @@ from server.errors import NotAllowed, NotSignedIn, WhetstoneError
 from server.language import _
 from server.pages import render
 from server.routes.session import own_path, set_session_cookie, sign_in_ways
-from server.services import openid, openid_accounts, people
+from server.services.people import openid, openid_accounts, people
 
 router = APIRouter(prefix="/sign-in/openid")
 

@@ -15,8 +15,9 @@ from server.errors import WhetstoneError
 from server.models import Campaign, Panel, Person
 from server.pages import Page, render
 from server.routes.session import network_address, set_session_cookie
-from server.services import limits, panel_webhooks, panels, people
-from server.services.panels import Study, WayBack
+from server.services.panels import panel_webhooks, panels
+from server.services.panels.panels import Study, WayBack
+from server.services.people import limits, people
 from server.settings import Settings
 
 router = APIRouter(prefix="/panel")

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from server.language import _
 from server.models import Campaign, Person, Turn
-from server.services import drafts, leases, queue
-from server.services.ranking import RATINGS
+from server.services.chat import queue
+from server.services.ways.ranking import RATINGS
+from server.services.work import drafts, leases
 
 LETTERS = "ABCDEFGHI"
 

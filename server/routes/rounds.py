@@ -17,8 +17,8 @@ from server.models import Round, Run, Schedule, Snapshot
 from server.pages import Page, render
 from server.routes.round_json import round_json
 from server.routes.row_id import RowId, row_id
-from server.services import outlook, rounds, schedules
-from server.services.round_settings import parse_assignments
+from server.services.rounds import outlook, rounds, schedules
+from server.services.rounds.round_settings import parse_assignments
 
 router = APIRouter()
 

@@ -16,7 +16,7 @@ from server.errors import BadInput, WhetstoneError
 from server.language import _
 from server.models import Person
 from server.pages import Page, render
-from server.services import invitations, limits, people
+from server.services.people import invitations, limits, people
 from server.settings import Settings
 
 router = APIRouter()

@@ -14,7 +14,7 @@ from server.errors import NotFound, WhetstoneError
 from server.language import _
 from server.pages import Page, render
 from server.routes.session import network_address
-from server.services import limits, sign_in_mails
+from server.services.people import limits, sign_in_mails
 from server.settings import Settings
 
 router = APIRouter()

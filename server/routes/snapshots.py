@@ -17,7 +17,8 @@ from server.models import Campaign, DatasetVersion, Deployment, Round, Run, Snap
 from server.pages import Page, render
 from server.routes.round_json import snapshot_json
 from server.routes.row_id import RowId, row_id
-from server.services import campaigns, deployments, registry, serving
+from server.services.campaigns import campaigns
+from server.services.snapshots import deployments, registry, serving
 
 router = APIRouter()
 

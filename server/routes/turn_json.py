@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from server.language import _
 from server.markdown import to_html
 from server.models import Campaign, Candidate, Conversation, Person, Turn
-from server.services import dialogue, leases, queue
+from server.services.chat import dialogue, queue
+from server.services.work import leases
 
 
 def describe_turn(turn: Turn) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from sqlalchemy import select
 from server.edge import AnyVisitor, Db, Researcher
 from server.models import Campaign
 from server.pages import Page, render
-from server.services import campaigns, wins
-from server.services.selection import PEOPLE, Selection
-from server.services.wins import Standings
+from server.services.campaigns import campaigns
+from server.services.data import wins
+from server.services.data.selection import PEOPLE, Selection
+from server.services.data.wins import Standings
 
 router = APIRouter()
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Person, Turn
-from server.services import demonstrations, drafts, edits, prompt_writing
+from server.services.chat import edits
+from server.services.ways import demonstrations, prompt_writing
+from server.services.work import drafts
 
 
 @dataclass(frozen=True)

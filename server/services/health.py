@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from server.revision import revisions
-from server.services.limits import redis_client
+from server.services.people.limits import redis_client
 from server.settings import Settings
 
 # Each reply worker renews a key of its own, which expires when it stops (`workers.reply.worker`).

@@ -18,8 +18,8 @@ from server.errors import BadInput, NotFound
 from server.models import Job, Person
 from server.models.campaigns import MODES
 from server.services import audit
-from server.services.campaigns import find_campaign
-from server.services.selection import Selection
+from server.services.campaigns.campaigns import find_campaign
+from server.services.data.selection import Selection
 from server.transaction import ask_for
 
 HEARTBEAT_STALE = timedelta(seconds=60)  # a worker renews each second; a minute of silence is death

@@ -9,7 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Comparison, Conversation, Person, Round, RoundStep
-from server.services import campaigns, days, kinds
+from server.services import days
+from server.services.campaigns import campaigns
+from server.services.work import kinds
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from sqlalchemy.orm import Session
 
 from server.errors import NotFound
 from server.models import Campaign, Deployment, Person, Schedule
-from server.services import campaigns, deployments, people, registry, schedules
+from server.services.campaigns import campaigns
+from server.services.people import people
+from server.services.rounds import schedules
+from server.services.snapshots import deployments, registry
 from server.settings import Settings
 
 # Read as a plain file: the server imports nothing of `training`.

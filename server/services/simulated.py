@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.models import Person
-from server.services import people
+from server.services.people import people
 
 
 class OpenSession(TypedDict):

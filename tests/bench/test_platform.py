@@ -19,7 +19,8 @@ from bench.platform_page import cookies_of, middle
 from bench.processes import free_port, proportional_mb
 from server.app import create_app
 from server.models import Comparison
-from server.services import item_lines, items, people
+from server.services.items import item_lines, items
+from server.services.people import people
 from server.services.simulated import open_session
 from server.settings import Settings
 from server.transaction import transaction

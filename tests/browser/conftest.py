@@ -17,7 +17,7 @@ from redis import Redis
 
 from server.app import create_app
 from server.models import Campaign, Prompt
-from server.services import people
+from server.services.people import people
 from server.settings import Settings
 from server.transaction import transaction
 from tests import factories

@@ -17,8 +17,14 @@ from sqlalchemy.orm import Session
 
 from server.models import Campaign, CheckResult, Job, Person, Report, Schedule
 from server.routes import ROUTERS
-from server.services import appeals, datasets, invitations, ledger, notices, panels, payrolls, rounds, runs, work_time
-from server.services.dataset_selection import DatasetSelection
+from server.services import notices
+from server.services.data import datasets
+from server.services.data.dataset_selection import DatasetSelection
+from server.services.panels import panels
+from server.services.pay import appeals, ledger, payrolls
+from server.services.people import invitations
+from server.services.rounds import rounds, runs
+from server.services.work import work_time
 from server.settings import Settings
 from server.transaction import transaction
 from tests import factories

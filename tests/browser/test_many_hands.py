@@ -21,7 +21,10 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
 
 from server.models import Campaign, Comparison, Conversation, Draft, Lease, Person, Turn
-from server.services import campaigns, deployments, people, registry, simulated
+from server.services import simulated
+from server.services.campaigns import campaigns
+from server.services.people import people
+from server.services.snapshots import deployments, registry
 from server.settings import Settings
 from server.supervisor import Supervisor, children
 from server.transaction import transaction

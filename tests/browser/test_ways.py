@@ -8,7 +8,7 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from server.models import Campaign, Demonstration, Draft, Edit, Prompt, Ranking
-from server.services.campaign_settings import FLAGS
+from server.services.campaigns.campaign_settings import FLAGS
 from server.transaction import transaction
 from tests import factories
 from tests.browser.conftest import Live

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from argon2 import PasswordHasher
 
-from server.services import people
+from server.services.people import people
 
 
 @pytest.fixture(autouse=True)

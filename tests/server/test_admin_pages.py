@@ -22,7 +22,10 @@ from server.routes import (
     admin_people,
 )
 from server.routes import jobs as jobs_routes
-from server.services import appeals, campaigns, jobs
+from server.services import jobs
+from server.services.campaigns import campaigns
+from server.services.pay import appeals
+from server.services.work.instructions import instructions_versions
 from server.settings import Settings
 from tests import factories
 from tests.conftest import Cast
@@ -247,7 +250,7 @@ def test_a_campaign_is_made_changed_and_opened(client: TestClient, sign_in: Sign
     campaign = db.scalars(select(Campaign).where(Campaign.slug == "new")).one()
     assert (campaign.status, campaign.overlap, campaign.name) == ("open", 2, "New")
     assert campaigns.prompt_counts(db, campaign) == {"train": 2, "held_out": 0}
-    assert len(campaigns.instructions_versions(db, campaign)) == 2
+    assert len(instructions_versions(db, campaign)) == 2
 
 
 def test_a_refused_campaign_leaves_nothing(client: TestClient, sign_in: SignIn, cast: Cast, db: Session) -> None:

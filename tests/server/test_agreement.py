@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.orm import Session
 
-from server.services.agreement import agreement, ordinal_alpha
+from server.services.data.agreement import agreement, ordinal_alpha
+from server.services.data.selection import Selection
 from server.services.intervals import Share
-from server.services.selection import Selection
 from tests import factories
 from tests.conftest import Cast
 

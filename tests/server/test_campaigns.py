@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import AuditEntry, Campaign
-from server.services import campaigns
+from server.services.campaigns import campaigns
+from server.services.work.instructions import instructions_versions, new_instructions, newest_instructions
 from tests import factories
 from tests.conftest import Cast
 
@@ -21,7 +22,7 @@ def make(db: Session, **more: object) -> Campaign:
 def test_a_campaign_has_its_settings_and_first_instructions(db: Session, cast: Cast) -> None:
     made = make(db, overlap="3", temperature="0.7", pay_per_hour="12.505", quota="", person=cast.ada)
     assert (made.overlap, made.temperature, str(made.pay_per_hour), made.quota) == (3, 0.7, "12.50", None)
-    newest = campaigns.newest_instructions(db, made)
+    newest = newest_instructions(db, made)
     assert newest is not None and (newest.version, newest.markdown) == (1, "Compare.")
     actions = db.scalars(select(AuditEntry.action).where(AuditEntry.object_id == made.id).order_by(AuditEntry.id)).all()
     assert actions == ["campaign.create", "campaign.instructions"]
@@ -74,9 +75,9 @@ def test_mode_and_scale_stay_once_people_have_compared(db: Session, cast: Cast) 
 
 def test_instructions_get_a_version_only_when_they_change(db: Session, cast: Cast) -> None:
     campaign = make(db)
-    assert campaigns.new_instructions(db, campaign, "Compare.\r\n", cast.ada).version == 1
-    assert campaigns.new_instructions(db, campaign, "Compare well.", cast.ada).version == 2
-    assert [found.version for found in campaigns.instructions_versions(db, campaign)] == [2, 1]
+    assert new_instructions(db, campaign, "Compare.\r\n", cast.ada).version == 1
+    assert new_instructions(db, campaign, "Compare well.", cast.ada).version == 2
+    assert [found.version for found in instructions_versions(db, campaign)] == [2, 1]
 
 
 def test_a_pool_holds_each_prompt_once(db: Session) -> None:

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from server import static
 from server.errors import BadInput
 from server.models import Person
-from server.services import comfort
+from server.services.people import comfort
 from tests import factories
 from tests.conftest import Cast
 

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput
-from server.services import dataset_rankings, datasets, transcripts
-from server.services.dataset_selection import DatasetSelection
+from server.services.data import dataset_rankings, datasets, transcripts
+from server.services.data.dataset_selection import DatasetSelection
 from tests import factories
 
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput
 from server.models import DatasetMember, Job
-from server.services import datasets
-from server.services.dataset_selection import DatasetSelection, parse_selection
-from server.services.dataset_split import SPLIT_SALT
+from server.services.data import datasets
+from server.services.data.dataset_selection import DatasetSelection, parse_selection
+from server.services.data.dataset_split import SPLIT_SALT
 from tests import factories
 
 

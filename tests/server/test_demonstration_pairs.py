@@ -7,8 +7,13 @@ from sqlalchemy.orm import Session
 
 from server.errors import Conflict
 from server.models import Turn
-from server.services import demonstration_pairs, deployments, dialogue, feedback, leases, queue, wins
-from server.services.selection import Selection
+from server.services.chat import dialogue, queue
+from server.services.data import wins
+from server.services.data.selection import Selection
+from server.services.items import demonstration_pairs
+from server.services.snapshots import deployments
+from server.services.ways import feedback
+from server.services.work import leases
 from tests import factories
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from server.db import session_factory
 from server.errors import BadInput, Conflict
 from server.models import Campaign, Deployment
-from server.services import deployments, registry
+from server.services.snapshots import deployments, registry
 from tests import factories
 
 

@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.models import Campaign, Candidate, Conversation, Lease, Person, Prompt, Turn
-from server.services import dialogue, drafts, leases, openings
+from server.services.chat import dialogue
+from server.services.items import openings
+from server.services.work import drafts, leases
 from tests import factories
 
 KEY = "key-of-the-page"

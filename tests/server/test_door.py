@@ -9,19 +9,12 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotAllowed, NotFound
 from server.models import CheckResult, Comparison, Lease, Membership, Question
-from server.services import (
-    campaigns,
-    dialogue,
-    door,
-    feedback,
-    members,
-    own_success,
-    prompt_writing,
-    qualifying,
-    queue,
-    remarks,
-)
-from server.services.answers import Sent
+from server.services.campaigns import campaigns
+from server.services.chat import dialogue, own_success, queue
+from server.services.door import door, members, qualifying
+from server.services.ways import feedback, prompt_writing, remarks
+from server.services.work.answers import Sent
+from server.services.work.instructions import new_instructions
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -37,7 +30,7 @@ def test_an_open_campaign_asks_nothing(db: Session, cast) -> None:
     assert (found.step, found.sentence, found.membership, found.instructions_are_new) == ("ready", "", None, True)
     door.confirm_instructions(db, cast.alice, campaign, found.instructions_id)
     assert not door.standing(db, cast.alice, campaign).instructions_are_new
-    campaigns.new_instructions(db, campaign, "Pick the kinder reply.", cast.ada)
+    new_instructions(db, campaign, "Pick the kinder reply.", cast.ada)
     assert door.standing(db, cast.alice, campaign).instructions_are_new
     with pytest.raises(BadInput):
         other = factories.campaign(db)

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Comparison, Deployment, Instructions, Lease, Person, Round
-from server.services import feedback, queue, remarks
+from server.services.chat import queue
+from server.services.ways import feedback, remarks
 from tests import factories
 
 KEY = "key-of-the-page"

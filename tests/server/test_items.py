@@ -15,7 +15,8 @@ from server.cli.items import _lines
 from server.db import session_factory
 from server.errors import BadInput, Conflict
 from server.models import Campaign, Candidate, Turn
-from server.services import dialogue, item_lines, items, queue
+from server.services.chat import dialogue, queue
+from server.services.items import item_lines, items
 from tests import factories
 
 LINES = [

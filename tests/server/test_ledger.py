@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Appeal, AuditEntry, LedgerEntry, Notice, Person
-from server.services import appeals, ledger
-from server.services.ledger import Wanted
+from server.services.pay import appeals, ledger
+from server.services.pay.ledger import Wanted
 from tests import factories
 
 KEY = "key-of-the-page"

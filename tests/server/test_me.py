@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 
 from server.errors import NotFound
 from server.models import Appeal, Campaign, CheckResult, Notice, Person, Prompt, Skip, WorkSession
-from server.services import appeals, ledger, me, notices, remarks
+from server.services import me, notices
+from server.services.pay import appeals, ledger
+from server.services.ways import remarks
 from tests import factories
 
 HTML = {"Accept": "text/html"}

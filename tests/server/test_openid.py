@@ -24,8 +24,8 @@ from starlette.testclient import TestClient
 
 from server.errors import NotSignedIn, Unavailable
 from server.models import Invitation, LoginSession, OpenIdAccount, Person
-from server.services import invitations, openid
-from server.services import people as accounts
+from server.services.people import invitations, openid
+from server.services.people import people as accounts
 from server.settings import Settings
 from server.ways_in import Provider
 from tests.conftest import ORIGIN, Cast

@@ -11,7 +11,10 @@ from sqlalchemy.orm import Session
 
 from server.db import session_factory
 from server.models import Campaign, Candidate, Conversation, Deployment, Person, Prompt, Turn
-from server.services import campaigns, deployments, dialogue, openings
+from server.services.campaigns import campaigns
+from server.services.chat import dialogue
+from server.services.items import openings
+from server.services.snapshots import deployments
 from tests import factories
 
 KEY = "key-of-the-page"

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from server.models import Campaign
-from server.services import campaigns, queue
+from server.services.campaigns import campaigns
+from server.services.chat import queue
 from tests import factories
 
 

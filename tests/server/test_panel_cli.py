@@ -13,7 +13,7 @@ from server import cli
 from server.app import create_app
 from server.db import session_factory
 from server.models import Panel, PanelSubmission
-from server.services import panels, prolific
+from server.services.panels import panels, prolific
 from server.settings import Settings, load_settings
 from tests import factories
 from tests.server.prolific_double import TOKEN, Prolific, running

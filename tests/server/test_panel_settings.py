@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from server.errors import BadInput
 from server.models import Campaign, Panel, Person
-from server.services import panel_settings, panels
+from server.services.panels import panel_settings, panels
 from tests import factories
 from tests.conftest import Cast
 from tests.server.test_panels import GENERIC, OTHER_PID, PID, answer, pairs, panel

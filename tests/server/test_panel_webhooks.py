@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from server.models import Campaign, Panel, PanelSubmission, Person, WebhookEvent, WorkSession
-from server.services import panels, queue, work_time
+from server.services.chat import queue
+from server.services.panels import panels
+from server.services.work import work_time
 from tests import factories
 from tests.server.prolific_double import Message, Prolific
 

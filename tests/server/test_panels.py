@@ -25,7 +25,11 @@ from server.models import (
     Person,
     WorkSession,
 )
-from server.services import dialogue, door, feedback, leases, members, panel_settings, panels, queue, work_time
+from server.services.chat import dialogue, queue
+from server.services.door import door, members
+from server.services.panels import panel_settings, panels
+from server.services.ways import feedback
+from server.services.work import leases, work_time
 from tests import factories
 from tests.conftest import Cast
 
@@ -175,7 +179,7 @@ def test_who_comes_by_a_study_is_a_member_of_a_campaign_for_members(client: Test
 def test_visits_from_one_address_are_limited(
     client: TestClient, db: Session, panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.services.limits.PANEL_VISITS_PER_ADDRESS", 2)
+    monkeypatch.setattr("server.services.people.limits.PANEL_VISITS_PER_ADDRESS", 2)
     statuses = []
     for number in range(4):
         client.cookies.clear()

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict, NotFound, WhetstoneError
 from server.models import AuditEntry, LedgerEntry, Panel, PanelSubmission, Payroll, WorkSession
-from server.services import ledger, payrolls
+from server.services.pay import ledger, payrolls
 from tests import factories
 
 MAY, JUNE = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)

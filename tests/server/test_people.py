@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotAllowed, NotFound, NotSignedIn, TooMany
 from server.models import LoginSession
-from server.services import invitations, limits, people
+from server.services.people import invitations, limits, people
 
 
 def test_a_password_signs_in_and_a_wrong_one_says_the_same_as_an_unknown_address(db: Session) -> None:

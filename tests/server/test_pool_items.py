@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from server.models import Prompt, Turn
-from server.services import demonstrations, deployments, dialogue, pool_items, queue
-from server.services.answers import Sent
+from server.services.chat import dialogue, queue
+from server.services.items import pool_items
+from server.services.snapshots import deployments
+from server.services.ways import demonstrations
+from server.services.work.answers import Sent
 from tests import factories
 
 

@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import Conflict, NotFound
 from server.models import Campaign, CheckResult, Comparison, Lease, Person, Turn
-from server.services import checks, feedback, queue, remarks, undo
-from server.services.dataset_selection import DatasetSelection
+from server.services.chat import queue
+from server.services.data.dataset_selection import DatasetSelection
+from server.services.door import checks
 from server.services.intervals import Share
+from server.services.ways import feedback, remarks, undo
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -155,7 +157,7 @@ def test_the_clock_of_a_web_server_frees_nothing_and_holds_nothing(db: Session, 
     queue.offer(db, cast.alice, campaign)
     db.query(Lease).one().expires_at = datetime.now(UTC) - timedelta(seconds=1)
     db.flush()
-    monkeypatch.setattr("server.services.leases.is_live", lambda _lease: True)  # what such a server would say
+    monkeypatch.setattr("server.services.work.leases.is_live", lambda _lease: True)  # what such a server would say
     with pytest.raises(Conflict, match="ran out"):
         answer(db, cast.alice, turn)
 

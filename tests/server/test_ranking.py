@@ -7,9 +7,13 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import CheckResult, Draft, Ranking, Undone
-from server.services import campaign_settings, campaigns, drafts, item_lines, items, leases, queue, ranking, undo
-from server.services.answers import Sent
-from server.services.ranking import Placed
+from server.services.campaigns import campaign_settings, campaigns
+from server.services.chat import queue
+from server.services.items import item_lines, items
+from server.services.ways import ranking, undo
+from server.services.ways.ranking import Placed
+from server.services.work import drafts, leases
+from server.services.work.answers import Sent
 from tests import factories
 
 KEY = "key-of-the-page"

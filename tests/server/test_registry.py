@@ -6,7 +6,7 @@ import pytest
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import AuditEntry
-from server.services import registry
+from server.services.snapshots import registry
 from tests import factories
 
 FILES = {"files": {"model.safetensors": {"sha256": "0" * 64, "bytes": 1}}}

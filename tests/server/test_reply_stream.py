@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from server.edge import short_transactions
-from server.services import reply_stream
+from server.services.chat import reply_stream
 from tests import factories
 
 

@@ -14,7 +14,7 @@ from server.db import session_factory
 from server.errors import NotFound
 from server.models import Campaign
 from server.routes import api_rounds
-from server.services import rounds
+from server.services.rounds import rounds
 from server.settings import Settings
 from server.transaction import transaction
 from tests import factories

@@ -7,8 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.models import AuditEntry, Deployment, Round, RoundStep, Run, Schedule, Snapshot
-from server.services import datasets, deployments, rounds, runs
-from server.services.dataset_selection import DatasetSelection
+from server.services.data import datasets
+from server.services.data.dataset_selection import DatasetSelection
+from server.services.rounds import rounds, runs
+from server.services.snapshots import deployments
 from tests import factories
 
 GATE = {

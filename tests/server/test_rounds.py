@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict
 from server.models import AuditEntry, Campaign, Round, RoundStep, Run
-from server.services import rounds, runs
-from server.services.round_settings import parse_assignments, parse_settings
+from server.services.rounds import rounds, runs
+from server.services.rounds.round_settings import parse_assignments, parse_settings
 from tests import factories
 
 FEW = {"minimum_comparisons": 3}

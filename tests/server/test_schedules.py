@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, NotFound
 from server.models import Round, Schedule
-from server.services import schedules
-from server.services.dataset_selection import DatasetSelection
+from server.services.data.dataset_selection import DatasetSelection
+from server.services.rounds import schedules
 from tests import factories
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -97,7 +97,8 @@ def test_what_refuses_a_round_is_written_down(db: Session):
 
 
 def test_only_what_came_after_the_last_finished_round_is_new(db: Session):
-    from server.services import datasets, rounds
+    from server.services.data import datasets
+    from server.services.rounds import rounds
 
     comparisons(db, 20)
     made = rounds.start(db, trigger="command")

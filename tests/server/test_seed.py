@@ -10,7 +10,10 @@ from sqlalchemy.orm import Session
 
 from server.errors import NotAllowed
 from server.models import Campaign, Person, Prompt, Schedule
-from server.services import campaigns, deployments, people, registry, seed
+from server.services import seed
+from server.services.campaigns import campaigns
+from server.services.people import people
+from server.services.snapshots import deployments, registry
 from server.settings import Settings
 
 

@@ -7,8 +7,11 @@ from sqlalchemy.orm import Session
 
 from server.errors import Conflict
 from server.models import Comparison, Skip
-from server.services import campaigns, feedback, queue, remarks, statistics, undo
-from server.services.selection import Selection
+from server.services.campaigns import campaigns
+from server.services.chat import queue
+from server.services.data import statistics
+from server.services.data.selection import Selection
+from server.services.ways import feedback, remarks, undo
 from tests import factories
 
 KEY = "key-of-the-page"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.routes.session import own_path
-from server.services import invitations, people
+from server.services.people import invitations, people
 from tests.conftest import ORIGIN
 
 HTML = {"Accept": "text/html"}

@@ -27,7 +27,7 @@ from server.app import create_app
 from server.db import session_factory
 from server.errors import NotSignedIn
 from server.models import Person, SignInLink, SignInRequest
-from server.services import limits, people, post_office, sign_in_mails
+from server.services.people import limits, people, post_office, sign_in_mails
 from server.settings import Settings, SettingsError, load_settings
 from server.ways_in import Mail
 from tests import factories

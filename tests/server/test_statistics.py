@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput
 from server.models import Campaign, Comparison, Snapshot
-from server.services import statistics
+from server.services.data import statistics
+from server.services.data.selection import Selection
 from server.services.intervals import Share
-from server.services.selection import Selection
 from tests import factories
 from tests.conftest import Cast
 

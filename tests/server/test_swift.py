@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from server.models import Comparison, Lease, Turn, WorkSession
-from server.services import drafts, queue, swift, undo
+from server.services.chat import queue
+from server.services.ways import swift, undo
+from server.services.work import drafts
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -91,7 +93,7 @@ def test_it_is_the_swift_way_that_is_gone(client, db: Session, cast, sign_in, mo
     assert queue.offer(db, cast.alice, campaign) is turn
     drafts.save(db, cast.alice, drafts.justification_place(turn), "Bec")
     db.commit()
-    monkeypatch.setattr("server.services.feedback.store_comparison", None)
+    monkeypatch.setattr("server.services.ways.feedback.store_comparison", None)
     sign_in(cast.alice)
     body = {"scale_position": 1, "milliseconds": 3000, "idempotency_key": KEY}
     answer = client.post(f"/api/turns/{turn.id}/comparison", json=body)

@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from server.errors import Conflict
 from server.models import Comparison, Undone
-from server.services import datasets, dialogue, feedback, queue, undo
-from server.services.dataset_selection import DatasetSelection
+from server.services.chat import dialogue, queue
+from server.services.data import datasets
+from server.services.data.dataset_selection import DatasetSelection
+from server.services.ways import feedback, undo
 from tests import factories
 
 KEY = "key-of-the-page"

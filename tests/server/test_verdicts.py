@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput
 from server.models import Comparison, Turn
-from server.services import datasets, feedback
-from server.services.dataset_selection import DatasetSelection
+from server.services.data import datasets
+from server.services.data.dataset_selection import DatasetSelection
+from server.services.ways import feedback
 from tests import factories
 
 KEY = "key-of-the-page"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sqlalchemy.orm import Session
 
-from server.services import strengths, wins
-from server.services.selection import Selection
+from server.services.data import strengths, wins
+from server.services.data.selection import Selection
 from tests import factories
 from training import objective
 

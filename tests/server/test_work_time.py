@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput
 from server.models import Campaign, LedgerEntry, Membership, Panel, PanelSubmission, Person, WorkSession
-from server.services import campaigns, work_time
+from server.services.campaigns import campaigns
+from server.services.work import work_time
 from tests import factories
 
 TWELVE = Decimal(12)

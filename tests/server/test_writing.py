@@ -9,19 +9,12 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.models import Demonstration, Draft, Edit, Prompt, Undone
-from server.services import (
-    demonstrations,
-    dialogue,
-    drafts,
-    edits,
-    feedback,
-    openings,
-    prompt_review,
-    prompt_writing,
-    queue,
-    undo,
-)
-from server.services.answers import Sent
+from server.services.campaigns import prompt_review
+from server.services.chat import dialogue, edits, queue
+from server.services.items import openings
+from server.services.ways import demonstrations, feedback, prompt_writing, undo
+from server.services.work import drafts
+from server.services.work.answers import Sent
 from tests import factories
 
 KEY = "key-of-the-page"

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from server.db import session_factory
 from server.models import Job
-from server.services import campaigns, jobs
+from server.services import jobs
+from server.services.campaigns import campaigns
 from server.settings import Settings
 from tests import factories
 from tests.workers.lines import hh_lines, write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.services.round_settings import GateThresholds
+from server.services.rounds.round_settings import GateThresholds
 from workers.gates import (
     all_passed,
     chance_calibration_error,

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from server.db import session_factory
 from server.models import Candidate, Comparison, Conversation, Job, Turn
-from server.services import campaigns, jobs
+from server.services import jobs
+from server.services.campaigns import campaigns
 from server.settings import Settings
 from tests.workers.lines import hh_lines, write
 from workers import imports

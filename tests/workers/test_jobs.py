@@ -15,7 +15,8 @@ from sqlalchemy import func, select, update
 
 from server.db import session_factory
 from server.models import Comparison, Conversation, Job
-from server.services import campaigns, jobs
+from server.services import jobs
+from server.services.campaigns import campaigns
 from server.settings import Settings
 from tests.workers.lines import hh_lines, write
 from workers.jobs import perform

@@ -8,8 +8,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from server.models import Prompt
-from server.services import datasets
-from server.services.dataset_selection import DatasetSelection
+from server.services.data import datasets
+from server.services.data.dataset_selection import DatasetSelection
 from tests import factories
 from training.prompts import read_prompts_with_modes
 from workers.round_data import write_prompts

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from server.db import session_factory
 from server.models import Prompt, Round, Snapshot
-from server.services import deployments, registry, rounds
+from server.services.rounds import rounds
+from server.services.snapshots import deployments, registry
 from server.settings import Settings
 from tests import factories
 from tests.training.conftest import built_policies, tiny_policy, tokenizer  # noqa: F401 - fixtures

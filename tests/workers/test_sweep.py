@@ -24,7 +24,10 @@ from server.models import (
     Turn,
     WorkSession,
 )
-from server.services import dialogue, lost, people, work_time
+from server.services import lost
+from server.services.chat import dialogue
+from server.services.people import people
+from server.services.work import work_time
 from server.settings import Settings
 from server.transaction import QUEUES
 from tests import factories

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from server.services import registry
+from server.services.snapshots import registry
 from training.engine import Engine, Request
 from training.snapshots import BadSnapshot, load_policy, render
 from workers.reply.asks import TOLD_NOT_LOADED, CannotAnswer, Source

@@ -10,7 +10,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from server.models import Candidate, Snapshot, Turn
-from server.services import deployments, dialogue, lost
+from server.services import lost
+from server.services.chat import dialogue
+from server.services.snapshots import deployments
 from server.transaction import ask_for
 from training.records import Message
 from workers.context import is_dead

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from server.services.reply_stream import stream_key
+from server.services.chat.reply_stream import stream_key
 from workers.reply.asks import Ask, Failed, Outcome, Written
 from workers.reply.threads import start_essential
 

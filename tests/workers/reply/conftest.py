@@ -12,8 +12,8 @@ from sqlalchemy.orm import joinedload
 
 from server.db import session_factory
 from server.models import Campaign, Candidate, Turn
-from server.services import candidates, registry
-from server.services.reply_stream import stream_key
+from server.services.chat.reply_stream import stream_key
+from server.services.snapshots import candidates, registry
 from tests import factories
 from tests.training.conftest import built_policies, tiny_policy, tokenizer
 from workers.reply.worker import ReplyWorker

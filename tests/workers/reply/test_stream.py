@@ -5,7 +5,7 @@ from queue import SimpleQueue
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from server.services.reply_stream import stream_key
+from server.services.chat.reply_stream import stream_key
 from workers.reply.asks import Ask, Failed, Source, Written
 from workers.reply.stream import Pen, StreamWriter
 

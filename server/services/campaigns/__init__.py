@@ -1,0 +1,1 @@
+"""Campaigns as their admins make and change them."""

@@ -1,0 +1,1 @@
+"""The ledger, appeals, and payrolls."""

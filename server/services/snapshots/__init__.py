@@ -1,0 +1,1 @@
+"""Snapshots and where they serve: registering them, deploying them, drawing the candidates that they write."""
