@@ -16,6 +16,8 @@ from server.models.people import ROLES
 from server.pages import Page, render
 from server.routes.row_id import RowId, row_id
 from server.services import audit
+from server.services.data import evidence
+from server.services.data.evidence import Evidence
 from server.services.door import members
 from server.services.people import invitations, people, roster
 
@@ -34,6 +36,15 @@ class PeoplePage(Page):
     roles: list[tuple[str, str]]
     link: str = ""
     error: str = ""
+
+
+@dataclass(frozen=True)
+class PersonPage(Page):
+    """One person, and what is known of how they answer."""
+
+    template: ClassVar[str] = "admin/person.html"
+    member: Person
+    evidence: Evidence
 
 
 def _page(db: Db, search: str = "", before: int | None = None, *, link: str = "", error: str = "") -> PeoplePage:
@@ -55,6 +66,12 @@ def people_page(
     request: Request, db: Db, who: AnyVisitor, person: Admin, search: str = "", before: str = ""
 ) -> Response:
     return render(request, who, _page(db, search.strip()[:200], row_id(before)))
+
+
+@router.get("/admin/people/{person_id}")
+def person_page(request: Request, db: Db, who: AnyVisitor, person: Admin, person_id: RowId) -> Response:
+    member = people.get_person(db, person_id)
+    return render(request, who, PersonPage(title=member.name, member=member, evidence=evidence.of(db, member)))
 
 
 @router.post("/admin/people/invitations")

@@ -138,6 +138,7 @@ def _fill(db: Session) -> World:
             "snapshot_id": [str(served.id)],
             "job_id": [str(job.id), str(failed.id)],
             "payroll_id": [str(payroll_id)],
+            "person_id": [str(writer.id)],
             "name": ["manifest.json"],
         },
         by_path={

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict
+from server.language import _
 from server.models import Campaign, Deployment, DeploymentShare, Person, Round, Snapshot
 from server.services import audit
 from server.transaction import ask_for
@@ -116,14 +117,15 @@ def draw_snapshots(db: Session, campaign: Campaign, count: int, rng: Random) -> 
     """
     deployment = current(db, campaign)
     if deployment is None:
-        raise Conflict(f"No model serves {campaign.name} yet; an admin or researcher has to deploy one.")
+        raise Conflict(_("No model serves {campaign} yet. Please tell its admin.", campaign=campaign.name))
     parts = list(deployment.shares)
     if campaign.pairing == "two":
         if len(parts) < count:
-            raise Conflict(
-                f"{campaign.name} compares different models and only {len(parts)} of {count} serve it; an admin or "
-                "researcher has to deploy another one beside it."
-            )
+            sentence = _(
+                "{campaign} compares different models, and only {serving} of {wanted} serve it now. Please tell its admin.",
+                campaign=campaign.name, serving=len(parts), wanted=count,
+            )  # fmt: skip
+            raise Conflict(sentence)
         drawn: list[Snapshot] = []
         for _each in range(count):
             part = rng.choices(parts, [each.share for each in parts])[0]
