@@ -32,7 +32,7 @@ check: style ## Style, types, the lock, and the house's rules
 test: style ## All that `check` checks, and all tests but those for a GPU (T='-m "not slow and not gpu"' for the fast ones)
 	@sh scripts/chromium.sh
 	@sh scripts/compiler.sh
-	@OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n 2 --dist loadfile $(if $(T),$(T),-m "not gpu")
+	@OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n 2 --dist worksteal $(if $(T),$(T),-m "not gpu")
 
 peers: install-test install-peers ## Install TRL in .venv-peers and compare our numbers with its
 	@$(VENV)/python -m pytest -q -m peers

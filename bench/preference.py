@@ -86,6 +86,10 @@ def main() -> None:
         asked = json.loads(given.serve)
         serve_ours(Path(asked["folder"]), asked["size"], asked["updates"])
         return
+    import torch
+
+    from training.device import in_half
+
     limits = measured(given.device, given.threads)
     report = Report("preference", "pairs/s", given, limits)
     for size in given.sizes.split(",")[: 1 if given.quick else None]:
@@ -96,7 +100,8 @@ def main() -> None:
             rows = prepare(folder, shape, given.rounds + 2)
             asked = {
                 "folder": str(folder), "size": size, "updates": UPDATES[size], "model": str(files.classifier), "batch": BATCH,
-                "rate": RATE, "passes": given.rounds + 2, "width": shape.width, "device": given.device,
+                "rate": RATE, "passes": given.rounds + 2, "half": in_half("auto", torch.device(given.device), shape.width),
+                "device": given.device,
             }  # fmt: skip
             ours = Side("ours", "bench.preference", ["--serve", json.dumps(asked)], threads=given.threads, device=given.device)  # fmt: skip
             sides = [stack.enter_context(ours)]

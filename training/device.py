@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,8 @@ import torch
 from training import ranks
 
 Precision = Literal["auto", "float32", "bfloat16"]
-LEAST_HALF_WIDTH = 320  # below it a CPU spends more on converting than bfloat16 products save (measured with AMX)
+# By the instructions of a CPU that multiply bfloat16: the least width from which converting costs less than they save (measured).
+LEAST_HALF_WIDTHS = {"amx_bf16": 320, "avx512_bf16": 128}
 
 
 def device_of_choice() -> torch.device:
@@ -19,19 +21,21 @@ def device_of_choice() -> torch.device:
 
 
 def in_half(precision: Precision, device: torch.device, width: int) -> bool:
-    """Whether matrix products run in bfloat16; "auto": on a GPU, and on a CPU with AMX from a width of 320."""
+    """Whether matrix products run in bfloat16; "auto": on a GPU, and on a CPU that has instructions for it if `width` pays."""
     if precision != "auto":
         return precision == "bfloat16"
-    return device.type == "cuda" or (width >= LEAST_HALF_WIDTH and has_amx())
+    return device.type == "cuda" or width >= least_half_width()
 
 
 @cache
-def has_amx() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware tiles; without them float32 is the faster one."""
+def least_half_width() -> float:
+    """The width from which bfloat16 products are the faster ones on this CPU; infinite without instructions for them."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux
-        return False
+        return inf
+    flags = set(told.split())
+    return next((width for name, width in LEAST_HALF_WIDTHS.items() if name in flags), inf)
 
 
 def products(half: bool, device: torch.device) -> AbstractContextManager[object]:

@@ -74,6 +74,7 @@ READ_BY_RESEARCHERS = [
 ]
 ONLY_ADMINS = [
     ("GET", "/admin/people"),
+    ("GET", "/admin/people/{person_id}"),
     ("POST", "/admin/people/invitations"),
     ("POST", "/admin/people/invitations/{invitation_id}/revoke"),
     ("POST", "/admin/people/{person_id}/roles"),

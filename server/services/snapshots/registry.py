@@ -23,7 +23,7 @@ from server.services import audit
 
 STARTER = "starter"
 # Shipped with the code; read as plain files, since the server imports nothing of training.
-STARTER_FOLDER = Path(__file__).resolve().parents[2] / "training" / "starter" / "model"
+STARTER_FOLDER = Path(__file__).resolve().parents[3] / "training" / "starter" / "model"
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
