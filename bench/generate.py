@@ -28,9 +28,9 @@ def repeats(shape: Shape, batch: int, new: int) -> int:
 
 def serve_ours(shape: Shape, batch: int, asked: dict[str, Any]) -> None:
     """Our engine's turns."""
-    from training.device import device_of_choice
-    from training.engine import Engine, generate
-    from training.snapshots import load_policy
+    from training.models.snapshots import load_policy
+    from training.processes.device import device_of_choice
+    from training.sampling.engine import Engine, generate
 
     turns = Turns()
     model, tokenizer = load_policy(models(shape).policy)

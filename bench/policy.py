@@ -29,7 +29,7 @@ def serve_ours(folder: Path, settings: dict[str, Any]) -> None:
     """Our job's turns: it is stopped and let go on where it logs an iteration."""
     from training.config import load_config
     from training.policy import PolicyConfig, PolicyRun
-    from training.run_folder import RunFolder
+    from training.runs.run_folder import RunFolder
 
     turns = Turns()
 

@@ -27,7 +27,7 @@ def serve_ours(folder: Path, size: str, updates: int) -> None:
     """Our job's turns: it is stopped and let go on where it logs the last update of each pass."""
     from training.config import PreferenceConfig
     from training.preference import train
-    from training.run_folder import RunFolder
+    from training.runs.run_folder import RunFolder
 
     turns = Turns()
 
@@ -44,7 +44,7 @@ def serve_ours(folder: Path, size: str, updates: int) -> None:
 
 def prepare(folder: Path, shape: Shape, passes: int) -> list[tuple[list[int], ...]]:
     """Write our run folder and TRL's rows in the order in which our job takes them; return the pairs."""
-    from training.batches import order
+    from training.data.batches import order
 
     updates = UPDATES[shape.name]
     rows = pairs(shape, BATCH * updates)
@@ -88,7 +88,7 @@ def main() -> None:
         return
     import torch
 
-    from training.device import in_half
+    from training.processes.device import in_half
 
     limits = measured(given.device, given.threads)
     report = Report("preference", "pairs/s", given, limits)

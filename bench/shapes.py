@@ -69,8 +69,8 @@ def models(shape: Shape) -> Models:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-    from training.models import PreferenceModel
-    from training.snapshots import save_policy
+    from training.models.models import PreferenceModel
+    from training.models.snapshots import save_policy
 
     root = ROOT / ".bench" / shape.name
     found = Models(root / "policy", root / "pm", root / "classifier")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from simulation.judge import GoldJudge
-from training.calibration import wilson_interval
-from training.engine import Engine, generate
-from training.snapshots import load_policy, render
+from training.measuring.calibration import wilson_interval
+from training.models.snapshots import load_policy, render
+from training.sampling.engine import Engine, generate
 
 Json = dict[str, Any]
 

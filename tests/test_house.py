@@ -139,16 +139,17 @@ def test_no_import_cycles() -> None:
             assert cycle is None, " -> ".join(cycle or [])
 
 
-def test_no_cycles_among_the_folders_of_services() -> None:
+@pytest.mark.parametrize("home", ["server/services", "training"])
+def test_no_cycles_among_the_folders_of(home: str) -> None:
     """A folder is a room: what is inside may use each other, but two rooms never both need one another."""
-    home = ROOT / "server" / "services"
-    rooms = {folder.name for folder in home.iterdir() if (folder / "__init__.py").is_file()}
+    base = home.split("/")
+    rooms = {folder.name for folder in (ROOT / home).iterdir() if (folder / "__init__.py").is_file()}
     needs: dict[str, set[str]] = {room: set() for room in rooms}
     for path in sources():
         parts = path.relative_to(ROOT).parts
-        if parts[:2] == ("server", "services") and parts[2] in rooms:
-            used = {name.split(".")[2] for name in imports(path) if name.startswith("server.services.")}
-            needs[parts[2]] |= (used & rooms) - {parts[2]}
+        if list(parts[: len(base)]) == base and parts[len(base)] in rooms:
+            used = {name.split(".")[len(base)] for name in imports(path) if name.split(".")[: len(base)] == base}
+            needs[parts[len(base)]] |= (used & rooms) - {parts[len(base)]}
     assert len(rooms) > 5
     while free := {room for room, needed in needs.items() if not needed}:
         needs = {room: needed - free for room, needed in needs.items() if room not in free}

@@ -17,21 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import files, objective, ranks
-from training.calibration import wilson_interval
+from training import objective
 from training.config import BestOfConfig
-from training.evaluate import mean_ci95
-from training.field import Judges, fitting
+from training.data.prompts import Prompt, read_prompts
 from training.job import run_job
-from training.models import PreferenceModel
-from training.parts import Parts
-from training.plots import Series, plot
-from training.progress import Bar
-from training.prompts import Prompt, read_prompts
-from training.run_folder import RunFolder
-from training.self_checks import check_tokenizers
-from training.snapshots import check_snapshot
-from training.variants import Answers, EachStep, Policy, Prefix, Replies, Sampling, scores
+from training.measuring.calibration import wilson_interval
+from training.measuring.contest import mean_ci95
+from training.measuring.field import Judges, fitting
+from training.models.models import PreferenceModel
+from training.models.snapshots import check_snapshot
+from training.processes import ranks
+from training.runs import files
+from training.runs.parts import Parts
+from training.runs.plots import Series, plot
+from training.runs.progress import Bar
+from training.runs.run_folder import RunFolder
+from training.sampling.self_checks import check_tokenizers
+from training.sampling.variants import Answers, EachStep, Policy, Prefix, Replies, Sampling, scores
 
 # Seeds of replies to choose from are drawn far from those of training iterations and of evaluations.
 CHOOSING = 2**31 + 2**30

@@ -17,23 +17,26 @@ from typing import Any
 
 import torch
 
-from training import demonstrations, distributed, lora
-from training.batches import order
 from training.config import BadConfig, DistillConfig
-from training.fitting import Fit, chosen_learning_rate
-from training.job import JobFailed, run_job, tell_left_out
-from training.lines import data_file, read_lines
+from training.data import demonstrations
+from training.data.batches import order
+from training.data.prompts import Prompt, evenly, hold_out, read_prompts
+from training.failure import JobFailed
+from training.job import run_job, tell_left_out
+from training.lines.lines import data_file, read_lines
+from training.models import lora
+from training.models.snapshots import PromptTooLong, fingerprint_of, load_policy
 from training.objective import binned, distillation_loss
-from training.pace import Pace
-from training.prompts import Prompt, evenly, hold_out, read_prompts
-from training.recomputing import recompute
-from training.rollouts import reply_seeds
-from training.run_folder import RunFolder
-from training.self_checks import check_tokenizers
-from training.snapshots import PromptTooLong, fingerprint_of, load_policy
-from training.teacher import Cache, Shard, Text, aligned, answered, shard_of, written
-from training.variants import Policy, Prefix, Replies, Sampling
-from training.words import WordReader
+from training.processes import distributed
+from training.reading.words import WordReader
+from training.runs.run_folder import RunFolder
+from training.sampling.rollouts import reply_seeds
+from training.sampling.self_checks import check_tokenizers
+from training.sampling.variants import Policy, Prefix, Replies, Sampling
+from training.supervised.fitting import Fit, chosen_learning_rate
+from training.supervised.pace import Pace
+from training.supervised.teacher import Cache, Shard, Text, aligned, answered, shard_of, written
+from training.trunk.recomputing import recompute
 
 RATE_SHARE = 0.05  # of the rate of pretraining (Bai et al. 2022 App. A.1)
 TRAIN, TEST = 2**28, 2**29  # seeds of the teacher's replies, far from those of any training iteration

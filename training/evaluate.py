@@ -5,89 +5,25 @@ like, each with its 95% interval where it is an estimate.
 """
 
 import argparse
-import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from training import objective
-from training.calibration import wilson_interval
 from training.config import EvaluateConfig
-from training.device import device_of_choice, in_half
-from training.engine import Engine
-from training.job import JobFailed, run_job
-from training.models import PreferenceModel
-from training.progress import Bar
-from training.prompts import evenly, read_prompts, rendered
-from training.rollouts import Rollout, policy_logp, preference_scores, reply_seeds, sample
-from training.run_folder import RunFolder
-from training.self_checks import check_tokenizers
-from training.snapshots import load_policy
-
-# Seeds of evaluation replies are drawn far from those of any training iteration.
-EVALUATION = 2**31
-
-
-def mean_ci95(x: Tensor) -> tuple[float, list[float]]:
-    """Mean of [N] and its 95% interval by the normal approximation; the interval of one number is that number."""
-    mean = float(x.double().mean())
-    reach = 1.96 * float(x.double().std()) / math.sqrt(x.numel()) if x.numel() > 1 else 0.0
-    return mean, [mean - reach, mean + reach]
-
-
-def win_rate(score: Tensor, rival: Tensor) -> tuple[float, list[float]]:
-    """Share of prompts on which `score` is higher, ties half, with the 95% Wilson interval.  [N], [N]"""
-    share = (float((score > rival).sum()) + 0.5 * float((score == rival).sum())) / score.numel()
-    return share, list(wilson_interval(share, score.numel()))
-
-
-def reply_numbers(rollout: Rollout) -> dict[str, float]:
-    """What the replies of a rollout are like: length, perplexity under their own sampler, share that ended."""
-    return {
-        "length_mean": float(rollout.mask.sum(1).float().mean()),
-        "perplexity": math.exp(-float(rollout.old_logp[rollout.mask].mean())),
-        "eos_share": float(rollout.ended.float().mean()),
-    }
-
-
-def against(
-    policy: Any, engine: Engine, opponent: Any, rival_engine: Engine, pm: PreferenceModel, end_id: int,
-    prompts: Sequence[Sequence[int]], seed: int, max_new_tokens: int, temperature: float,
-    each_step: Callable[[int], None] | None = None, *, half: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Sample both on the same prompts with seeds of their own and compare; `each_step` is told how many replies are done."""
-    seeds = reply_seeds(seed, EVALUATION, 2 * len(prompts))
-    done = len(prompts)
-    rollout = sample(engine, prompts, seeds[:done], max_new_tokens, temperature, each_step)
-    later = None if each_step is None else (lambda count: each_step(done + count))
-    rival = sample(rival_engine, prompts, seeds[done:], max_new_tokens, temperature, later)
-    score, rival_score = (preference_scores(pm, written, end_id, half=half) for written in (rollout, rival))
-    own, others = (policy_logp(model, rollout, temperature, half=half) for model in (policy, opponent))
-    k1, _, k3 = objective.kl_estimators(own, others, rollout.mask)
-    found: dict[str, Any] = {"prompts": done}
-    found["win_rate"], found["win_rate_ci95"] = win_rate(score, rival_score)
-    found["score_after"], found["score_after_ci95"] = mean_ci95(score)
-    found["score_before"], found["score_before_ci95"] = mean_ci95(rival_score)
-    found["kl"], found["kl_ci95"] = mean_ci95(k1.sum(1))
-    found["kl_k3"] = float(k3.sum(1).mean())
-    before = {f"{name}_before": number for name, number in reply_numbers(rival).items()}
-    return found | reply_numbers(rollout) | before
-
-
-def room_for_prompts(configs: Sequence[Any], max_new_tokens: int) -> int:
-    """Tokens a prompt may take beside a reply and the end token that a cut reply is given; JobFailed if none.
-
-    The model of the shortest context among `configs` decides, since every one of them reads the whole.
-    """
-    context = min(int(getattr(config, "max_position_embeddings", None) or 2048) for config in configs)
-    room = context - max_new_tokens - 1
-    if room < 1:
-        raise JobFailed(f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of {context} tokens")
-    return room
+from training.data.prompts import evenly, read_prompts, rendered
+from training.failure import JobFailed
+from training.job import run_job
+from training.measuring.contest import against, room_for_prompts
+from training.models.models import PreferenceModel
+from training.models.snapshots import load_policy
+from training.processes.device import device_of_choice, in_half
+from training.runs.progress import Bar
+from training.runs.run_folder import RunFolder
+from training.sampling.engine import Engine
+from training.sampling.self_checks import check_tokenizers
 
 
 def main(arguments: Sequence[str]) -> int:

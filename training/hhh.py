@@ -15,17 +15,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from training.calibration import wilson_interval
 from training.config import HhhConfig
-from training.device import device_of_choice
-from training.job import JobFailed, run_job
-from training.likelihood import reply_scores, total_log_p
-from training.models import PreferenceModel
-from training.parts import Parts
-from training.progress import Bar
-from training.records import BadRecord, Message, parse_line
-from training.run_folder import RunFolder
-from training.snapshots import PromptTooLong, load_policy, render, render_reply, render_within
+from training.failure import JobFailed
+from training.job import run_job
+from training.lines.records import BadRecord, Message, parse_line
+from training.measuring.calibration import wilson_interval
+from training.models.models import PreferenceModel
+from training.models.snapshots import PromptTooLong, load_policy, render, render_reply, render_within
+from training.processes.device import device_of_choice
+from training.reading.likelihood import reply_scores, total_log_p
+from training.runs.parts import Parts
+from training.runs.progress import Bar
+from training.runs.run_folder import RunFolder
 
 
 class Item(NamedTuple):

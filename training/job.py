@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from training import distributed, ranks
 from training.config import BadConfig
-from training.records import BadRecord
-from training.run_folder import RunFolder, RunFolderError
-from training.snapshots import BadSnapshot
-
-
-class JobFailed(RuntimeError):
-    """A run that cannot go on for a reason its owner can understand and act on."""
-
+from training.failure import JobFailed
+from training.lines.records import BadRecord
+from training.models.snapshots import BadSnapshot
+from training.processes import distributed, ranks
+from training.runs.run_folder import RunFolder, RunFolderError
 
 REFUSALS = (BadConfig, BadRecord, BadSnapshot, JobFailed, RunFolderError)
 

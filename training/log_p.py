@@ -13,19 +13,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from training.calibration import accuracy, wilson_interval
 from training.config import LogPConfig
-from training.device import device_of_choice
-from training.job import JobFailed, run_job
-from training.likelihood import reply_scores, total_log_p
-from training.lines import data_file
-from training.models import PreferenceModel
-from training.parts import Parts
-from training.progress import Bar
-from training.records import Comparison, read_comparisons
-from training.run_folder import RunFolder
-from training.self_checks import check_tokenizers
-from training.snapshots import PromptTooLong, load_policy, render_reply, render_within
+from training.failure import JobFailed
+from training.job import run_job
+from training.lines.lines import data_file
+from training.lines.records import Comparison, read_comparisons
+from training.measuring.calibration import accuracy, wilson_interval
+from training.models.models import PreferenceModel
+from training.models.snapshots import PromptTooLong, load_policy, render_reply, render_within
+from training.processes.device import device_of_choice
+from training.reading.likelihood import reply_scores, total_log_p
+from training.runs.parts import Parts
+from training.runs.progress import Bar
+from training.runs.run_folder import RunFolder
+from training.sampling.self_checks import check_tokenizers
 
 
 class Sides(NamedTuple):

@@ -17,16 +17,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from training import objective
-from training.calibration import wilson_interval
 from training.config import BadConfig, OodConfig
-from training.device import device_of_choice
-from training.evaluate import mean_ci95
-from training.job import JobFailed, run_job
-from training.plots import Series, plot
-from training.progress import Bar
-from training.prompts import hold_out, read_prompts, rendered
-from training.run_folder import RunFolder
-from training.snapshots import load_policy
+from training.data.prompts import hold_out, read_prompts, rendered
+from training.failure import JobFailed
+from training.job import run_job
+from training.measuring.calibration import wilson_interval
+from training.measuring.contest import mean_ci95
+from training.models.snapshots import load_policy
+from training.processes.device import device_of_choice
+from training.runs.plots import Series, plot
+from training.runs.progress import Bar
+from training.runs.run_folder import RunFolder
 
 SIDES = ("inliers", "held_out", "outliers")
 

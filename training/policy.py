@@ -17,10 +17,11 @@ import torch
 
 from training.config import BadConfig, PolicyConfig
 from training.config.loading import beneath
-from training.job import JobFailed, run_job
-from training.policy_run import PolicyRun
-from training.presets import PRESETS
-from training.run_folder import RunFolder
+from training.failure import JobFailed
+from training.job import run_job
+from training.ppo.policy_run import PolicyRun
+from training.ppo.presets import PRESETS
+from training.runs.run_folder import RunFolder
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PolicyConfig:

@@ -16,22 +16,24 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training import lora, ranks
-from training.batches import Ranked, Tokenised, learnt_of, order, tokenised, weighted
 from training.config import PreferenceConfig
 from training.config.loading import beneath
 from training.config.preference import PRESETS
-from training.feedback import Feedback, read_data, read_demonstrated
-from training.fitting import Fit, chosen_learning_rate
-from training.job import JobFailed, run_job, tell_left_out
-from training.lesson import Lesson
-from training.models import PreferenceModel
-from training.prompts import evenly
-from training.reading import Reader
-from training.recomputing import recompute
-from training.report import binary_report, report
-from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, load_policy, save_policy
+from training.data.batches import Ranked, Tokenised, learnt_of, order, tokenised, weighted
+from training.data.feedback import Feedback, read_data, read_demonstrated
+from training.data.prompts import evenly
+from training.failure import JobFailed
+from training.job import run_job, tell_left_out
+from training.measuring.report import binary_report, report
+from training.models import lora
+from training.models.models import PreferenceModel
+from training.models.snapshots import check_snapshot, load_policy, save_policy
+from training.processes import ranks
+from training.reading.reading import Reader
+from training.runs.run_folder import RunFolder
+from training.supervised.fitting import Fit, chosen_learning_rate
+from training.supervised.lesson import Lesson
+from training.trunk.recomputing import recompute
 
 NORMALISING_PROMPTS = (
     256  # prompts whose replies give the scores their mean and spread: a standard error of 1/√512 < 5%

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from training.config import RobustnessConfig
-from training.curves import sqrt_kl_law
-from training.evaluate import mean_ci95
-from training.field import Field
-from training.job import JobFailed, run_job
-from training.plots import Series, plot
-from training.prompts import Prompt, hold_out
-from training.run_folder import RunFolder
+from training.data.prompts import Prompt, hold_out
+from training.failure import JobFailed
+from training.job import run_job
+from training.measuring.contest import mean_ci95
+from training.measuring.field import Field
+from training.runs.curves import sqrt_kl_law
+from training.runs.plots import Series, plot
+from training.runs.run_folder import RunFolder
 
 JUDGES = {"train": "score", "test": "test_score"}
 

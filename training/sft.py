@@ -14,23 +14,27 @@ from typing import Any
 
 import torch
 
-from training import demonstrations, lora, ranks
-from training.batches import order
 from training.config import SFT_PRESETS, BadConfig, SftConfig
 from training.config.loading import beneath
-from training.fitting import Fit, chosen_learning_rate
-from training.job import JobFailed, run_job, tell_left_out
-from training.lines import data_file
-from training.models import PreferenceModel
-from training.pretraining_text import PretrainingText
-from training.prompts import Prompt, evenly, taken
-from training.recomputing import recompute
-from training.run_folder import RunFolder
-from training.selection import Selection
-from training.self_checks import check_tokenizers
-from training.snapshots import PromptTooLong, load_policy, write_manifest
-from training.variants import Policy, Prefix, Sampling
-from training.words import Example, WordReader
+from training.data import demonstrations
+from training.data.batches import order
+from training.data.examples import Example
+from training.data.prompts import Prompt, evenly, taken
+from training.failure import JobFailed
+from training.job import run_job, tell_left_out
+from training.lines.lines import data_file
+from training.models import lora
+from training.models.models import PreferenceModel
+from training.models.snapshots import PromptTooLong, load_policy, write_manifest
+from training.processes import ranks
+from training.reading.pretraining_text import PretrainingText
+from training.reading.words import WordReader
+from training.runs.run_folder import RunFolder
+from training.sampling.self_checks import check_tokenizers
+from training.sampling.variants import Policy, Prefix, Sampling
+from training.supervised.fitting import Fit, chosen_learning_rate
+from training.supervised.selection import Selection
+from training.trunk.recomputing import recompute
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

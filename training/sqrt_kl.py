@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from training.config import BadConfig, SqrtKlConfig
-from training.curves import sqrt_kl_law
-from training.field import Field
-from training.job import JobFailed, run_job
-from training.plots import Series, plot
-from training.run_folder import RunFolder
+from training.failure import JobFailed
+from training.job import run_job
+from training.measuring.field import Field
+from training.runs.curves import sqrt_kl_law
+from training.runs.plots import Series, plot
+from training.runs.run_folder import RunFolder
 
 
 def points_of_run(path: str) -> tuple[list[float], list[float], int]:

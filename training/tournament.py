@@ -16,11 +16,11 @@ from torch import Tensor
 
 from training import objective
 from training.config import TournamentConfig
-from training.evaluate import mean_ci95, win_rate
-from training.field import Field
 from training.job import run_job
-from training.plots import Series, plot
-from training.run_folder import RunFolder
+from training.measuring.contest import mean_ci95, win_rate
+from training.measuring.field import Field
+from training.runs.plots import Series, plot
+from training.runs.run_folder import RunFolder
 
 
 def wins_table(score: Tensor) -> Tensor:

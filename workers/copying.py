@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from training.records import Comparison
+from training.lines.records import Comparison
 
 _COLUMNS = {
     "conversations": ("id", "campaign_id", "import_id", "source", "status", "finished_at"),

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.models import Comparison, Demonstration, Edit, Ranking
 from server.services.data.selection import Selection
-from training import rankings, records
+from training.lines import rankings, records
 from workers.stored import stored_records
 from workers.stored_answers import Shown, stored_demonstrations, stored_edits, stored_rankings
 

@@ -20,9 +20,9 @@ from server.errors import BadInput
 from server.models import Comparison, Job
 from server.services.data.selection import Selection
 from server.settings import Settings
-from training import records
-from training.files import recover_directory, replace_directory, write_json
-from training.run_folder import code_version
+from training.lines import records
+from training.runs.files import recover_directory, replace_directory, write_json
+from training.runs.run_folder import code_version
 from workers.export_formats import FORMATS, Format
 from workers.following import Follower
 from workers.parquet import ParquetFile

@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 from server.services.rounds.round_settings import GateThresholds
-from training.calibration import wilson_interval
+from training.measuring.calibration import wilson_interval
 
 
 @dataclass(frozen=True)

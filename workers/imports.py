@@ -25,7 +25,7 @@ from server.models.campaigns import MODES
 from server.services.campaigns.campaigns import find_campaign
 from server.services.jobs import earlier_import
 from server.settings import Settings
-from training.records import BadRecord, Comparison, parse_line
+from training.lines.records import BadRecord, Comparison, parse_line
 from workers.copying import Copy
 from workers.following import Follower
 

@@ -19,7 +19,7 @@ from server.errors import WhetstoneError
 from server.models import Job
 from server.services import jobs
 from server.settings import Settings, load_settings
-from training.records import BadRecord
+from training.lines.records import BadRecord
 from workers import exports, imports
 from workers.context import process_name
 from workers.following import Follower, LostClaim

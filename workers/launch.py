@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from server.embedded.process import die_with_parent
-from training.run_folder import RunFolder, RunFolderError
+from training.runs.run_folder import RunFolder, RunFolderError
 
 ROOT = Path(__file__).resolve().parent.parent  # so that `-m training.…` is found from wherever the worker was started
 POLL_SECONDS = 1.0

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.records import Comparison
+from training.lines.records import Comparison
 
 ROWS = 5000  # a row group: some megabytes of text
 

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from server.services.data import dataset_rankings, datasets
 from server.services.data.dataset_member import Member
 from server.services.data.dataset_rankings import RankedMember
-from training import rankings
-from training.rankings import Ranking
-from training.records import Comparison, to_line
+from training.lines import rankings
+from training.lines.rankings import Ranking
+from training.lines.records import Comparison, to_line
 
 MOST_CONTEXTS = 4_000  # conversation beginnings beside the pool; PPO answers each prompt a few times at most
 MOST_HELD_OUT = 400

@@ -28,10 +28,10 @@ from server.services.rounds.round_settings import RoundSettings, parse_settings
 from server.services.snapshots import registry, serving
 from server.settings import Settings
 from server.transaction import transaction
-from training import files
 from training.config import BadConfig, PolicyConfig, PreferenceConfig, load_config
-from training.presets import PRESETS
-from training.run_folder import RunFolder
+from training.ppo.presets import PRESETS
+from training.runs import files
+from training.runs.run_folder import RunFolder
 from workers import gates, round_data
 from workers.breath import Breath, LostStep
 from workers.launch import ROOT, JobFailed, JobStopped, Metrics, launch
@@ -197,7 +197,7 @@ def _decide(work: Work, db: Session, found: dict[str, gates.Gate]) -> None:
 def why_unloadable(folder: Path) -> str | None:
     """The reason why training's own check refuses a model directory; None when it can be served."""
     checked = subprocess.run(
-        [sys.executable, "-m", "training.snapshots", "check", str(folder)],
+        [sys.executable, "-m", "training.models.snapshots", "check", str(folder)],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     if checked.returncode == 0:

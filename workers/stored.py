@@ -1,4 +1,4 @@
-"""Stored comparisons as `training.records.Comparison`, in the order of their ids, with identities replaced."""
+"""Stored comparisons as `training.lines.records.Comparison`, in the order of their ids, with identities replaced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from server.models import Campaign, Candidate, Comparison, Conversation, Instructions, Round, Snapshot, Turn
 from server.services.data.selection import Selection
 from server.services.data.transcripts import with_turns
-from training import records
+from training.lines import records
 
 BATCH = 1000
 

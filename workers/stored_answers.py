@@ -25,7 +25,7 @@ from server.models import (
 from server.services.data.dataset_rankings import ranks_of
 from server.services.data.selection import Selection
 from server.services.data.transcripts import prompt_before, with_turns
-from training import rankings, records
+from training.lines import rankings, records
 from workers.stored import pseudonym
 
 BATCH = 500

@@ -1,6 +1,6 @@
 """Bringing a model's files to where they are served from, and checking them, each in a process of its own.
 
-The server imports neither torch nor transformers: `python -m training.snapshots check` looks at the files,
+The server imports neither torch nor transformers: `python -m training.models.snapshots check` looks at the files,
 `python -m workers.reply.endpoint` asks an endpoint.
 """
 
@@ -84,7 +84,7 @@ def _download(source: str, target: Path, revision: str | None) -> None:
 
 def check(folder: Path) -> dict[str, Any]:
     """What training says about a model directory; BadInput with its sentence when it cannot be served."""
-    done = _run([sys.executable, "-m", "training.snapshots", "check", str(folder)], CHECK_SECONDS)
+    done = _run([sys.executable, "-m", "training.models.snapshots", "check", str(folder)], CHECK_SECONDS)
     if done.returncode != 0:
         raise BadInput(_last_line(done.stderr))
     found: dict[str, Any] = json.loads(done.stdout)

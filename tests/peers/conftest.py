@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from tests.training import conftest as tiny
-from training.models import PreferenceModel
-from training.snapshots import save_policy
+from training.models.models import PreferenceModel
+from training.models.snapshots import save_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-peers"

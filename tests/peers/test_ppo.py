@@ -18,11 +18,11 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from tests.peers.conftest import Found, same_weights, save_as_classifier
 from training import objective
 from training.config import PolicyConfig
-from training.engine import Generated
-from training.learner import Learner
-from training.models import PreferenceModel
-from training.rollouts import Experience, Rollout, policy_logp, preference_scores, rollout_of, values
-from training.sampling import reply_mask
+from training.models.models import PreferenceModel
+from training.ppo.learner import Learner
+from training.sampling.engine import Generated
+from training.sampling.rollouts import Experience, Rollout, policy_logp, preference_scores, rollout_of, values
+from training.sampling.sampling import reply_mask
 
 pytestmark = pytest.mark.peers
 LONGEST, EPOCHS, RATE, KL, LAM, CLIP = 9, 3, 1e-2, 0.3, 0.9, 0.05

@@ -12,11 +12,11 @@ from transformers import AutoTokenizer
 
 from tests.peers.conftest import Found, same_weights, save_as_classifier
 from training import objective
-from training.batches import Ranked, order, tokenised
-from training.models import PreferenceModel
+from training.data.batches import Ranked, order, tokenised
+from training.lines.records import read_comparisons
+from training.models.models import PreferenceModel
 from training.preference import main
-from training.reading import Reader
-from training.records import read_comparisons
+from training.reading.reading import Reader
 
 pytestmark = pytest.mark.peers
 WORDS = [

@@ -18,8 +18,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from training.models import PreferenceModel
-from training.snapshots import save_policy
+from training.models.models import PreferenceModel
+from training.models.snapshots import save_policy
 
 TEMPLATE = (
     "<|bos|>{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from training.policy import settings_of
-from training.policy_run import PolicyRun
-from training.run_folder import RunFolder
+from training.ppo.policy_run import PolicyRun
+from training.runs.run_folder import RunFolder
 
 SMALL = {
     "episodes": 48,

@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedTokenizerFast
 
-from training.batches import Ranked, by_length, order, tokenised
-from training.records import Comparison
+from training.data.batches import Ranked, by_length, order, tokenised
+from training.lines.records import Comparison
 
 
 def comparison(chosen: str, rejected: str, strength: int | None = None) -> Comparison:

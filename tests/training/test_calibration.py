@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from training.batches import Ranked
-from training.calibration import (
+from training.data.batches import Ranked
+from training.measuring.calibration import (
     accuracy,
     effective_count,
     expected_calibration_error,
@@ -15,7 +15,7 @@ from training.calibration import (
     reliability_bins,
     wilson_interval,
 )
-from training.report import binary_report, report
+from training.measuring.report import binary_report, report
 
 
 def test_a_tie_counts_half():

@@ -3,7 +3,7 @@
 import torch
 from safetensors.torch import load, save
 
-from training.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
+from training.models.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 
 
 def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -16,11 +16,11 @@ from tests.training.processes import started, together
 from tests.training.test_distributed import alike
 from training import distill
 from training.distill import main
-from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, load_policy, load_tokenizer
-from training.teacher import Cache, aligned, written
-from training.variants import Policy, Prefix
-from training.words import WordReader
+from training.models.snapshots import check_snapshot, load_policy, load_tokenizer
+from training.reading.words import WordReader
+from training.runs.run_folder import RunFolder
+from training.sampling.variants import Policy, Prefix
+from training.supervised.teacher import Cache, aligned, written
 
 PROMPT = "Answer in rhymes. "
 SHOWN = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]

@@ -15,9 +15,10 @@ import torch
 from tests.training.policy_runs import folder_of
 from tests.training.processes import started, together
 from tests.training.test_preference import comparisons, make_folder, timeless
-from training import distributed, evaluate, policy, preference, ranks, sft
-from training.run_folder import RunFolder
-from training.snapshots import load_policy, save_policy
+from training import evaluate, policy, preference, sft
+from training.models.snapshots import load_policy, save_policy
+from training.processes import distributed, ranks
+from training.runs.run_folder import RunFolder
 
 # Two processes add the same numbers in another order; Adam turns the rounding of a gradient near zero into a step.
 TOLERANCE = 1e-4

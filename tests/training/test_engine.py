@@ -7,9 +7,9 @@ import torch
 import transformers
 
 from training import native
-from training.decoders import FusedDecoder, GeneralDecoder, NativeDecoder, fusible
-from training.engine import Engine, Request, generate
-from training.sampling import log_probs, reply_states
+from training.sampling.decoders import FusedDecoder, GeneralDecoder, NativeDecoder, fusible
+from training.sampling.engine import Engine, Request, generate
+from training.sampling.sampling import log_probs, reply_states
 
 WORDS, END = 97, 1
 TOKENIZER = SimpleNamespace(eos_token_id=END, pad_token_id=0)

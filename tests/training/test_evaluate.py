@@ -9,9 +9,9 @@ import torch
 
 from tests.training.documented import documented
 from training import evaluate
-from training.evaluate import mean_ci95, room_for_prompts, win_rate
-from training.models import PreferenceModel
-from training.snapshots import load_policy, save_policy
+from training.measuring.contest import mean_ci95, room_for_prompts, win_rate
+from training.models.models import PreferenceModel
+from training.models.snapshots import load_policy, save_policy
 
 
 def test_win_rate_counts_ties_half_with_the_wilson_interval() -> None:

@@ -8,7 +8,7 @@ import torch
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from training.run_folder import RunFolder
+from training.runs.run_folder import RunFolder
 
 
 def masked(checksum: int) -> int:

@@ -12,8 +12,8 @@ from tests.training.conftest import FAMILIES, WIDE
 from tests.training.policy_runs import folder_of
 from tests.training.test_preference import comparisons, make_folder
 from training import best_of, distill, evaluate, policy, preference, sft
-from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, save_policy
+from training.models.snapshots import check_snapshot, save_policy
+from training.runs.run_folder import RunFolder
 
 # Windows of attention in every second block and bent logits (Gemma 2), two rotations (Gemma 3).
 LATER = {"gemma2": Gemma2Config, "gemma3": Gemma3TextConfig}

@@ -12,10 +12,10 @@ from tests.training.processes import together
 from tests.training.results import names_of, reason_of, result_of, run_folder
 from training import robustness, sqrt_kl, tournament
 from training.config import BadConfig, FieldConfig
-from training.curves import fitted_line, sqrt_kl_law
-from training.models import PreferenceModel
+from training.models.models import PreferenceModel
+from training.models.snapshots import load_policy, save_policy
 from training.robustness import parted
-from training.snapshots import load_policy, save_policy
+from training.runs.curves import fitted_line, sqrt_kl_law
 from training.tournament import ratings, wins_table
 
 PROMPTS = [{"prompt": f"Question {n}"} for n in range(8)]

@@ -13,7 +13,7 @@ from tests.training.policy_runs import folder_of, run_of
 from tests.training.test_preference import comparisons, make_folder
 from training.native import passing
 from training.preference import main
-from training.run_folder import RunFolder
+from training.runs.run_folder import RunFolder
 
 WAYS = ("kernels", "torch", "plain")
 

@@ -13,11 +13,11 @@ import torch
 from tests.training.policy_runs import folder_of, run_of
 from tests.training.test_preference import comparisons, make_folder
 from training import policy
-from training.engine import Engine, generate
-from training.rollouts import policy_logp, rollout_of
-from training.run_folder import RunFolder
-from training.self_checks import HALF_TOLERANCE
-from training.snapshots import load_policy
+from training.models.snapshots import load_policy
+from training.runs.run_folder import RunFolder
+from training.sampling.engine import Engine, generate
+from training.sampling.rollouts import policy_logp, rollout_of
+from training.sampling.self_checks import HALF_TOLERANCE
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,10 +7,11 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.policy_runs import folder_of, run_of
-from training import objective, rollouts
+from training import objective
 from training.config import BadConfig, PolicyConfig
-from training.group_invariant import GroupHead, group_numbers, penalty_share, policy_weights
-from training.job import JobFailed
+from training.failure import JobFailed
+from training.ppo.group_invariant import GroupHead, group_numbers, penalty_share, policy_weights
+from training.sampling import rollouts
 
 
 def test_returns_variance_and_weights_by_hand() -> None:

@@ -9,8 +9,8 @@ import torch
 
 from tests.training.policy_runs import folder_of, run_of
 from training import policy
-from training.last_good import LastGood
-from training.snapshots import check_snapshot, load_policy
+from training.models.last_good import LastGood
+from training.models.snapshots import check_snapshot, load_policy
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.training.policy_runs import folder_of, run_of
-from training import rollouts
+from training.sampling import rollouts
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:

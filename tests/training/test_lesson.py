@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from training import objective
-from training.batches import Ranked, learnt_of, weighted
 from training.config import PreferenceConfig
-from training.lesson import Lesson
-from training.models import PreferenceModel
-from training.reading import Read, Reader, Words
+from training.data.batches import Ranked, learnt_of, weighted
+from training.models.models import PreferenceModel
+from training.reading.reading import Read, Reader, Words
+from training.supervised.lesson import Lesson
 
 LN3 = math.log(3)  # σ(ln 3) = 3/4, so a lead of ln 3 costs ln 4/3 and one of -ln 3 costs ln 4
 END = 257
@@ -163,7 +163,7 @@ def test_each_reply_is_scored_on_its_own_end_whatever_it_shares_with_another(rea
 
 @torch.no_grad()
 def test_log_probabilities_are_the_means_of_the_replies_own_words(any_policy: Path):
-    from training.snapshots import load_policy
+    from training.models.snapshots import load_policy
 
     model, tokenizer = PreferenceModel.from_policy(any_policy, seed=2, words=True)
     reader, causal = Reader(model, pad=tokenizer.pad_token_id), load_policy(any_policy)[0]

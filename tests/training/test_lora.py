@@ -16,13 +16,15 @@ from tests.training.policy_runs import run_of as run_of_policy
 from tests.training.processes import started, together
 from tests.training.test_distributed import alike
 from tests.training.test_preference import comparisons, make_folder, timeless
-from training import lora, policy, policy_run, preference
+from training import policy, preference
 from training.config import PreferenceConfig
-from training.engine import Engine, generate
-from training.models import PreferenceModel
-from training.rollouts import policy_logp, preference_scores, rollout_of, sample
-from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, load_policy, save_policy
+from training.models import lora
+from training.models.models import PreferenceModel
+from training.models.snapshots import check_snapshot, load_policy, save_policy
+from training.ppo import policy_run
+from training.runs.run_folder import RunFolder
+from training.sampling.engine import Engine, generate
+from training.sampling.rollouts import policy_logp, preference_scores, rollout_of, sample
 
 CONFIG = PreferenceConfig(lora_rank=3, lora_alpha=6)
 ROW = torch.arange(40)[None]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.batches import Ranked, right_padded
-from training.models import PreferenceModel
-from training.snapshots import BadSnapshot, load_policy, write_manifest
+from training.data.batches import Ranked, right_padded
+from training.models.models import PreferenceModel
+from training.models.snapshots import BadSnapshot, load_policy, write_manifest
 
 PAD, END = 258, 257
 PAIRS = [

@@ -7,9 +7,9 @@ import torch
 import transformers
 
 from training import native
-from training.decoders import FusedDecoder, NativeDecoder, Replies
-from training.engine import Engine, generate
-from training.sampling import _chosen_by_kernel, chosen_in_torch
+from training.sampling.decoders import FusedDecoder, NativeDecoder, Replies
+from training.sampling.engine import Engine, generate
+from training.sampling.sampling import _chosen_by_kernel, chosen_in_torch
 
 pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=f"no native kernels: {native.why_not()}")
 

@@ -9,8 +9,8 @@ import torch
 from tests.training.documented import documented
 from tests.training.results import names_of, reason_of, result_of, run_folder
 from training import ood
+from training.models.snapshots import load_policy, render
 from training.ood import activations, area_ci95, probe
-from training.snapshots import load_policy, render
 
 USUAL = [{"prompt": f"what is {n} plus {n + 1}?"} for n in range(24)]
 STRANGE = [{"prompt": "ZQ" * n + "!!"} for n in range(3, 15)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.packing import Group, packed, packed_rows
+from training.trunk.packing import Group, packed, packed_rows
 
 
 def test_a_prompt_with_two_replies_by_hand() -> None:

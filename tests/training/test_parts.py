@@ -9,8 +9,8 @@ import pytest
 from tests.training.processes import together
 from tests.training.results import result_of, run_folder
 from training import best_of, ood, tournament
-from training.parts import Parts
-from training.run_folder import RunFolder, RunFolderError
+from training.runs.parts import Parts
+from training.runs.run_folder import RunFolder, RunFolderError
 
 
 @dataclasses.dataclass(frozen=True)

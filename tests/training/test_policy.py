@@ -18,13 +18,13 @@ from tests.training.documented import documented
 from tests.training.policy_runs import folder_of, run_of
 from training import policy
 from training.config import BadConfig, PolicyConfig, load_config
-from training.job import JobFailed
-from training.models import PreferenceModel
+from training.failure import JobFailed
+from training.models.models import PreferenceModel
+from training.models.snapshots import check_snapshot, load_policy
 from training.policy import settings_of
-from training.presets import PRESETS
-from training.rates import rate_share
-from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, load_policy
+from training.ppo.presets import PRESETS
+from training.ppo.rates import rate_share
+from training.runs.run_folder import RunFolder
 
 WATCHED = {
     "step", "of", "score_mean", "reward_mean", "kl", "kl_k3", "kl_per_token", "length_mean", "entropy", "clip_fraction",

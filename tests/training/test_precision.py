@@ -9,14 +9,14 @@ import torch
 
 from tests.training.policy_runs import folder_of, run_of
 from training import best_of, evaluate, policy
-from training.decoders import FusedDecoder
-from training.engine import Engine, generate
-from training.job import JobFailed
-from training.policy_run import PolicyRun
-from training.rollouts import policy_logp, preference_scores, reply_seeds, rollout_of, sample
-from training.run_folder import RunFolder
-from training.self_checks import HALF_TOLERANCE, check_start
-from training.snapshots import load_policy
+from training.failure import JobFailed
+from training.models.snapshots import load_policy
+from training.ppo.policy_run import PolicyRun
+from training.runs.run_folder import RunFolder
+from training.sampling.decoders import FusedDecoder
+from training.sampling.engine import Engine, generate
+from training.sampling.rollouts import policy_logp, preference_scores, reply_seeds, rollout_of, sample
+from training.sampling.self_checks import HALF_TOLERANCE, check_start
 
 HALF = {"precision": "bfloat16"}
 
@@ -74,7 +74,7 @@ def test_a_nan_still_stops_a_run_in_bfloat16(tmp_path: Path, tiny_policy: Path, 
 def test_decoders_sample_in_bfloat16_near_the_training_forward(
     any_policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.decoders.native_serves", lambda _model: False)  # as on a GPU
+    monkeypatch.setattr("training.sampling.decoders.native_serves", lambda _model: False)  # as on a GPU
     model, tokenizer = load_policy(any_policy)
     prompts = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
     engine = Engine(model, tokenizer, slots=2, max_length=40, half=True)

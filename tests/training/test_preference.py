@@ -16,18 +16,18 @@ import torch
 
 from tests.training.documented import documented
 from training import preference
-from training.batches import Ranked, tokenised
 from training.config import PreferenceConfig
-from training.fitting import chosen_learning_rate, rate_share
-from training.job import JobFailed
-from training.models import PreferenceModel
-from training.packing import Group, Packed
+from training.data.batches import Ranked, tokenised
+from training.failure import JobFailed
+from training.lines.records import read_comparisons
+from training.models.models import PreferenceModel
+from training.models.snapshots import check_snapshot, render, render_reply
 from training.preference import main
-from training.reading import Reader
-from training.records import read_comparisons
-from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, render, render_reply
+from training.reading.reading import Reader
+from training.runs.run_folder import RunFolder
+from training.supervised.fitting import chosen_learning_rate, rate_share
 from training.trunk import FusedTrunk
+from training.trunk.packing import Group, Packed
 
 WORDS = ["ash", "birch", "cedar", "dill", "elm", "fir"]
 

@@ -13,12 +13,12 @@ from tests.training.test_preference import WORDS, comparisons, make_folder, time
 from training import preference
 from training.config import BadConfig, PreferenceConfig, load_config
 from training.config.preference import PRESETS
-from training.feedback import parse_feedback, read_data
-from training.job import JobFailed
-from training.models import PreferenceModel
+from training.data.feedback import parse_feedback, read_data
+from training.failure import JobFailed
+from training.models.models import PreferenceModel
+from training.models.snapshots import check_snapshot, load_policy
 from training.preference import learning_rate, main, settings_of, started
-from training.run_folder import RunFolder
-from training.snapshots import check_snapshot, load_policy
+from training.runs.run_folder import RunFolder
 
 
 def rankings(count: int, seed: int = 0, **beside: object) -> list[dict]:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.training.policy_runs import folder_of, run_of
-from training import rollouts
-from training.job import JobFailed
-from training.pretraining_text import PretrainingText
-from training.records import BadRecord
-from training.snapshots import load_policy
+from training.failure import JobFailed
+from training.lines.records import BadRecord
+from training.models.snapshots import load_policy
+from training.reading.pretraining_text import PretrainingText
+from training.sampling import rollouts
 
 TEXTS = ["The river rises in spring.", "Bread needs salt, time and heat. " * 3, "A short one"]
 

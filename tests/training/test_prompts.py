@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from training.job import JobFailed
-from training.prompts import evenly, hold_out, mixed, read_prompts, read_prompts_with_modes, rendered, taken
-from training.records import BadRecord
-from training.snapshots import load_tokenizer
+from training.data.prompts import evenly, hold_out, mixed, read_prompts, read_prompts_with_modes, rendered, taken
+from training.failure import JobFailed
+from training.lines.records import BadRecord
+from training.models.snapshots import load_tokenizer
 
 
 def said(*contents: str) -> list[dict[str, str]]:

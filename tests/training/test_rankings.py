@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from training.batches import Ranked, learnt_of, tokenised, weighted
-from training.feedback import parse_feedback, pretraining_pairs
-from training.pmp import Answers, binarised, pairs_of_answers, stack_exchange_score
-from training.rankings import Marked, Ranking, to_line
-from training.records import BadRecord, Comparison
-from training.records import to_line as comparison_line
+from training.data.batches import Ranked, learnt_of, tokenised, weighted
+from training.data.feedback import parse_feedback, pretraining_pairs
+from training.lines.pmp import Answers, binarised, pairs_of_answers, stack_exchange_score
+from training.lines.rankings import Marked, Ranking, to_line
+from training.lines.records import BadRecord, Comparison
+from training.lines.records import to_line as comparison_line
 
 HI = ({"role": "user", "content": "hi"},)
 

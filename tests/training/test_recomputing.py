@@ -10,15 +10,15 @@ from tests.training.policy_runs import folder_of, run_of
 from tests.training.test_preference import comparisons, make_folder
 from training import preference, sft
 from training.config import BadConfig, SftConfig
-from training.engine import Engine, generate
-from training.job import JobFailed
-from training.models import PreferenceModel
-from training.recomputing import recompute, recomputes
-from training.rollouts import Rollout, rollout_of, values
-from training.run_folder import RunFolder
-from training.sampling import log_probs, reply_states
-from training.snapshots import load_policy
+from training.failure import JobFailed
+from training.models.models import PreferenceModel
+from training.models.snapshots import load_policy
+from training.runs.run_folder import RunFolder
+from training.sampling.engine import Engine, generate
+from training.sampling.rollouts import Rollout, rollout_of, values
+from training.sampling.sampling import log_probs, reply_states
 from training.trunk import fused
+from training.trunk.recomputing import recompute, recomputes
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
 

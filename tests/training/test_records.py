@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.records import (
+from training.lines.records import (
     BadRecord,
     Comparison,
     conversation_key,
@@ -17,7 +17,7 @@ from training.records import (
     to_line,
     to_trl_line,
 )
-from training.splits import parted
+from training.lines.splits import parted
 
 # Handmade, in the shapes that the real files have.
 HH_LINES = [

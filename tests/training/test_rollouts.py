@@ -6,11 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.engine import Generated
-from training.models import PreferenceModel
-from training.rollouts import PART_EVENNESS, even_parts, policy_logp, preference_scores, reply_seeds, rollout_of, values
-from training.sampling import log_probs, reply_states
-from training.snapshots import load_policy, render, render_reply
+from training.models.models import PreferenceModel
+from training.models.snapshots import load_policy, render, render_reply
+from training.sampling.engine import Generated
+from training.sampling.rollouts import (
+    PART_EVENNESS,
+    even_parts,
+    policy_logp,
+    preference_scores,
+    reply_seeds,
+    rollout_of,
+    values,
+)
+from training.sampling.sampling import log_probs, reply_states
 
 END = 7
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import files
 from training.config import BadConfig, PreferenceConfig, load_config
-from training.run_folder import RunFolder, RunFolderError
+from training.runs import files
+from training.runs.run_folder import RunFolder, RunFolderError
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_says_what_to_do(folder: RunFolder):
 def test_a_second_process_is_refused_and_told_who_holds_the_folder(folder: RunFolder):
     with folder.lock():
         code = (
-            "import sys; from training.run_folder import RunFolder, RunFolderError\n"
+            "import sys; from training.runs.run_folder import RunFolder, RunFolderError\n"
             "try:\n  RunFolder(sys.argv[1]).lock().__enter__()\nexcept RunFolderError as e: print(e)"
         )
         told = subprocess.run(
@@ -134,7 +134,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(folder: RunFo
 
 
 def test_launching_imports_no_torch():
-    code = "import sys, training.run_folder, training.records; print('torch' in sys.modules)"
+    code = "import sys, training.runs.run_folder, training.lines.records; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from training.sampling import choose, log_probs, reply_mask, reply_states, state_columns, uniforms
+from training.sampling.sampling import choose, log_probs, reply_mask, reply_states, state_columns, uniforms
 
 
 def test_uniforms_depend_on_the_seed_alone_and_lie_below_one() -> None:

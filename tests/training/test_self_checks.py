@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.training.policy_runs import folder_of, run_of
-from training.job import JobFailed
-from training.policy_run import PolicyRun
-from training.rollouts import Rollout, reply_seeds, sample
-from training.self_checks import check_start, check_tokenizers
+from training.failure import JobFailed
+from training.ppo.policy_run import PolicyRun
+from training.sampling.rollouts import Rollout, reply_seeds, sample
+from training.sampling.self_checks import check_start, check_tokenizers
 
 
 @pytest.fixture
@@ -53,14 +53,16 @@ def test_another_temperature_than_the_samplers_is_found(run: PolicyRun) -> None:
 
 
 def test_log_probabilities_that_depend_on_company_are_found(run: PolicyRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.rollouts.PART_EVENNESS", 0.0)  # all six in one pass, as the fault needs company
+    monkeypatch.setattr(
+        "training.sampling.rollouts.PART_EVENNESS", 0.0
+    )  # all six in one pass, as the fault needs company
     run.policy.model.register_forward_hook(shifted_when_alone)
     with pytest.raises(JobFailed, match="log-probabilities depend on padding"):
         check_start(run.policy, run.reference, run.pm, rollout_of(run), 1.0)
 
 
 def test_scores_that_depend_on_company_are_found(run: PolicyRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.rollouts.PART_EVENNESS", 0.0)
+    monkeypatch.setattr("training.sampling.rollouts.PART_EVENNESS", 0.0)
     run.pm.backbone.register_forward_hook(shifted_when_alone)
     with pytest.raises(JobFailed, match="scores depend on padding"):
         check_start(run.policy, run.reference, run.pm, rollout_of(run), 1.0)

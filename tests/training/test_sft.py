@@ -15,15 +15,16 @@ from tests.training.processes import started, together
 from tests.training.test_distributed import alike
 from training import sft
 from training.config import SFT_PRESETS, BadConfig, SftConfig, load_config
-from training.demonstrations import Demonstration, read_demonstrations, split, tokenised
-from training.job import JobFailed
-from training.packing import Group, Packed
-from training.records import BadRecord, Comparison, is_held_out
-from training.run_folder import RunFolder
+from training.data.demonstrations import Demonstration, read_demonstrations, split, tokenised
+from training.data.examples import Example
+from training.failure import JobFailed
+from training.lines.records import BadRecord, Comparison, is_held_out
+from training.models.snapshots import check_snapshot, load_policy, load_tokenizer, render, render_reply
+from training.reading.words import WordReader
+from training.runs.run_folder import RunFolder
 from training.sft import main
-from training.snapshots import check_snapshot, load_policy, load_tokenizer, render, render_reply
 from training.trunk import FusedTrunk
-from training.words import Example, WordReader
+from training.trunk.packing import Group, Packed
 
 WORDS = ["ash", "birch", "cedar", "dill", "elm", "fir"]
 TIMES = {"seconds", "tokens_per_second"}

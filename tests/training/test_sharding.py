@@ -12,10 +12,12 @@ from torch.distributed.tensor import DTensor
 from tests.training.processes import started, together
 from tests.training.test_distributed import alike, told
 from tests.training.test_preference import comparisons, make_folder
-from training import distributed, preference, reading, sft
-from training.models import PreferenceModel
-from training.run_folder import RunFolder
-from training.sharding import shard, whole
+from training import preference, sft
+from training.models.models import PreferenceModel
+from training.processes import distributed
+from training.processes.sharding import shard, whole
+from training.reading import reading
+from training.runs.run_folder import RunFolder
 
 
 def run_of(path: Path, policy: Path, **settings: object) -> RunFolder:

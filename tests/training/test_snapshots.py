@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from training import snapshots
-from training.snapshots import (
+from training.models import snapshots
+from training.models.snapshots import (
     BadSnapshot,
     PromptTooLong,
     check_snapshot,

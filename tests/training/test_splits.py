@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from training.job import JobFailed
-from training.splits import folded, half_of, parted
+from training.failure import JobFailed
+from training.lines.splits import folded, half_of, parted
 
 
 @dataclass(frozen=True)

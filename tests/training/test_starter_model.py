@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
 
-from training.snapshots import check_snapshot, load_policy, load_tokenizer
+from training.models.snapshots import check_snapshot, load_policy, load_tokenizer
 from training.starter import build, prompts, world
 from training.starter.batches import batches, encode_chat, encode_prose
 from training.starter.tokenizer import CONTROL

@@ -9,10 +9,10 @@ import torch
 
 from tests.training.policy_runs import folder_of, run_of
 from training.config import BadConfig, PolicyConfig
-from training.job import JobFailed
-from training.models import PreferenceModel
-from training.policy_run import PolicyRun
-from training.rollouts import Experience
+from training.failure import JobFailed
+from training.models.models import PreferenceModel
+from training.ppo.policy_run import PolicyRun
+from training.sampling.rollouts import Experience
 
 Make = Callable[..., PolicyRun]
 # All that is learnt from is the score less the penalty.
@@ -180,7 +180,7 @@ def test_a_score_that_is_not_a_number_is_named_with_its_prompt(run: Make, monkey
     made = run("nan")
     scores = torch.zeros(16)
     scores[5] = math.nan
-    monkeypatch.setattr("training.policy_run.preference_scores", lambda *_given, **_named: scores)
+    monkeypatch.setattr("training.ppo.policy_run.preference_scores", lambda *_given, **_named: scores)
     with pytest.raises(JobFailed, match=r"preference model's score at step 1 is not a number.*reply 6 to '.*number"):
         made.iterate(0)
 

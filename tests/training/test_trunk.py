@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from tests.training.conftest import FAMILIES
 from training import native
 from training.native import passing
-from training.packing import Packed, packed
 from training.trunk import FusedTrunk, GeneralTrunk, fusible, trunk_for
+from training.trunk.packing import Packed, packed
 
 
 @pytest.fixture(params=["native", "torch"], autouse=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.job import JobFailed
-from training.models import PreferenceModel
-from training.snapshots import PromptTooLong, render
-from training.variants import Policy, Prefix, Sampling, scores
+from training.failure import JobFailed
+from training.models.models import PreferenceModel
+from training.models.snapshots import PromptTooLong, render
+from training.sampling.variants import Policy, Prefix, Sampling, scores
 
 SHORT = Sampling(max_new_tokens=12)
 ASKED = [[{"role": "user", "content": text}] for text in ("ash?", "which tree is the tallest", "elm")]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from training.collapse import CollapseAlarm
-from training.normaliser import ScoreNormaliser
+from training.ppo.collapse import CollapseAlarm
+from training.ppo.normaliser import ScoreNormaliser
 
 
 def test_running_moments_equal_those_of_all_scores_at_once() -> None:

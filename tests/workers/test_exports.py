@@ -19,9 +19,9 @@ from server.services.campaigns import campaigns
 from server.settings import Settings
 from tests import factories
 from tests.workers.lines import hh_lines, write
-from training.feedback import parse_feedback
-from training.rankings import Ranking
-from training.records import Comparison
+from training.data.feedback import parse_feedback
+from training.lines.rankings import Ranking
+from training.lines.records import Comparison
 from workers.jobs import perform
 
 

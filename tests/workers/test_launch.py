@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from training.run_folder import RunFolder
+from training.runs.run_folder import RunFolder
 from workers import launch
 from workers.launch import CURVE_POINTS, JobFailed, JobStopped, Metrics
 
@@ -86,7 +86,7 @@ def test_a_finished_folder_is_not_run_again(tmp_path: Path):
 
 def test_a_folder_in_use_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(launch, "FOLDER_SECONDS", 0.3)
-    code = f"from training.run_folder import RunFolder\nimport time\nwith RunFolder({str(tmp_path)!r}).lock():\n print(1, flush=True)\n time.sleep(60)"
+    code = f"from training.runs.run_folder import RunFolder\nimport time\nwith RunFolder({str(tmp_path)!r}).lock():\n print(1, flush=True)\n time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=launch.ROOT)
     try:
         assert holder.stdout is not None

@@ -11,7 +11,7 @@ from server.models import Prompt
 from server.services.data import datasets
 from server.services.data.dataset_selection import DatasetSelection
 from tests import factories
-from training.prompts import read_prompts_with_modes
+from training.data.prompts import read_prompts_with_modes
 from workers.round_data import write_prompts
 
 

@@ -25,7 +25,7 @@ class PolicyConfig(AdapterConfig):
     its authors released (MOSS-RLHF); GI = Zheng et al. 2023, "group invariant learning" (2310.11971).
 
     Each trick of PM has a switch of its own; one that is a number is off at 0. A preset replaces the defaults below by a
-    paper's (training/presets.py); what config.json names itself goes before both.
+    paper's (training/ppo/presets.py); what config.json names itself goes before both.
     """
 
     model: str = ""  # directory of the initial policy, which is also the frozen reference; required

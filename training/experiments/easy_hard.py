@@ -19,12 +19,12 @@ from training import policy, preference
 from training.experiments import world
 from training.experiments.speaking import answered, metrics_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.models.snapshots import render
 from training.policy import settings_of
-from training.policy_run import PolicyRun
-from training.progress import Bar
-from training.rollouts import sample
-from training.run_folder import RunFolder
-from training.snapshots import render
+from training.ppo.policy_run import PolicyRun
+from training.runs.progress import Bar
+from training.runs.run_folder import RunFolder
+from training.sampling.rollouts import sample
 
 SPOKEN = world.WORDS[:24]
 SHORTCUT, PATTERN = SPOKEN[0], SPOKEN[1:5]

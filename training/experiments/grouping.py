@@ -18,7 +18,7 @@ from training import preference
 from training.experiments import world
 from training.experiments.speaking import metrics_of
 from training.experiments.writing import Claim, Findings, Options, interval, shown
-from training.progress import Bar
+from training.runs.progress import Bar
 
 K = 6
 PAIRS = K * (K - 1) // 2

@@ -18,7 +18,7 @@ from training import policy, preference
 from training.experiments import world
 from training.experiments.speaking import metrics_of, replies_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, interval, shown
-from training.progress import Bar
+from training.runs.progress import Bar
 
 SPOKEN = world.WORDS[:24]
 GOOD = frozenset(SPOKEN[:8])

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from training import preference
 from training.experiments import world
 from training.experiments.writing import Claim, Findings, Options, interval, shown
-from training.progress import Bar
+from training.runs.progress import Bar
 
 OBJECTIVES = ("ranked", "binary", "imitation")
 TARGETS = ("graded", "yes or no")

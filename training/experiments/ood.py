@@ -17,10 +17,10 @@ from torch import Tensor
 
 from training import ood
 from training.config import OodConfig
+from training.data.prompts import evenly
 from training.experiments import world
 from training.experiments.features import normal
 from training.experiments.writing import Claim, Findings, Options, interval, shown
-from training.prompts import evenly
 from training.starter.prompts import read_pool
 from training.starter.world import facts
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from training import sft
-from training.engine import Engine, generate
 from training.experiments import world
-from training.pretraining_text import PretrainingText
-from training.rollouts import policy_logp, rollout_of
-from training.run_folder import RunFolder
-from training.snapshots import load_policy, render
+from training.models.snapshots import load_policy, render
+from training.reading.pretraining_text import PretrainingText
+from training.runs.run_folder import RunFolder
+from training.sampling.engine import Engine, generate
+from training.sampling.rollouts import policy_logp, rollout_of
 
 Exchange = tuple[str, str]  # prompt, reply
 

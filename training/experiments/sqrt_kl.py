@@ -1,7 +1,7 @@
 """Does the score rise in a line with √KL? (Bai et al. 2022 §4.3.) Exact policy gradient on a bandit of 5,000 replies.
 
 The policy is a softmax over replies, the score of each is drawn from N(0, 1), and every step follows the exact gradient of the mean
-score, plain or natural; there is no KL penalty. The line is fitted by `training.curves.sqrt_kl_law`.
+score, plain or natural; there is no KL penalty. The line is fitted by `training.runs.curves.sqrt_kl_law`.
 """
 
 import math
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from training.curves import sqrt_kl_law
 from training.experiments.features import divergence, normal
 from training.experiments.writing import Claim, Findings, Options, shown
+from training.runs.curves import sqrt_kl_law
 
 REPLIES, MOST = 5000, 1.5  # replies; the end of the range of √KL that the claim is about
 RANGES = (1.0, 1.5, 2.0, 2.5)

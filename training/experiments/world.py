@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from training.snapshots import save_policy
+from training.models.snapshots import save_policy
 
 SPECIAL = ("<pad>", "<bos>", "<end>", "<user>", "<assistant>")
 TAGS = ("GOOD:", "BAD:")  # of binarised pairs

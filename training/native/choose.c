@@ -1,4 +1,4 @@
-/* Drawing tokens by inverse CDF, as `choose` of training/sampling.py defines it (without top_p). */
+/* Drawing tokens by inverse CDF, as `choose` of training/sampling/sampling.py defines it (without top_p). */
 #include "decode.h"
 
 #include <math.h>

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from training import snapshots
+from training.models import snapshots
 from training.starter import corpus
 from training.starter.batches import Example, batches, encode_chat, encode_prose
 from training.starter.tokenizer import END, train_tokenizer

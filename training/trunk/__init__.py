@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from training.packing import Packed
 from training.trunk.fused import FusedTrunk, fusible, has_plain_head
 from training.trunk.general import SHARE_PROMPTS, GeneralTrunk
+from training.trunk.packing import Packed
 
 __all__ = ["SHARE_PROMPTS", "FusedTrunk", "GeneralTrunk", "Trunk", "fusible", "has_plain_head", "trunk_for"]
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from training.packing import Packed
-from training.recomputing import recomputes
 from training.trunk.attention import Attended
 from training.trunk.general import GeneralTrunk
 from training.trunk.layout import Layout, layout_of
+from training.trunk.packing import Packed
 from training.trunk.pointwise import gate, gate_backward, norm, norm_backward, turn
+from training.trunk.recomputing import recomputes
 
 KNOWN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.device import products
-from training.packing import Group, Packed
-from training.recomputing import recomputing
+from training.processes.device import products
+from training.trunk.packing import Group, Packed
+from training.trunk.recomputing import recomputing
 
 # Architectures that take a mask of their own for every row, checked by a test and by the self-check of each run.
 SHARE_PROMPTS = frozenset({"llama", "mistral", "qwen2", "qwen3", "gpt2", "gemma"})

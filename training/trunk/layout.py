@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.native.passing import Tables
-from training.packing import Packed
+from training.trunk.packing import Packed
 
 
 class Segment(NamedTuple):

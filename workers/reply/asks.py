@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.language import later
-from training.records import Message
+from training.lines.records import Message
 
 # What the person in the chat is told; the candidate's row has the reason with names and paths for who runs the installation.
 TOLD_NOT_LOADED = later(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from server.services.snapshots import registry
-from training.engine import Engine, Request
-from training.snapshots import BadSnapshot, load_policy, render
+from training.models.snapshots import BadSnapshot, load_policy, render
+from training.sampling.engine import Engine, Request
 from workers.reply.asks import TOLD_NOT_LOADED, CannotAnswer, Source
 from workers.reply.stream import Pen
 

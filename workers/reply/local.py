@@ -15,8 +15,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from training.engine import Event, Request
-from training.snapshots import Fitted, PromptTooLong, render_within
+from training.models.snapshots import Fitted, PromptTooLong, render_within
+from training.sampling.engine import Event, Request
 from workers.reply.asks import TOLD_BROKEN, TOLD_NOT_LOADED, TOLD_TOO_LONG, CannotAnswer, Failed, Source, Written
 from workers.reply.loading import Resident, Writing, load_resident
 from workers.reply.spelling import Spelling, whole_text

@@ -14,7 +14,7 @@ from server.services import lost
 from server.services.chat import dialogue
 from server.services.snapshots import deployments
 from server.transaction import ask_for
-from training.records import Message
+from training.lines.records import Message
 from workers.context import is_dead
 from workers.reply.asks import Ask, Failed, Outcome, Source, Written
 

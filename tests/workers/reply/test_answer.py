@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from server.models import Turn
 from server.transaction import transaction
-from training.engine import Engine, Request
-from training.snapshots import load_policy, render
+from training.models.snapshots import load_policy, render
+from training.sampling.engine import Engine, Request
 from workers.reply import rows
 from workers.reply.answer import answer
 from workers.reply.asks import Written

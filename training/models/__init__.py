@@ -1,0 +1,1 @@
+"""Models as directories and in memory: policies, preference models, adapters, averages, checkpoints."""

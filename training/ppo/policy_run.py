@@ -1,0 +1,339 @@
+"""One PPO run: the models, what it has seen so far, one iteration of it, and how it begins, is saved and ends."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training import objective
+from training.config import PolicyConfig
+from training.data.prompts import evenly
+from training.failure import JobFailed
+from training.measuring.contest import against, reply_numbers, room_for_prompts
+from training.models import lora
+from training.models.last_good import LastGood
+from training.models.snapshots import check_snapshot, save_policy
+from training.ppo.collapse import CollapseAlarm
+from training.ppo.group_invariant import group_numbers, penalty_share, policy_weights
+from training.ppo.learner import Learner
+from training.ppo.normaliser import ScoreNormaliser
+from training.ppo.policy_models import load_models
+from training.ppo.policy_numbers import experience_numbers
+from training.ppo.policy_prompts import PolicyPrompts
+from training.ppo.rates import rate_share
+from training.ppo.updates import NotANumber
+from training.processes.device import device_of_choice
+from training.reading.pretraining_text import PretrainingText
+from training.runs.progress import Bar
+from training.runs.run_folder import RunFolder
+from training.sampling.engine import Engine
+from training.sampling.rollouts import Experience, Rollout, policy_logp, preference_scores, reply_seeds, sample
+from training.sampling.self_checks import check_start
+
+
+class PolicyRun:
+    """One PPO run: the models, what it has seen so far, and one iteration of it."""
+
+    def __init__(self, folder: RunFolder, config: PolicyConfig) -> None:
+        self.folder, self.config = folder, config
+        models = load_models(config, device_of_choice())
+        self.policy, self.reference, self.pm, self.tokenizer = (
+            models.policy, models.reference, models.pm, models.tokenizer
+        )  # fmt: skip
+        self.end_id, self.copies = models.end_id, models.copies
+        self.room = room_for_prompts([self.policy.config, self.pm.backbone.config], config.max_new_tokens)
+        self.prompts = PolicyPrompts(folder.data, self.tokenizer, self.room, config.held_out, config.prompt_weights)
+        self.texts: PretrainingText | None = None
+        if config.ptx_weight:
+            self.texts = PretrainingText.read(folder.data, self.tokenizer, config.ptx_tokens, config.seed)
+        self.learner = Learner(self.policy, models.critic, config, self.texts)
+        self.half = self.learner.half  # one precision for policy, reference, preference model and critic
+        length = self.room + config.max_new_tokens
+        self.engine = Engine(self.policy, self.tokenizer, config.slots, length, half=self.half)
+        self.normaliser = ScoreNormaliser(config.score_normalisation, config.score_clip)
+        self.kl_weight = config.kl_weight
+        self.alarm = CollapseAlarm(
+            config.collapse_window, config.collapse_length, config.collapse_perplexity, config.collapse_kl
+        )
+        self.last_good = LastGood(folder.path / "good", config.collapse_window)
+        self.critic_losses: list[float] = []  # of the iterations in which the critic alone learnt
+        self.critic_iterations = config.critic_pretraining  # of them, once it is known that they end sooner
+        self.gaps: dict[str, float] = {}  # what the self-check at the very start found
+        self.seconds = 0.0  # over all starts of this run
+
+    @property
+    def turns(self) -> int:
+        """Iterations in which the policy learns."""
+        return math.ceil(self.config.episodes / self.config.iteration_replies)
+
+    @property
+    def iterations(self) -> int:
+        """All iterations of the run, as far as is known by now."""
+        return self.critic_iterations + self.turns
+
+    def iterate(self, iteration: int) -> dict[str, float]:
+        """Sample, score and learn once; the numbers of it."""
+        config, begin = self.config, time.monotonic()
+        turn = iteration - self.critic_iterations
+        done = max(turn, 0) * config.iteration_replies
+        count = config.iteration_replies if turn < 0 else min(config.iteration_replies, config.episodes - done)
+        prompts = self.prompts.take(config.seed, iteration * config.iteration_replies, count)
+        try:
+            numbers = self._learn(iteration, turn, prompts)
+        except NotANumber as bad:
+            whose = "; ".join(
+                f"reply {row + 1} to {self.tokenizer.decode(prompts[row][-40:])!r}" for row in bad.replies[:4]
+            )
+            raise JobFailed(f"{bad}{f' ({whose})' if whose else ''}. The last checkpoint is intact") from bad
+        if turn < 0:
+            self._end_pretraining(numbers["value_loss"])
+        elif config.kl_target > 0:
+            self.kl_weight = objective.adapted_kl_weight(
+                self.kl_weight, numbers["kl"], config.kl_target, count, config.kl_horizon
+            )
+        seconds = time.monotonic() - begin
+        self.seconds += seconds
+        return {"episodes": done + count if turn >= 0 else 0, **numbers, "seconds": seconds}
+
+    def _learn(self, iteration: int, turn: int, prompts: Sequence[Sequence[int]]) -> dict[str, float]:
+        config, where, pretraining = self.config, f"step {iteration + 1}", turn < 0
+
+        # 1 replies of the present policy
+        self.engine.refresh(self.policy)
+        rollout = sample(
+            self.engine, prompts, reply_seeds(config.seed, iteration, len(prompts)),
+            config.max_new_tokens, config.temperature,
+        )  # fmt: skip
+        _finite(rollout.old_logp, f"the sampler's log-probability at {where}; lower learning_rate")
+        rollout, sampler_gap = self._as_learnt(rollout)
+        mask, logp = rollout.mask, rollout.old_logp
+        _finite(logp, f"the policy's log-probability at {where}; lower learning_rate")
+
+        # 2 scores, on a common scale; a reply that was cut is worth less
+        raw_score = preference_scores(self.pm, rollout, self.end_id, half=self.half)
+        _finite(raw_score, f"the preference model's score at {where}; train it again")
+        self.normaliser.observe(raw_score)
+        score = self._score(raw_score, rollout)
+
+        # 3 rewards; in group-invariant learning the penalty is strong on the group that earns most
+        ref_logp = policy_logp(self.reference, rollout, config.temperature, half=self.half)
+        _finite(ref_logp, f"the initial policy's log-probability at {where}; check its files")
+        value, label = self.learner.read(rollout)
+        reward = self._rewards(score, rollout, ref_logp, None)
+        if config.group_kl and label is not None:
+            reward = self._rewards(score, rollout, ref_logp, penalty_share(reward.sum(1), label))
+        earned = reward.sum(1)
+
+        # 4 advantages and what the critic should have said
+        plain = objective.advantages(reward, value, mask, config.gamma, config.lam)
+        target = objective.returns(plain, value, mask)
+        advantage = objective.whiten(plain, mask) if config.whiten_advantages else plain
+        if config.advantage_clip:
+            advantage = advantage.clamp(-config.advantage_clip, config.advantage_clip)
+        groups: dict[str, float] = {}
+        if config.group_policy_weight:
+            weight, beta = policy_weights(config, earned, label)
+            advantage = weight[:, None] * advantage
+            groups |= {"group_weight_least": float(weight.min()), "group_weight_most": float(weight.max())}
+            groups["group_policy_weight"] = beta
+
+        # 5 update
+        share = 1.0 if pretraining else rate_share(config, turn, self.turns)
+        self.learner.set_rate(share)
+        order = torch.Generator().manual_seed(reply_seeds(config.seed, iteration, 1)[0] % 2**63)
+        anchor = ref_logp if config.importance_sampling == "reference" else logp
+        experience = Experience(rollout, advantage, target, value, anchor, earned)
+        updates = self.learner.update(experience, order, pretraining, where, max(turn, 0))
+        if label is not None:
+            after = self.learner.read(rollout)[1]
+            assert after is not None
+            groups |= group_numbers(earned, label, after)
+
+        numbers = {
+            "critic_only": float(pretraining),
+            **experience_numbers(rollout, raw_score, reward, value, target, plain, ref_logp),
+            "kl_weight": self.kl_weight,
+            "learning_rate": 0.0 if pretraining else share * config.learning_rate,
+            **reply_numbers(rollout),
+            **updates.means(ptx=self.texts is not None and not pretraining),
+            **groups,
+        }
+        if self.half:
+            numbers["sampler_gap"] = sampler_gap
+        if pretraining:  # no forward of the policy was needed; -E[log π] estimates the same from its samples
+            numbers["entropy"] = -float(logp[mask].mean())
+        return numbers
+
+    def _as_learnt(self, rollout: Rollout) -> tuple[Rollout, float]:
+        """The rollout with the log-probabilities that the ratio is to, and the sampler's largest gap from them.
+
+        In half precision two kernels round apart, so the passes that learn say themselves what the policy thought.
+        """
+        if not self.half:
+            return rollout, 0.0
+        logp = policy_logp(self.policy, rollout, self.config.temperature, half=True)
+        return replace(rollout, old_logp=logp), float((logp - rollout.old_logp)[rollout.mask].abs().max())
+
+    def _score(self, raw_score: Tensor, rollout: Rollout) -> Tensor:
+        config, score = self.config, self.normaliser.normalise(raw_score)
+        if config.missing_end == "replace":
+            return torch.where(rollout.ended, score, -config.missing_end_penalty)
+        return score - config.missing_end_penalty * (~rollout.ended).float()
+
+    def _rewards(self, score: Tensor, rollout: Rollout, ref_logp: Tensor, share: Tensor | None) -> Tensor:
+        config = self.config
+        return objective.token_rewards(
+            score, rollout.old_logp, ref_logp, rollout.mask, self.kl_weight,
+            estimator=config.kl_estimator, unit=config.kl_unit, share=share,
+        )  # fmt: skip
+
+    def _end_pretraining(self, value_loss: float) -> None:
+        """Let the policy learn from the next iteration on, once the critic's loss has stopped falling."""
+        patience = self.config.critic_pretraining_patience
+        self.critic_losses.append(value_loss)
+        if patience and len(self.critic_losses) > patience:
+            best = min(self.critic_losses[:-patience])
+            if min(self.critic_losses[-patience:]) > 0.99 * best:
+                self.critic_iterations = len(self.critic_losses)
+
+    def self_check(self) -> dict[str, float]:
+        """Compare sampler, training forward and reference before anything is learnt."""
+        count = min(16, len(self.prompts.train))
+        prompts = self.prompts.train[:count]
+        temperature = self.config.temperature
+        rollout = sample(self.engine, prompts, reply_seeds(self.config.seed, 2**30, count), 24, temperature)
+        return check_start(self.policy, self.reference, self.pm, rollout, temperature, half=self.half)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint from which `load` goes on as if nothing had happened."""
+        state = {
+            "normaliser": self.normaliser.state(),
+            "kl_weight": self.kl_weight,
+            "alarm": self.alarm.state(),
+            "critic_losses": self.critic_losses,
+            "critic_iterations": self.critic_iterations,
+            "gaps": self.gaps,
+            "seconds": self.seconds,
+        }
+        self.folder.save_checkpoint(step, self.learner.tensors(), state)
+
+    def load(self) -> int:
+        """Go on from the checkpoint; the steps that are done, 0 without one."""
+        saved = self.folder.load_checkpoint()
+        if saved is None:
+            return 0
+        self.learner.restore(saved.tensors)
+        self.normaliser.restore(saved.state["normaliser"])
+        self.kl_weight, self.seconds = saved.state["kl_weight"], saved.state["seconds"]
+        self.critic_losses, self.critic_iterations = saved.state["critic_losses"], saved.state["critic_iterations"]
+        self.gaps = saved.state["gaps"]
+        self.alarm.restore(saved.state["alarm"])
+        return saved.step
+
+    def run(self) -> dict[str, Any]:
+        """All iterations that are left, then the new policy and what it is worth."""
+        config = self.config
+        done = self.load()
+        if not done:
+            self.gaps = self.self_check()
+        saved_at, step = time.monotonic(), done
+        with Bar("policy", self.iterations) as bar:
+            while step < self.iterations:
+                numbers = self.iterate(step)
+                step += 1
+                self.folder.log(step=step, of=self.iterations, **numbers)
+                self._watch(step, numbers)
+                late = time.monotonic() - saved_at >= config.checkpoint_seconds
+                due = step % config.checkpoint_steps == 0 if config.checkpoint_steps else late
+                if due or step == self.iterations:
+                    self.save(step)
+                    saved_at = time.monotonic()
+                bar.at(step, f"score {numbers['score_mean']:.2f}  KL {numbers['kl']:.1f}")
+        return self.finish(step)
+
+    def _watch(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Stop a policy that has collapsed, and hand out the one from before the window in which it did."""
+        if not self.config.collapse_alarm:
+            return
+        reason = self.alarm.observe(numbers["length_mean"], numbers["perplexity"], numbers["kl_per_token"])
+        if reason is None:
+            self.last_good.keep(step, self.learner.servable())
+            return
+        found = self.last_good.before(step)
+        if found is None:
+            raise JobFailed(f"step {step}: {reason}. No policy but the initial one is from before that")
+        self.learner.wear(found[1])
+        self._write_model(found[0])
+        raise JobFailed(f"step {step}: {reason}. model/ holds the policy of step {found[0]}, from before that")
+
+    def finish(self, step: int) -> dict[str, Any]:
+        """Measure the policy of iteration `step` on held-out prompts and write it to model/."""
+        config, begin = self.config, time.monotonic()
+        average = self.learner.average
+        with nullcontext() if average is None else average.in_place():
+            found = self._measure(evenly(self.prompts.held_out, config.evaluation_prompts))
+            self._write_model(step)
+        self.last_good.forget()
+        self.seconds += time.monotonic() - begin
+        return {
+            "episodes": self._episodes(step),
+            "iterations": step,
+            **{name: number for name, number in found.items() if name != "prompts"},
+            "held_out_prompts": found["prompts"],
+            "train_prompts": len(self.prompts.train),
+            "left_out": self.prompts.left_out,
+            **(
+                {"pretraining_texts": self.texts.texts, "pretraining_pieces": len(self.texts.pieces)}
+                if self.texts
+                else {}
+            ),
+            **lora.sizes(self.policy, copies=self.copies),
+            "self_check": self.gaps,
+            "seconds": self.seconds,
+        }
+
+    def _measure(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+        config = self.config
+        self.engine.refresh(self.policy)
+        with lora.seen(self.reference):
+            length = self.room + config.max_new_tokens
+            rival = Engine(self.reference, self.tokenizer, config.slots, length, half=self.half)
+        with Bar("evaluation", 2 * len(prompts)) as bar:
+            return against(
+                self.policy, self.engine, self.reference, rival, self.pm, self.end_id, prompts, config.seed,
+                config.max_new_tokens, config.temperature, bar.at, half=self.half,
+            )  # fmt: skip
+
+    def _episodes(self, step: int) -> int:
+        return min(self.config.episodes, max(step - self.critic_iterations, 0) * self.config.iteration_replies)
+
+    def _write_model(self, step: int) -> None:
+        """Write the policy as it stands in memory."""
+        config = self.config
+        initial, pm = check_snapshot(config.model), check_snapshot(config.preference_model)
+        self.folder.write_model(
+            lambda path: save_policy(
+                path,
+                self.policy,
+                self.tokenizer,
+                job="policy",
+                preset=config.preset,
+                episodes=self._episodes(step),
+                seed=config.seed,
+                initial_policy=initial.fingerprint,
+                preference_model=pm.fingerprint,
+            )
+        )
+
+
+def _finite(numbers: Tensor, what: str) -> None:
+    """NotANumber names the replies whose entry [B] or row [B, R] is not finite."""
+    wrong = ~numbers.isfinite()
+    rows = (wrong.any(1) if wrong.dim() == 2 else wrong).nonzero()[:, 0].tolist()
+    if rows:
+        raise NotANumber(f"{what.split(';', maxsplit=1)[0]} is not a number;{what.split(';')[1]}", rows)

@@ -1,0 +1,67 @@
+"""What is counted while PPO updates a policy: token-weighted sums over the minibatches of one iteration."""
+
+from dataclasses import dataclass
+
+from training.failure import JobFailed
+from training.processes import distributed, ranks
+
+# What each of several processes counts of its own share of a minibatch; the rest is counted of the whole by all alike.
+SUMMED = (
+    "policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio", "entropy",
+    "entropy_tokens", "ptx_loss",
+)  # fmt: skip
+LARGEST = ("ratio_max", "sampler_gap")
+
+
+@dataclass
+class Updates:
+    """The sums; `means` divides them."""
+
+    tokens: int = 0
+    policy_loss: float = 0.0
+    value_loss: float = 0.0
+    approx_kl: float = 0.0
+    clip_fraction: float = 0.0
+    value_clip_fraction: float = 0.0
+    ratio: float = 0.0
+    ratio_max: float = 0.0
+    entropy: float = 0.0
+    entropy_tokens: int = 0
+    sampler_gap: float = 0.0  # largest |log π - log π_old| of a token before the first update
+    policy_grad_norm: float = 0.0
+    critic_grad_norm: float = 0.0
+    ptx_loss: float = 0.0  # nats a token of pretraining text, summed over minibatches
+    minibatches: int = 0
+    stopped_early: bool = False
+
+    def means(self, *, ptx: bool = False) -> dict[str, float]:
+        """The metrics of the iteration; `ptx`: the policy also learnt from pretraining text."""
+        tokens, minibatches = max(self.tokens, 1), max(self.minibatches, 1)
+        per_token = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction")
+        found = {name: getattr(self, name) / tokens for name in per_token}
+        found |= {"ratio_mean": self.ratio / tokens, "ratio_max": self.ratio_max}
+        found["entropy"] = self.entropy / max(self.entropy_tokens, 1)
+        found["sampler_gap"] = self.sampler_gap
+        found |= {name: getattr(self, name) / minibatches for name in ("policy_grad_norm", "critic_grad_norm")}
+        if ptx:
+            found["ptx_loss"] = self.ptx_loss / minibatches
+        return found | {"minibatches": float(self.minibatches), "stopped_early": float(self.stopped_early)}
+
+    def meet(self, before: "Updates") -> None:
+        """Make what this process counted since `before` what all of them counted; what is a largest stays one."""
+        if ranks.size() == 1:
+            return
+        counted = {name: getattr(self, name) - getattr(before, name) for name in SUMMED}
+        for name, number in distributed.summed(counted).items():
+            setattr(self, name, getattr(before, name) + number)
+        largest = distributed.gathered([getattr(self, name) for name in LARGEST])
+        for name, numbers in zip(LARGEST, zip(*largest, strict=True), strict=True):
+            setattr(self, name, max(numbers))
+
+
+class NotANumber(JobFailed):
+    """A score, loss, gradient or log-probability that is NaN or infinite; `replies` are the rollout's rows it came from."""
+
+    def __init__(self, what: str, replies: list[int]) -> None:
+        super().__init__(what)
+        self.replies = replies

@@ -1,0 +1,65 @@
+"""What a measuring job has found so far, a line a part: a run that is killed goes on with the next part.
+
+`parts.jsonl` begins with the settings it was measured under, so that no part of another measurement is ever taken for one
+of this. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from training.processes import distributed, ranks
+from training.runs import files
+from training.runs.run_folder import RunFolder, RunFolderError
+
+
+class Parts:
+    """The parts of one run; each is a JSON value, and comes back as JSON would give it whether or not the run was killed."""
+
+    def __init__(self, folder: RunFolder, config: Any) -> None:
+        """`config` is the run's frozen config: parts that were measured under another are refused."""
+        self.path = folder.path / "parts.jsonl"
+        # how many are written at once, and by how many threads, is no part of what is measured
+        settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
+        self._kept: dict[str, Any] = {}
+        settings = json.loads(json.dumps(settings))
+        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []  # a kill may cut the last
+        if not lines:
+            if ranks.leads():
+                files.write_bytes(self.path, json.dumps({"settings": settings}).encode() + b"\n")
+        elif (begun := json.loads(lines[0])["settings"]) != settings:
+            other = next(name for name in {**begun, **settings} if begun.get(name) != settings.get(name))
+            raise RunFolderError(
+                f"{other} was {begun.get(other)!r} when {self.path} was begun and is {settings.get(other)!r} now; "
+                "start a new folder, or delete parts.jsonl to measure again"
+            )
+        else:
+            self._kept = {part["part"]: part["found"] for part in map(json.loads, lines[1:])}
+            if ranks.leads():
+                files.write_bytes(self.path, b"".join(line + b"\n" for line in lines))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the part has been measured already."""
+        return name in self._kept
+
+    def measure(
+        self, names: Sequence[str], work: Callable[[str], Any], each: Callable[[int, Any], None] | None = None
+    ) -> list[Any]:
+        """Return what `work` found for each name, measuring those that are missing; `each` hears of every part in order."""
+        for step, name in enumerate(names, 1):
+            if name not in self._kept:
+                self._keep(name, distributed.said_first(work(name)))
+            if each is not None:
+                each(step, self._kept[name])
+        return [self._kept[name] for name in names]
+
+    def _keep(self, name: str, value: Any) -> None:
+        line = json.dumps({"part": name, "found": value}, ensure_ascii=False, allow_nan=False)
+        self._kept[name] = json.loads(line)["found"]
+        if ranks.leads():
+            with self.path.open("ab") as file:
+                file.write(line.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Supervised updates: the frame that all jobs without PPO share, a preference lesson, a cached teacher, which model is kept."""
