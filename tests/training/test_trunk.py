@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from tests.training.conftest import FAMILIES
 from training import native
 from training.native import passing
-from training.trunk import FusedTrunk, GeneralTrunk, fusible, trunk_for
+from training.trunk import FusedTrunk, GeneralTrunk, fusible, half, trunk_for
 from training.trunk.packing import Packed, packed
 
 
@@ -148,6 +148,21 @@ def test_products_in_bfloat16_stay_close_and_their_gradients_are_float32() -> No
     for name, gradient in wanted.items():
         assert mine[name].dtype == torch.float32
         assert torch.nn.functional.cosine_similarity(mine[name].flatten(), gradient.flatten(), dim=0) > 0.99, name
+
+
+@pytest.mark.parametrize("which", ["all", "some, one twice"])
+def test_rows_of_zeros_below_the_states_change_nothing(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, found = model_of(FAMILIES["llama"]), []
+    for step in (1, 64):
+        monkeypatch.setattr(half, "STEP", step)
+        states = FusedTrunk(model.base_model, half=True).hidden(PACKING, COLUMNS[which])
+        found.append((states.detach(), gradients(model, states, torch.ones_like(states))))
+    (bare, expected), (filled, mine) = found
+    assert torch.allclose(filled, bare, atol=1e-3)
+    for name, gradient in expected.items():
+        assert (mine[name] - gradient).abs().max() <= 1e-3 * (1 + gradient.abs().max()), name
+    assert len(half.rows_of(torch.ones(65, 3), half=True).table) == 128
+    assert half.rows_of(bare, half=False).table is bare
 
 
 def test_the_gradient_can_be_taken_once() -> None:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from training.trunk.attention import Attended
 from training.trunk.general import GeneralTrunk
+from training.trunk.half import Rows, rows_of
 from training.trunk.layout import Layout, layout_of
 from training.trunk.packing import Packed
 from training.trunk.pointwise import gate, gate_backward, norm, norm_backward, turn
@@ -170,12 +171,20 @@ class _Products:
     def __init__(self, half: bool) -> None:
         self.half = half
 
-    def __call__(self, x: Tensor, y: Tensor, plus: Tensor | None = None) -> Tensor:
-        """The product x y, plus `plus` [columns] or [rows, columns]."""
+    def rows(self, x: Tensor) -> Rows:
+        """A table of states for several products, converted once."""
+        return rows_of(x, self.half)
+
+    def __call__(self, x: Rows, weight: Tensor, plus: Tensor | None = None) -> Tensor:
+        """The product x W, plus `plus` [columns] or [rows, columns].  [N, a], [a, b] -> [N, b]"""
         if not self.half:
-            return torch.mm(x, y) if plus is None else torch.addmm(plus, x, y)
-        found = torch.mm(x.bfloat16(), y.bfloat16()).float()
+            return torch.mm(x.table, weight) if plus is None else torch.addmm(plus, x.table, weight)
+        found = torch.mm(x.table, weight.bfloat16())[: x.filled].float()
         return found if plus is None else found.add_(plus)
+
+    def across(self, x: Rows, y: Rows) -> Tensor:
+        """The sum over rows of their outer products, xᵀ y: a weight's gradient.  [N, a], [N, b] -> [a, b]"""
+        return torch.mm(x.table.t(), y.table).float()
 
 
 class _Kept(NamedTuple):
@@ -183,13 +192,13 @@ class _Kept(NamedTuple):
 
     x: Tensor
     scale1: Tensor
-    normed1: Tensor
+    normed1: Rows
     qkv: Tensor  # the joined weight
     raw: tuple[Tensor, Tensor, Tensor, Tensor] | None  # queries and keys before their norms, and the inverse roots
     attended: Attended
     x2: Tensor
     scale2: Tensor
-    normed2: Tensor
+    normed2: Rows
     gate_up: Tensor  # the joined weight
     opened: Tensor  # gate and up
 
@@ -202,7 +211,8 @@ def _joined(*parts: Tensor | None) -> Tensor | None:
 def _forward(block: _Block, x: Tensor, work: _Work, chosen: Tensor | None, learn: bool) -> tuple[Tensor, _Kept]:
     """One block; with `chosen` the states of those columns alone come out.  [N, d] -> [N or M, d]"""
     product, heads, kv, size = _Products(work.half), work.heads, work.kv_heads, work.size
-    normed1, scale1 = norm(x, block.norm1, work.eps)
+    normed, scale1 = norm(x, block.norm1, work.eps)
+    normed1 = product.rows(normed)
     weight = torch.cat([block.query, block.key, block.value])
     bias = _joined(block.query_bias, block.key_bias, block.value_bias)
     asking = heads * size  # columns of the queries in the joined product
@@ -211,9 +221,8 @@ def _forward(block: _Block, x: Tensor, work: _Work, chosen: Tensor | None, learn
         query, key_value = mixed.split([heads, 2 * kv], 1)
         turned = [(mixed[:, : heads + kv], work.cos, work.sin)]
     else:
-        query = product(normed1[chosen], weight[:asking].t(), None if bias is None else bias[:asking]).view(
-            -1, heads, size
-        )
+        asked = product.rows(normed[chosen])
+        query = product(asked, weight[:asking].t(), None if bias is None else bias[:asking]).view(-1, heads, size)
         key_value = product(normed1, weight[asking:].t(), None if bias is None else bias[asking:]).view(
             -1, 2 * kv, size
         )
@@ -230,13 +239,14 @@ def _forward(block: _Block, x: Tensor, work: _Work, chosen: Tensor | None, learn
         turn(part, cos, sin)
     key, value = key_value.split(kv, 1)
     attended = Attended(query, key, value, work.layout if chosen is None else work.last_layout, learn=learn)
-    x2 = product(attended.found, block.out.t(), x if chosen is None else x[chosen])
+    x2 = product(product.rows(attended.found), block.out.t(), x if chosen is None else x[chosen])
     if block.out_bias is not None:
         x2 += block.out_bias
-    normed2, scale2 = norm(x2, block.norm2, work.eps)
+    normed, scale2 = norm(x2, block.norm2, work.eps)
+    normed2 = product.rows(normed)
     gate_up = torch.cat([block.gate, block.up])
     opened = product(normed2, gate_up.t(), _joined(block.gate_bias, block.up_bias))
-    found = product(gate(opened), block.down.t(), x2)
+    found = product(product.rows(gate(opened)), block.down.t(), x2)
     if block.down_bias is not None:
         found += block.down_bias
     return found, _Kept(x, scale1, normed1, weight, raw, attended, x2, scale2, normed2, gate_up, opened)
@@ -251,26 +261,29 @@ def _backward(
     into: dict[str, Tensor | None] = dict.fromkeys(_Block._fields)
 
     # feed-forward part
-    hidden = product(gradient, block.down)
+    pushed = product.rows(gradient)
+    hidden = product(pushed, block.down)
     gate_backward(kept.opened, hidden)
     opened, gated = kept.opened, hidden  # now its gradient, and what the gate let through
     if wanted["down"]:
-        into["down"] = product(gradient.t(), gated)
+        into["down"] = product.across(pushed, product.rows(gated))
     if wanted["down_bias"]:
         into["down_bias"] = gradient.sum(0)
+    pushed = product.rows(opened)
     if wanted["gate"] or wanted["up"]:
-        into["gate"], into["up"] = product(opened.t(), kept.normed2).chunk(2)
+        into["gate"], into["up"] = product.across(pushed, kept.normed2).chunk(2)
     if wanted["gate_bias"]:
         into["gate_bias"], into["up_bias"] = opened.sum(0).chunk(2)
-    normed2 = product(opened, kept.gate_up)
-    gradient, into["norm2"] = norm_backward(normed2, kept.x2, block.norm2, kept.scale2, gradient)
+    normed = product(pushed, kept.gate_up)
+    gradient, into["norm2"] = norm_backward(normed, kept.x2, block.norm2, kept.scale2, gradient)
 
     # attention
+    pushed = product.rows(gradient)
     if wanted["out"]:
-        into["out"] = product(gradient.t(), kept.attended.found)
+        into["out"] = product.across(pushed, product.rows(kept.attended.found))
     if wanted["out_bias"]:
         into["out_bias"] = gradient.sum(0)
-    tables = kept.attended.backward(product(gradient, block.out))
+    tables = kept.attended.backward(product(pushed, block.out))
     if chosen is None:
         query, key = tables[0][:, :heads], tables[0][:, heads : heads + kv]
         turn(tables[0][:, : heads + kv], work.cos, work.sin, back=True)
@@ -288,14 +301,17 @@ def _backward(
     names = ("query", "key", "value")
     if chosen is None:
         mixed = tables[0].flatten(1)
-        normed = product(mixed, kept.qkv)
-        parts = product(mixed.t(), kept.normed1).split(sizes)
+        pushed = product.rows(mixed)
+        normed = product(pushed, kept.qkv)
+        parts = product.across(pushed, kept.normed1).split(sizes)
         biases = mixed.sum(0).split(sizes) if block.query_bias is not None else None
     else:
         asked, told = (table.flatten(1) for table in tables)
-        normed = product(told, kept.qkv[asking:])
-        normed.index_add_(0, chosen, product(asked, kept.qkv[:asking]))
-        parts = (product(asked.t(), kept.normed1[chosen]), *product(told.t(), kept.normed1).split(sizes[1:]))
+        pushed, asking_rows = product.rows(told), product.rows(asked)
+        normed = product(pushed, kept.qkv[asking:])
+        normed.index_add_(0, chosen, product(asking_rows, kept.qkv[:asking]))
+        asked_of = product.rows(kept.normed1.table[chosen])
+        parts = (product.across(asking_rows, asked_of), *product.across(pushed, kept.normed1).split(sizes[1:]))
         biases = (asked.sum(0), *told.sum(0).split(sizes[1:])) if block.query_bias is not None else None
     into |= dict(zip(names, parts, strict=True))
     if biases is not None:

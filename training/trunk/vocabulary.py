@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from training.native import passing
+from training.trunk.half import rows_of
 
 PIECE = 4 * 2**20  # logits at once: 16 MiB stay near the cores, and the allocator gives the same memory again
 
@@ -77,7 +78,7 @@ class _Tell(torch.autograd.Function):
         kept, logps, entropies = [], [], []
         for states, wanted in zip(hidden.split(rows), tokens.split(rows), strict=True):
             if half:
-                logits = torch.mm(states.bfloat16(), transposed).float()
+                logits = torch.mm(rows_of(states, half).table, transposed)[: len(states)].float()
             else:
                 place = None if scratch is None else scratch[: len(states)]
                 logits = torch.mm(states, transposed, out=place)
@@ -110,11 +111,11 @@ class _Tell(torch.autograd.Function):
             at = slice(number * rows, number * rows + len(probability))
             spread = None if pull is None else (entropy[at], pull[at] / ctx.temperature)
             denormalise(probability, tokens[at], gradient[at] / ctx.temperature, spread)
-            pushed, states, by = probability, hidden[at], weight
-            if ctx.half:
-                pushed, states, by = pushed.bfloat16(), states.bfloat16(), by.bfloat16()
+            count = len(probability)
+            pushed, states = (rows_of(table, ctx.half).table for table in (probability, hidden[at]))
+            by = weight.bfloat16() if ctx.half else weight
             if into is not None:
-                into[at] = torch.mm(pushed, by)
+                into[at] = torch.mm(pushed, by)[:count]
             if ctx.needs_input_grad[1]:
                 if head is None or ctx.half:
                     part = torch.mm(pushed.t(), states).float()
