@@ -25,6 +25,7 @@ from training.measuring.calibration import wilson_interval
 from training.measuring.contest import mean_ci95
 from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice
+from training.runs.cadence import Cadence
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
@@ -164,15 +165,15 @@ def _read(
     """Activations of all prompts, kept in the checkpoint as they come.  -> [N, len(layers), d]"""
     checkpoint = folder.load_checkpoint()
     done = [checkpoint.tensors["states"]] if checkpoint else []
-    begin, saved_at = checkpoint.step if checkpoint else 0, time.monotonic()
+    begin, cadence = checkpoint.step if checkpoint else 0, Cadence(config.checkpoint_seconds)
     with Bar("prompts", len(prompts)) as bar:
         while begin < len(prompts):
             done.append(activations(model, prompts[begin : begin + config.batch_prompts], layers))
             begin = min(begin + config.batch_prompts, len(prompts))
             bar.at(begin)
-            if time.monotonic() - saved_at > config.checkpoint_seconds or begin == len(prompts):
-                folder.save_checkpoint(begin, {"states": torch.cat(done)}, {})
-                saved_at = time.monotonic()
+            if cadence.due() or begin == len(prompts):
+                with cadence.saving():
+                    folder.save_checkpoint(begin, {"states": torch.cat(done)}, {})
     return torch.cat(done)
 
 

@@ -27,7 +27,7 @@ class FitConfig(AdapterConfig):
     # whether blocks are computed again in the backward pass, and keep their input alone: less memory, a third more work; ours
     gradient_checkpointing: bool = False
     sharding: Literal["none", "full"] = "none"  # of several processes: all hold all weights, or each its part (FSDP2)
-    checkpoint_seconds: float = 30.0  # at most this much work is done twice after a kill
+    checkpoint_seconds: float = 30.0  # between checkpoints; more where one takes long (runs/cadence.py)
     checkpoint_steps: int = 0  # > 0: every so many updates instead
     threads: int = 0  # torch threads; 0 = as the environment says
 

@@ -20,7 +20,7 @@ class OodConfig:
     draws: int = 10  # random choices of those M, over which the mean and its interval are taken (ours)
     probe_decay: float = 1e-2  # half its square times the squared weights is added to the probe's mean loss (ours)
     batch_prompts: int = 32  # of one forward pass
-    checkpoint_seconds: float = 30.0  # at most this much reading is done twice after a kill
+    checkpoint_seconds: float = 30.0  # between checkpoints; more where one takes long (runs/cadence.py)
     threads: int = 0
 
     def __post_init__(self) -> None:

@@ -122,7 +122,7 @@ class PolicyConfig(AdapterConfig):
     # -- evaluation on held-out prompts
     held_out: float = 0.1  # share of prompts never trained on, when data/ has no held_out.jsonl
     evaluation_prompts: int = 200  # at most so many
-    checkpoint_seconds: float = 20.0  # at most this much work is done twice after a kill
+    checkpoint_seconds: float = 20.0  # between checkpoints; more where one takes long (runs/cadence.py)
     checkpoint_steps: int = 0  # > 0: every so many iterations instead
     # of the matrix products of policy, reference, preference model and critic; auto: see device.py
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -29,6 +29,7 @@ from training.ppo.rates import rate_share
 from training.ppo.updates import NotANumber
 from training.processes.device import device_of_choice
 from training.reading.pretraining_text import PretrainingText
+from training.runs.cadence import Cadence
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.sampling.engine import Engine
@@ -241,18 +242,17 @@ class PolicyRun:
         done = self.load()
         if not done:
             self.gaps = self.self_check()
-        saved_at, step = time.monotonic(), done
+        cadence, step = Cadence(config.checkpoint_seconds), done
         with Bar("policy", self.iterations) as bar:
             while step < self.iterations:
                 numbers = self.iterate(step)
                 step += 1
                 self.folder.log(step=step, of=self.iterations, **numbers)
                 self._watch(step, numbers)
-                late = time.monotonic() - saved_at >= config.checkpoint_seconds
-                due = step % config.checkpoint_steps == 0 if config.checkpoint_steps else late
+                due = step % config.checkpoint_steps == 0 if config.checkpoint_steps else cadence.due()
                 if due or step == self.iterations:
-                    self.save(step)
-                    saved_at = time.monotonic()
+                    with cadence.saving():
+                        self.save(step)
                 bar.at(step, f"score {numbers['score_mean']:.2f}  KL {numbers['kl']:.1f}")
         return self.finish(step)
 

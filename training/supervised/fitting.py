@@ -22,6 +22,7 @@ from training.models.checkpoint import module_tensors, optimizer_tensors, restor
 from training.processes import distributed, ranks
 from training.processes.device import device_of_choice
 from training.processes.sharding import Level, clip_gradients, shard, whole
+from training.runs.cadence import Cadence
 from training.runs.progress import Bar
 from training.runs.run_folder import Checkpoint, RunFolder
 
@@ -129,7 +130,7 @@ class Fit:
 
     def run(self) -> None:
         """Do the updates that are left, with a checkpoint now and then and one at the end."""
-        saved_at, saved_step = time.monotonic(), self.step
+        cadence, saved_step = Cadence(self.config.checkpoint_seconds), self.step
         self._agree()
         with Bar(self.title, len(self.batches)) as bar:
             while self.step < len(self.batches):
@@ -140,13 +141,14 @@ class Fit:
                 self.folder.log(step=self.step, of=len(self.batches), **numbers, seconds=round(self.seconds(), 3))
                 bar.at(self.step, f"loss {numbers['loss']:.3f}")
                 every = self.config.checkpoint_steps
-                waited = time.monotonic() - saved_at > self.config.checkpoint_seconds
-                due = (self.step - saved_step >= every if every else waited) or self.step == len(self.batches)
+                due = self.step - saved_step >= every if every else cadence.due()
+                due = due or self.step == len(self.batches)
                 if (
                     distributed.said_first(due) if self.level else due
                 ):  # all must gather at once, or only the first writes
-                    self.save()
-                    saved_at, saved_step = time.monotonic(), self.step
+                    with cadence.saving():
+                        self.save()
+                    saved_step = self.step
         if self.level is not None:
             self.whole.enter_context(whole(self.model))  # what comes after the updates knows nothing of shards
         distributed.barrier()  # metrics and checkpoint are whole before another process reads them
