@@ -100,9 +100,11 @@ def list_campaigns(db: Db, _person: Crowdworker) -> dict[str, Any]:
 
 @router.get("/campaigns/{slug}/prompts")
 def list_prompts(
-    db: Db, _person: Crowdworker, slug: str, count: Annotated[int, Query(ge=1, le=50)] = 5
+    db: Db, person: Crowdworker, slug: str, count: Annotated[int, Query(ge=1, le=50)] = 5
 ) -> dict[str, Any]:
-    drawn = openings.draw(db, dialogue.find_campaign(db, slug), count)
+    campaign = dialogue.find_campaign(db, slug)
+    door.check(db, person, campaign)
+    drawn = openings.draw(db, campaign, count)
     return {"prompts": [{"id": prompt.id, "text": prompt.text} for prompt in drawn]}
 
 

@@ -11,16 +11,16 @@ from fastapi.responses import RedirectResponse
 from starlette.status import HTTP_303_SEE_OTHER
 
 from server.edge import AnyVisitor, AppSettings, Crowdworker, Db
-from server.errors import NotAllowed, WhetstoneError
+from server.errors import NotAllowed, NotFound, WhetstoneError
 from server.language import _, later
 from server.models import Campaign, Person, Turn
 from server.pages import Page, render
 from server.routes.chat_view import ChatView, build_view
 from server.routes.row_id import row_id
-from server.services.chat import dialogue, queue, reply_stream
+from server.services.chat import dialogue, own_success, queue, reply_stream
 from server.services.door import door
 from server.services.ways import feedback, remarks, undo
-from server.services.work import drafts, work_time
+from server.services.work import drafts, leases, work_time
 
 router = APIRouter(prefix="/chat")
 
@@ -54,13 +54,22 @@ def _closed(db: Db, person: Person, campaign: Campaign) -> bool:
     found = door.standing(db, person, campaign)
     if found.step == door.READY:
         return False
-    return found.step != "daily_limit" or not queue.holds(db, person, campaign)
+    return found.step != "daily_limit" or not _something_left(db, person, campaign)
+
+
+def _something_left(db: Db, person: Person, campaign: Campaign) -> bool:
+    """Work in hand, an answer that can be taken back, or a conversation to be rated."""
+    return (
+        queue.holds(db, person, campaign)
+        or undo.undoable(db, person, campaign) is not None
+        or own_success.asked(db, person, campaign) is not None
+    )
 
 
 def _view(db: Db, person: Person, campaign: Campaign, notice: str) -> ChatView:
     """What a visit shows; it is a sign of work where there is something to do."""
     view = build_view(db, person, campaign, notice)
-    if view.refusal is None and not view.nothing_left:
+    if (view.refusal is None and not view.nothing_left) or view.in_hand:
         work_time.seen(db, person, campaign)
     return view
 
@@ -139,12 +148,12 @@ def store_comparison(
     justification: Annotated[str, Form()] = "",
     instructions_id: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
-    campaign = dialogue.find_campaign(db, slug)
-    turn = queue.lent_or_own(db, person, turn_id)
+    campaign, turn = turn_here(db, person, slug, turn_id)
     verdict = scale_position if scale_position in feedback.VERDICTS else "picked"
     place = int(scale_position) if scale_position.isascii() and scale_position.isdigit() else None
     # Without a script nobody measured: the time since the replies were there is the nearest that is known.
-    taken = int(milliseconds) if milliseconds.isascii() and milliseconds.isdigit() else since_ready(turn)
+    measured = number(milliseconds)
+    taken = since_seen(db, person, turn) if measured is None else measured
     try:
         with db.begin_nested():
             _stored, new = feedback.store_comparison(
@@ -168,10 +177,26 @@ def store_comparison(
     return _go_to(slug, "?complete=1" if own and turn.conversation.status == "finished" else "")
 
 
-def since_ready(turn: Turn) -> int:
-    """Milliseconds since the turn could be answered: the nearest that is known where no script measured."""
-    # An opening from the store was ready before anybody saw it.
-    seen = max(turn.ready_at or turn.created_at, turn.conversation.started_at)
+def turn_here(db: Db, person: Person, slug: str, turn_id: int) -> tuple[Campaign, Turn]:
+    """The campaign of this address and a turn in it that the person may look at; NotFound for a turn of another campaign."""
+    campaign = dialogue.find_campaign(db, slug)
+    turn = queue.lent_or_own(db, person, turn_id)
+    if turn.conversation.campaign_id != campaign.id:  # its time would be paid by the wrong one
+        raise NotFound(_("There is no such turn for you to answer."))
+    return campaign, turn
+
+
+def number(text: str) -> int | None:
+    """What a field of a form says, if it is a number of sensible length."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def since_seen(db: Db, person: Person, turn: Turn) -> int:
+    """Milliseconds since this person could answer the turn: the nearest that is known where no script measured."""
+    # An opening from the store was ready before anybody saw it, and an item of a queue long before it was lent.
+    lease = leases.find(db, person, turn.conversation, turn.id)
+    lent = lease.created_at if lease is not None else turn.conversation.started_at
+    seen = max(turn.ready_at or turn.created_at, turn.conversation.started_at, lent)
     return int((datetime.now(UTC) - seen).total_seconds() * 1000)
 
 
@@ -183,7 +208,8 @@ def finish_conversation(db: Db, person: Crowdworker, slug: str) -> Response:
 
 @router.post("/{slug}/turns/{turn_id}/retry")
 def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, slug: str, turn_id: int) -> Response:
-    _, failed_before = dialogue.retry_turn(db, person, turn_id)
+    turn_here(db, person, slug, turn_id)
+    _turn, failed_before = dialogue.retry_turn(db, person, turn_id)
     assert settings.redis_url is not None
     if failed_before:
         reply_stream.forget(settings.redis_url, turn_id)
@@ -194,6 +220,7 @@ def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, slug: str, tu
 def skip_turn(
     db: Db, person: Crowdworker, slug: str, turn_id: int, reason: Annotated[str, Form(max_length=40)] = "cannot_tell"
 ) -> Response:
+    turn_here(db, person, slug, turn_id)
     remarks.skip(db, person, turn_id, reason)
     return _go_to(slug)
 
@@ -207,6 +234,7 @@ def report_turn(
     reason: Annotated[str, Form(max_length=40)],
     note: Annotated[str, Form(max_length=10_000)] = "",
 ) -> Response:
+    turn_here(db, person, slug, turn_id)
     remarks.report(db, person, turn_id, reason, note)
     return _go_to(slug, "?reported=1")
 

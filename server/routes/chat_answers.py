@@ -14,9 +14,9 @@ from starlette.status import HTTP_303_SEE_OTHER
 from server.edge import AnyVisitor, Crowdworker, Db
 from server.errors import WhetstoneError
 from server.models import Campaign, Person, Turn
-from server.routes.chat import refused, since_ready
+from server.routes.chat import number, refused, since_seen, turn_here
 from server.routes.row_id import row_id
-from server.services.chat import dialogue, edits, queue
+from server.services.chat import dialogue, edits
 from server.services.ways import demonstrations, prompt_writing, ranking
 from server.services.ways.ranking import Placed
 from server.services.work import drafts, work_time
@@ -32,10 +32,6 @@ def _go_to(slug: str, query: str = "") -> Response:
     return RedirectResponse(f"/chat/{slug}{query}", status_code=HTTP_303_SEE_OTHER)
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
 @dataclass(frozen=True)
 class Fields:
     """What every form of an answer has beside the answer."""
@@ -44,10 +40,11 @@ class Fields:
     milliseconds: int | None  # None without a script: nobody measured
     instructions_id: int | None
 
-    def sent(self, turn: Turn | None = None) -> Sent:
+    def sent(self, db: Db, person: Person, turn: Turn | None = None) -> Sent:
         """As the services take it; the time since a turn could be answered is the nearest that is known."""
-        seen = since_ready(turn) if turn is not None else 0
-        taken = seen if self.milliseconds is None else self.milliseconds
+        taken = self.milliseconds
+        if taken is None:
+            taken = since_seen(db, person, turn) if turn is not None else 0
         return Sent(taken, self.idempotency_key, self.instructions_id)
 
 
@@ -56,7 +53,7 @@ def _fields(
     milliseconds: Annotated[str, Form(max_length=20)] = "",
     instructions_id: Annotated[str, Form(max_length=20)] = "",
 ) -> Fields:
-    return Fields(idempotency_key, _number(milliseconds), row_id(instructions_id))
+    return Fields(idempotency_key, number(milliseconds), row_id(instructions_id))
 
 
 Filled = Annotated[Fields, Depends(_fields)]
@@ -72,7 +69,7 @@ async def _placed(request: Request) -> list[Placed]:
             break
         rating = form.get(f"rating-{shown}")
         flags = tuple(flag for flag in form.getlist(f"flags-{shown}") if isinstance(flag, str))
-        found.append(Placed(shown, _number(place) or 0, _number(rating) if isinstance(rating, str) else None, flags))
+        found.append(Placed(shown, number(place) or 0, number(rating) if isinstance(rating, str) else None, flags))
     return found
 
 
@@ -114,12 +111,11 @@ def store_ranking(
     placed: Annotated[list[Placed], Depends(_placed)],
     justification: _Text = "",
 ) -> Response:
-    campaign = dialogue.find_campaign(db, slug)
-    turn = queue.lent_or_own(db, person, turn_id)
+    campaign, turn = turn_here(db, person, slug, turn_id)
     kept = {drafts.turn_place("ranking", turn): _kept(placed), drafts.justification_place(turn): justification}
 
     def store() -> tuple[object, bool]:
-        return ranking.store_ranking(db, person, turn_id, placed, filled.sent(turn), justification)
+        return ranking.store_ranking(db, person, turn_id, placed, filled.sent(db, person, turn), justification)
 
     return _store(request, db, who, person, campaign, store, kept)
 
@@ -135,11 +131,10 @@ def store_demonstration(
     filled: Filled,
     text: _Text = "",
 ) -> Response:
-    campaign = dialogue.find_campaign(db, slug)
-    turn = queue.lent_or_own(db, person, turn_id)
+    campaign, turn = turn_here(db, person, slug, turn_id)
 
     def store() -> tuple[object, bool]:
-        return demonstrations.store_demonstration(db, person, turn_id, text, filled.sent(turn))
+        return demonstrations.store_demonstration(db, person, turn_id, text, filled.sent(db, person, turn))
 
     return _store(request, db, who, person, campaign, store, {drafts.turn_place("demonstration", turn): text})
 
@@ -155,11 +150,10 @@ def store_edit(
     filled: Filled,
     text: _Text = "",
 ) -> Response:
-    campaign = dialogue.find_campaign(db, slug)
-    turn = dialogue.own_turn(db, person, turn_id)
+    campaign, turn = turn_here(db, person, slug, turn_id)
 
     def store() -> tuple[object, bool]:
-        return edits.store_edit(db, person, turn_id, text, filled.sent(turn))
+        return edits.store_edit(db, person, turn_id, text, filled.sent(db, person, turn))
 
     return _store(request, db, who, person, campaign, store, {drafts.turn_place("edit", turn): text})
 
@@ -177,7 +171,7 @@ def propose_prompt(
     campaign = dialogue.find_campaign(db, slug)
 
     def store() -> tuple[object, bool]:
-        return prompt_writing.propose(db, person, campaign, text, filled.sent())
+        return prompt_writing.propose(db, person, campaign, text, filled.sent(db, person))
 
     return _store(request, db, who, person, campaign, store, {drafts.prompt_place(campaign): text})
 

@@ -149,6 +149,11 @@ class ChatView:
     study: panels.Study | None  # of those whom a panel sent
 
     @property
+    def in_hand(self) -> bool:
+        """Whether there is something to be answered, whatever stands in the way of more."""
+        return any(each is not None for each in (self.pair, self.ranking, self.writing, self.edit))
+
+    @property
     def last_key(self) -> str:
         """The last key of the scale while its keys are 1, 2, 3 … from left to right; else empty."""
         keys = [step.key for step in self.scale if step.value != "tie"]
@@ -165,6 +170,8 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
     last_answer = undo.undoable(db, person, campaign)
     keys = comfort.keys_of(person.keys)
     standing = door.standing(db, person, campaign)
+    if refusal is None and standing.step == "daily_limit" and second is None:
+        refusal = standing.sentence  # what is in hand may be finished, and nothing begun
     view = ChatView(
         person_id=person.id,
         campaign_id=campaign.id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -61,6 +62,10 @@ CAMPAIGNS = (
 )
 
 
+# What a red-team campaign should have from the first day: replies behind a veil, the person's own rating, a limit of a day.
+SETTINGS: dict[str, dict[str, Any]] = {"red_team": {"blurred": True, "asks_success": True, "daily_limit": 200}}
+
+
 def seed_demo(db: Session, settings: Settings) -> list[tuple[str, str, str]]:
     """Make what is missing; returns (role, name, sign-in token) of the three people.
 
@@ -73,7 +78,9 @@ def seed_demo(db: Session, settings: Settings) -> list[tuple[str, str, str]]:
     for slug, name, mode, instructions in CAMPAIGNS:
         campaign = db.scalar(select(Campaign).where(Campaign.slug == slug))
         if campaign is None:
-            campaign = campaigns.create_campaign(db, slug=slug, name=name, mode=mode, instructions=instructions)
+            campaign = campaigns.create_campaign(
+                db, slug=slug, name=name, mode=mode, instructions=instructions, **SETTINGS.get(mode, {})
+            )
             campaigns.add_prompts(db, campaign, [(text, split) for text, of, split in prompts if of == mode])
         served = db.scalar(select(Deployment.id).where(Deployment.campaign_id == campaign.id).limit(1))
         if served is None:

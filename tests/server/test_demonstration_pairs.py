@@ -44,6 +44,22 @@ def test_each_is_paired_once_a_deployment(db: Session, cast) -> None:
     assert demonstration_pairs.make(db, campaign, source) == 3
 
 
+def test_a_reply_that_failed_is_asked_for_again(db: Session, cast) -> None:
+    source, campaign = written(db, cast.alice, 1), factories.campaign(db, way="pairs", purpose="evaluation")
+    demonstration_pairs.make(db, campaign, source)
+    turn = db.query(Turn).filter_by(queue_id=campaign.id).one()
+    model = next(each for each in turn.candidates if each.snapshot_id is not None)
+    turn.status, turn.failure, model.status, model.failure = "failed", "away", "failed", "away"
+    db.flush()
+    assert demonstration_pairs.make(db, campaign, source) == 1
+    assert (turn.status, model.status, db.query(Turn).filter_by(queue_id=campaign.id).count()) == (
+        "sampling",
+        "queued",
+        1,
+    )
+    assert demonstration_pairs.make(db, campaign, source) == 0
+
+
 def test_what_was_said_before_comes_along_and_people_win(db: Session, cast) -> None:
     source = factories.campaign(db, way="demonstration")
     talk = factories.conversation(db, source, None, source="item")

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotAllowed, NotFound
-from server.models import CheckResult, Comparison, Lease, Membership, Question
+from server.models import CheckResult, Comparison, Membership, Question
 from server.services.campaigns import campaigns
 from server.services.chat import dialogue, own_success, queue
 from server.services.door import door, members, qualifying
@@ -161,29 +161,6 @@ def test_a_day_has_an_end_and_what_is_in_hand_is_finished(db: Session, cast) -> 
     stored.created_at = datetime.now(UTC) - timedelta(days=1, hours=1)
     db.flush()
     assert queue.offer(db, cast.alice, campaign) is turns[2]
-
-
-def screening_campaign(db: Session, **more):
-    campaign = factories.campaign(db, way="pairs", screening_items=4, screening_agreement=0.75, **more)
-    plain = [factories.item(db, campaign, f"Plain {number}?") for number in range(3)]
-    for number in range(6):
-        factories.item(db, campaign, f"Gold {number}?", check_kind="gold", expected={"picked": 0})
-    return campaign, plain
-
-
-@pytest.mark.parametrize(("right", "after"), [(4, "ready"), (3, "ready"), (2, "screened_out")])
-def test_the_first_items_are_gold_and_decide(db: Session, cast, right: int, after: str) -> None:
-    campaign, plain = screening_campaign(db)
-    for number in range(4):
-        turn = queue.offer(db, cast.alice, campaign)
-        assert turn.check_kind == "gold"
-        lease = db.query(Lease).filter_by(turn_id=turn.id).one()
-        agrees = number < right
-        position = 1 if agrees != lease.mirrored else 8
-        feedback.store_comparison(db, cast.alice, turn.id, position, 100, f"key-of-item-{number}")
-    assert step(db, cast.alice, campaign) == after
-    offered = queue.offer(db, cast.alice, campaign)
-    assert offered is (plain[0] if after == "ready" else None)
 
 
 def test_excluded_and_left(db: Session, cast) -> None:

@@ -80,6 +80,19 @@ def test_a_returned_submission_gives_its_place_to_others(
     assert db.query(WorkSession).one().ended_as == "returned"
 
 
+def test_one_that_the_panel_screened_out_holds_nothing_either(
+    client: TestClient, db: Session, campaign: Campaign, prolific: Prolific, submission: PanelSubmission
+) -> None:
+    person = db.get_one(Person, submission.person_id)
+    held = queue.offer(db, person, campaign)
+    work_time.seen(db, person, campaign)
+    db.commit()
+    assert held is not None
+    assert post(client, prolific, prolific.message("s1", PID, "SCREENED OUT")) == "followed"
+    assert queue.places_taken(db, campaign, held.id) == 0
+    assert db.query(WorkSession).one().ended_at is not None
+
+
 @pytest.mark.parametrize(
     ("said", "ours"),
     [

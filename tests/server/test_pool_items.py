@@ -97,3 +97,15 @@ def test_a_quota_ends_it(db: Session, cast) -> None:
     demonstrations.store_demonstration(db, cast.alice, turn.id, "So.", Sent(1000, "key-of-the-page"))
     assert dialogue.why_not(db, campaign) is not None
     assert queue.offer(db, cast.alice, campaign) is None
+
+
+def test_a_prompt_whose_replies_failed_is_drawn_again(db: Session, cast) -> None:
+    campaign = factories.campaign(db, way="ranking", candidates=4, prepared=1, served_by=factories.snapshot(db))
+    db.add(Prompt(campaign_id=campaign.id, text="Why is the sea salty?"))
+    db.flush()
+    (first,) = pool_items.refill(db, campaign, None)
+    turn = db.get_one(Turn, first)
+    turn.status, turn.created_at = "failed", turn.created_at - 2 * pool_items.AFTER_FAILURE
+    db.flush()
+    (second,) = pool_items.refill(db, campaign, None)
+    assert second != first and db.get_one(Turn, second).message == turn.message

@@ -281,3 +281,12 @@ def test_the_page_of_reports_leads_to_the_turn_and_empties(client, db, cast, sig
     assert client.post(f"/admin/reports/{made.id}/close", data={"csrf_token": csrf}).status_code == 303
     assert "No open report." in client.get("/admin/reports").text
     assert client.post("/admin/reports/999999/close", data={"csrf_token": csrf}).status_code == 404
+
+
+def test_what_is_in_hand_stays_there_when_the_campaign_is_paused(db: Session, cast) -> None:
+    campaign = factories.campaign(db, way="pairs")
+    turn = factories.item(db, campaign)
+    assert queue.offer(db, cast.alice, campaign) is turn
+    campaign.status = "paused"
+    assert queue.offer(db, cast.alice, campaign) is turn
+    assert queue.offer(db, cast.bob, campaign) is None

@@ -93,3 +93,17 @@ def test_through_the_page(client, db, cast, sign_in) -> None:
     refused = client.post("/chat/talk/undo", data={"csrf_token": csrf}, headers={"accept": "text/html"})
     assert (refused.status_code, "taken back" in refused.text) == (409, True)
     assert dialogue.open_conversation(db, cast.alice, campaign) is turn.conversation
+
+
+def test_a_place_is_kept_for_the_own_person_who_took_theirs_back_too(db: Session, cast) -> None:
+    campaign = factories.campaign(db, overlap=2)
+    turn = factories.turn(db, factories.conversation(db, campaign, cast.alice))
+    feedback.store_comparison(db, cast.alice, turn.id, 1, 100, "key-of-alice")
+    assert queue.offer(db, cast.bob, campaign) is turn
+    feedback.store_comparison(db, cast.bob, turn.id, 1, 100, "key-of-bob-1")
+    undo.undo(db, cast.alice, campaign)
+    undo.undo(db, cast.bob, campaign)
+    assert queue.offer(db, cast.mallory, campaign) is None  # both places are somebody's
+    feedback.store_comparison(db, cast.alice, turn.id, 2, 100, "key-of-alice-2")
+    feedback.store_comparison(db, cast.bob, turn.id, 2, 100, "key-of-bob-2")
+    assert (db.query(Comparison).count(), turn.queue_id) == (2, None)

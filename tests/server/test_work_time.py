@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.db import session_factory
 from server.errors import BadInput
-from server.models import Campaign, LedgerEntry, Membership, Panel, PanelSubmission, Person, WorkSession
+from server.models import Campaign, Comparison, LedgerEntry, Membership, Panel, PanelSubmission, Person, WorkSession
 from server.services.campaigns import campaigns
 from server.services.work import work_time
 from tests import factories
@@ -323,3 +323,30 @@ def test_where_there_is_nothing_to_do_no_time_begins(client, db: Session, cast, 
         assert client.get(f"/chat/{slug}").status_code == 200
     assert client.put("/api/drafts/message:999999", json={"text": "Hm"}).status_code == 404
     assert db.query(WorkSession).count() == 0
+
+
+def test_the_time_goes_to_the_campaign_of_the_turn(client, db: Session, cast, sign_in) -> None:
+    unpaid, paid = factories.campaign(db, slug="unpaid"), factories.campaign(db, slug="paid", pay_per_hour=TWELVE)
+    turn = factories.turn(db, factories.conversation(db, unpaid, cast.alice))
+    db.commit()
+    sign_in(cast.alice)
+    form = {"turn_id": turn.id, "idempotency_key": "key-of-a-choice", "scale_position": "1"}
+    for path in ("comparison", "ranking", "demonstration", "edit"):
+        assert client.post(f"/chat/paid/{path}", data=form).status_code == 404
+    for path in ("skip", "report", "retry"):
+        assert client.post(f"/chat/paid/turns/{turn.id}/{path}", data={"reason": "other"}).status_code == 404
+    assert db.query(WorkSession).filter_by(campaign_id=paid.id).count() == 0
+    assert client.post("/chat/unpaid/comparison", data=form).status_code == 303
+    assert db.query(WorkSession).one().campaign_id == unpaid.id
+
+
+def test_without_a_script_the_time_begins_when_the_item_was_lent(client, db: Session, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="texts", way="pairs")
+    turn = factories.item(db, campaign)
+    turn.ready_at = turn.conversation.started_at = turn.created_at - timedelta(days=7)
+    db.commit()
+    sign_in(cast.alice)
+    client.get("/chat/texts")
+    form = {"turn_id": turn.id, "idempotency_key": "key-of-a-choice", "scale_position": "1", "milliseconds": "9" * 5000}
+    assert client.post("/chat/texts/comparison", data=form).status_code == 303
+    assert db.query(Comparison).one().milliseconds_to_decide < 60_000

@@ -20,6 +20,7 @@ from server.services.items import openings
 from server.services.work import kinds, work_time
 from server.services.work.instructions import new_instructions
 
+CHECKED_WAYS = ("pairs", "ranking")
 SPLITS = ("train", "held_out")
 RANKED = 4  # replies to a prompt of a new campaign that ranks; InstructGPT had 4 to 9
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -65,6 +66,7 @@ def create_campaign(
         raise BadInput("Make the campaign and its test's questions first, then set the pass mark.", field="pass_mark")
     if values.get("rated"):
         values.setdefault("flags", FLAGS)
+    _check_checks(values.get("way", "chat"), values)
     values["name"] = _name(name)
     made: Campaign | None = db.scalar(
         insert(Campaign)
@@ -92,6 +94,7 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
         raise BadInput("Add a question to the test before you ask people to pass it.", field="pass_mark")
     if values.get("rated") and not values.get("flags", campaign.flags):
         values["flags"] = FLAGS
+    _check_checks(values.get("way", campaign.way), values)
     if name is not None:
         values["name"] = _name(name)
     changed = {field: value for field, value in values.items() if getattr(campaign, field) != value}
@@ -114,6 +117,16 @@ def update_campaign(db: Session, campaign: Campaign, person: Person | None, **ch
     if "pairing" in changed:
         openings.put_all_away(db, campaign)
     return difference
+
+
+def _check_checks(way: str, values: Mapping[str, Any]) -> None:
+    """BadInput for a share of checks, or a screening by them, where no item can be a check: nobody would ever meet one."""
+    field = next((name for name in ("check_rate", "screening_items") if values.get(name)), None)
+    if field is not None and way not in CHECKED_WAYS:
+        raise BadInput(
+            "Checks are items with an expert's answer, so they need a campaign of given texts (pairs) or rankings.",
+            field=field,
+        )
 
 
 def _has_questions(db: Session, campaign: Campaign) -> bool:

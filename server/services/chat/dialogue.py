@@ -230,13 +230,7 @@ def retry_turn(db: Session, person: Person, turn_id: int) -> tuple[Turn, bool]:
     check_lease(db, person, turn.conversation)
     if turn.conversation.status != "open":
         raise Conflict(_("This conversation is over. Start a new one."))
-    turn.status, turn.failure = "sampling", None
-    for candidate in turn.candidates:
-        if candidate.status != "done":
-            candidate.status, candidate.failure, candidate.attempts = "queued", None, 0
-            candidate.claimed_by = candidate.heartbeat_at = None
-    db.flush()
-    ask_for(db, "reply", turn_id=turn.id)
+    candidates.ask_again(db, turn)
     return turn, True
 
 

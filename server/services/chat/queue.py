@@ -50,20 +50,18 @@ def offer(
     it may have a place yet. Who holds the row of a turn already says `wait=False`: two who waited for each other would
     wait for ever. They may get None too early, and ask again with their next request.
     """
-    if campaign.way not in WAYS or dialogue.why_not(db, campaign) is not None:
-        return None
-    if campaign.way == "chat" and campaign.overlap < 2:
+    if campaign.way not in WAYS or (campaign.way == "chat" and campaign.overlap < 2):
         return None
     held = _renewed(db, person, campaign, wait=wait)
-    if held is not None:
+    if held is not None:  # may be finished, though the campaign be paused or have all its answers by now
         return held
+    if dialogue.why_not(db, campaign) is not None:
+        return None
     standing = door.standing(db, person, campaign)
     if standing.step != door.READY:
         return None
     if screening.goes_on(db, person, campaign, standing.membership):
-        gold = _take(db, person, campaign, checks=True)
-        if gold is not None:
-            return gold
+        return _take(db, person, campaign, checks=True)  # and nothing else, though none be left: the door stays shut
     if draws_check(campaign) if check is None else check:
         found = _take(db, person, campaign, checks=True)
         if found is not None:
@@ -248,9 +246,14 @@ def answered(db: Session, person: Person, campaign: Campaign, turn: Turn) -> Non
 
 
 def reopen(db: Session, campaign: Campaign, turn: Turn) -> None:
-    """After an answer was taken back: the turn wants one more again."""
-    turn.queue_id = campaign.id
-    if turn.conversation.source == "item":
+    """After an answer was taken back: the turn wants one more again.
+
+    Not a turn of a chat whose own person has taken theirs back too: it comes back with their next choice (`enqueue`), and
+    until then others could take the place that is theirs.
+    """
+    item = turn.conversation.source == "item"
+    turn.queue_id = campaign.id if item or turn.continued_by_id is not None else None
+    if item:
         turn.status = "ready"
     db.flush()
 

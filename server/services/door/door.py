@@ -11,13 +11,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotAllowed
 from server.language import _
-from server.models import Campaign, Instructions, Membership, Person, Skip
+from server.models import Campaign, Conversation, Instructions, Membership, Person, Skip, Turn
 from server.services import days
 from server.services.work import kinds, leases
 
@@ -100,13 +100,35 @@ def check(db: Session, person: Person, campaign: Campaign) -> None:
         raise NotAllowed(found.sentence)
 
 
+def check_inside(db: Session, person: Person, campaign: Campaign) -> None:
+    """NotAllowed for somebody who has left, or whose work here was ended: they hold nothing and take nothing back."""
+    found = standing(db, person, campaign)
+    if found.membership is not None and found.membership.status != "active":
+        raise NotAllowed(found.sentence)
+
+
 def today(db: Session, person: Person, campaign: Campaign) -> int:
-    """What a person was exposed to in a campaign since midnight UTC: answers and skips."""
+    """What a person was exposed to in a campaign since midnight UTC: answers, skips, and replies that they left unanswered."""
     midnight = days.midnight()
     skipped = select(func.count()).where(
         Skip.person_id == person.id, Skip.campaign_id == campaign.id, Skip.created_at >= midnight
     )
-    return kinds.made_by(db, person, campaign, midnight) + (db.scalar(skipped) or 0)
+    left = (
+        select(func.count())
+        .select_from(Turn)
+        .join(Conversation, Conversation.id == Turn.conversation_id)
+        .where(
+            Conversation.person_id == person.id,
+            Conversation.campaign_id == campaign.id,
+            Conversation.source == "chat",
+            Conversation.status != "open",
+            Turn.status == "ready",
+            Turn.ready_at >= midnight,
+            ~exists().where(Skip.turn_id == Turn.id, Skip.person_id == person.id),
+        )
+    )
+    seen = select(skipped.scalar_subquery() + left.scalar_subquery())
+    return kinds.made_by(db, person, campaign, midnight) + (db.scalar(seen) or 0)
 
 
 def consent_hash(campaign: Campaign) -> str:

@@ -6,10 +6,10 @@ looks at the first answers and no further; what later checks tell is evidence fo
 
 from __future__ import annotations
 
-from sqlalchemy import Integer, cast, func, select
+from sqlalchemy import Integer, cast, false, func, select, union_all
 from sqlalchemy.orm import Session
 
-from server.models import Campaign, CheckResult, Membership, Person
+from server.models import Campaign, CheckResult, Membership, Person, Skip, Turn
 from server.services.door import door
 
 
@@ -21,14 +21,16 @@ def goes_on(db: Session, person: Person, campaign: Campaign, membership: Members
 
 
 def _first(db: Session, person: Person, campaign: Campaign) -> tuple[int, int]:
-    """(agreed, answered) of the person's first gold items here, as many as the screening has."""
-    first = (
-        select(CheckResult.passed)
-        .where(CheckResult.person_id == person.id, CheckResult.campaign_id == campaign.id, CheckResult.kind == "gold")
-        .order_by(CheckResult.id)
-        .limit(campaign.screening_items)
-        .subquery()
+    """(agreed, met) of the person's first gold items here, as many as the screening has; one that was skipped did not agree."""
+    answered_items = select(CheckResult.passed, CheckResult.created_at.label("at")).where(
+        CheckResult.person_id == person.id, CheckResult.campaign_id == campaign.id, CheckResult.kind == "gold"
     )
+    # Who could pass by the hard ones would be judged by the easy ones alone, or by none.
+    skipped = select(false(), Skip.created_at).join(Turn, Turn.id == Skip.turn_id).where(
+        Skip.person_id == person.id, Skip.campaign_id == campaign.id, Turn.check_kind == "gold"
+    )  # fmt: skip
+    every = union_all(answered_items, skipped).subquery()
+    first = select(every.c.passed).order_by(every.c.at).limit(campaign.screening_items).subquery()
     agreed, answered = db.execute(
         select(func.coalesce(func.sum(cast(first.c.passed, Integer)), 0), func.count()).select_from(first)
     ).one()
@@ -36,7 +38,7 @@ def _first(db: Session, person: Person, campaign: Campaign) -> tuple[int, int]:
 
 
 def judge(db: Session, person: Person, campaign: Campaign) -> None:
-    """After a check was answered: when the screening is complete, it is passed, or the work is over."""
+    """After a check was answered or skipped: when the screening is complete, it is passed, or the work is over."""
     if not campaign.screening_items:
         return
     membership = db.get(Membership, (person.id, campaign.id))

@@ -26,9 +26,9 @@ MOST = 500  # at once: each asks for a reply
 
 
 def make(db: Session, campaign: Campaign, source: Campaign, person: Person | None = None, count: int = MOST) -> int:
-    """Pair up to `count` demonstrations of `source` in the queue of `campaign`; returns how many are new.
+    """Pair up to `count` demonstrations of `source` in the queue of `campaign`; returns how many are new or asked for again.
 
-    A demonstration is paired once with each deployment. Conflict unless the campaign compares given texts for evaluation and
+    A demonstration is paired once with each deployment; where the model's reply failed, it is asked for again. Conflict unless the campaign compares given texts for evaluation and
     a model serves it.
     """
     if campaign.way != "pairs" or campaign.purpose != "evaluation":
@@ -40,11 +40,15 @@ def make(db: Session, campaign: Campaign, source: Campaign, person: Person | Non
         raise Conflict(f"No model serves {campaign.name} yet; deploy one on the page Snapshots.")
     leases.lock(db, f"items:{campaign.id}")
     ending = f":{deployment.id}"
-    there = set(db.scalars(
-        select(Turn.idempotency_key)
+    paired = db.scalars(
+        select(Turn)
         .join(Conversation)
-        .where(Conversation.campaign_id == campaign.id, Turn.idempotency_key.like("demonstration:%"))
-    ))  # fmt: skip
+        .where(Conversation.campaign_id == campaign.id, Turn.idempotency_key.like(f"demonstration:%{ending}"))
+    ).all()
+    failed = [turn for turn in paired if turn.status == "failed"]
+    for turn in failed:
+        candidates.ask_again(db, turn)
+    there = {turn.idempotency_key for turn in paired}
     shown = db.scalars(
         select(Demonstration).where(Demonstration.campaign_id == source.id).order_by(Demonstration.id)
     ).all()
@@ -53,7 +57,7 @@ def make(db: Session, campaign: Campaign, source: Campaign, person: Person | Non
         _pair(db, campaign, demonstration, f"demonstration:{demonstration.id}{ending}")
     if fresh:
         audit.record(db, person, "campaign.demonstrations", "campaign", campaign.id, added=len(fresh), of=source.slug)
-    return len(fresh)
+    return len(fresh) + len(failed)
 
 
 def _pair(db: Session, campaign: Campaign, demonstration: Demonstration, key: str) -> None:

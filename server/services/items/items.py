@@ -24,7 +24,6 @@ from server.services.work import leases
 from server.services.work.kinds import ANSWERS
 
 MOST_CHARS = 200_000
-MANY = 500
 SHAPE = (
     '{"prompt": text or messages} with "a" and "b" to compare, "replies": [texts] to rank, or neither to be answered; and '
     '"expected" for a gold item'

@@ -40,6 +40,8 @@ def refill(db: Session, campaign: Campaign, refusal: str | None) -> list[int]:
         Conversation.campaign_id == campaign.id,
         Conversation.source == "item",
         Conversation.prompt_id == Prompt.id,
+        # One whose replies failed was never seen: its prompt is drawn again.
+        ~exists().where(Turn.conversation_id == Conversation.id, Turn.status == "failed"),
     )
     if campaign.way == "ranking" and deployment is not None:
         had = (*had, Conversation.started_at >= deployment.created_at)

@@ -217,16 +217,21 @@ def _stand(db: Session, submission: PanelSubmission, status: str, at: datetime) 
     before = submission.status
     submission.status, submission.status_at = status, at
     db.flush()
-    if status in GIVEN_UP and before != status:
-        _give_up(db, submission, status)
+    # One that our own door has screened out holds nothing, and keeps its page with the code.
+    told = status == "screened_out" and submission.outcome is None
+    if (status in GIVEN_UP or told) and before != status:
+        _give_up(db, submission, status if status in GIVEN_UP else "returned")
 
 
-def _give_up(db: Session, submission: PanelSubmission, status: str) -> None:
+def _give_up(db: Session, submission: PanelSubmission, ended_as: str) -> None:
     """Everything that the person holds goes to others, unless another submission of theirs still works here."""
     panel = db.get_one(Panel, submission.panel_id)
     person = db.get(Person, submission.person_id) if submission.person_id is not None else None
     campaign = db.get_one(Campaign, panel.campaign_id)
-    if person is None or current(db, person, campaign) is not None:
+    if person is None:
+        return
+    other = current(db, person, campaign)
+    if other is not None and other[1].id != submission.id:
         return
     leases.give_up(db, person, campaign)
     working = select(PanelSubmission.id).where(
@@ -234,7 +239,7 @@ def _give_up(db: Session, submission: PanelSubmission, status: str) -> None:
     )
     if person.password_hash is None and person.email is None and db.scalar(working.limit(1)) is None:
         people.end_sessions(db, person)
-    work_time.end(db, person, campaign, status)
+    work_time.end(db, person, campaign, ended_as)
 
 
 def current(db: Session, person: Person, campaign: Campaign) -> tuple[Panel, PanelSubmission] | None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from server.models import Campaign, Candidate, Snapshot, Turn
 from server.services.snapshots import deployments
+from server.transaction import ask_for
 
 PAIR = 2  # replies to a turn that people compare
 # Below 2^53, so that a seed survives every JSON reader.
@@ -33,6 +34,17 @@ def add(db: Session, campaign: Campaign, turn: Turn, count: int) -> None:
     for place, snapshot in enumerate(snapshots):
         db.add(queued(campaign, turn, snapshot, place, random))
     db.flush()
+
+
+def ask_again(db: Session, turn: Turn) -> None:
+    """Have the replies of a failed turn written after all; those that are done stay."""
+    turn.status, turn.failure = "sampling", None
+    for candidate in turn.candidates:
+        if candidate.status != "done":
+            candidate.status, candidate.failure, candidate.attempts = "queued", None, 0
+            candidate.claimed_by = candidate.heartbeat_at = None
+    db.flush()
+    ask_for(db, "reply", turn_id=turn.id)
 
 
 def queued(campaign: Campaign, turn: Turn, snapshot: Snapshot, place: int, random: Random) -> Candidate:

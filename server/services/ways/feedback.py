@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn
-from server.services.chat import dialogue, queue
-from server.services.door import checks
+from server.services.chat import dialogue, edits, queue
+from server.services.door import checks, door
 from server.services.snapshots import candidates
 from server.services.work import answers, drafts, leases
 from server.services.work.answers import Sent
@@ -97,6 +97,7 @@ def _check_open(db: Session, person: Person, campaign: Campaign, turn: Turn, lea
     if campaign.way not in ("chat", "pairs") or len(turn.candidates) != candidates.PAIR:
         raise Conflict(_("There are no two replies to compare here. Reload the page to go on."))
     if own:
+        door.check_inside(db, person, campaign)
         dialogue.check_lease(db, person, turn.conversation)
         if turn.status == "sampling":
             raise Conflict(_("The replies are still being written. Choose when both are complete."))
@@ -151,7 +152,7 @@ def _go_on(db: Session, person: Person, campaign: Campaign, turn: Turn) -> None:
     conversation = turn.conversation
     if conversation.status != "open":
         return
-    if turn.position >= campaign.max_turns and campaign.edits == "off":
+    if turn.position >= campaign.max_turns and edits.wanted(db, campaign, turn) is None:
         conversation.status, conversation.finished_at = "finished", datetime.now(UTC)
         leases.release(db, person, conversation)
     else:

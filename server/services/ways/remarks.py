@@ -13,7 +13,8 @@ from server.language import _, later
 from server.models import Campaign, Candidate, Person, Report, Skip, Turn
 from server.services import audit
 from server.services.chat import dialogue, queue
-from server.services.work import leases
+from server.services.door import screening
+from server.services.work import answers, leases
 
 MAX_NOTE_CHARS = 2_000
 SKIP_REASONS = {
@@ -55,6 +56,8 @@ def skip(db: Session, person: Person, turn_id: int, reason: str = "cannot_tell",
             dialogue.finish(db, person, campaign)
     else:
         leases.release(db, person, turn.conversation, turn.id)
+        if turn.check_kind == "gold":
+            screening.judge(db, person, campaign)
     db.flush()
     return turn
 
@@ -103,7 +106,7 @@ def _check_reason(reason: str, known: dict[str, str]) -> None:
 
 
 def _note(note: str | None) -> str | None:
-    note = (note or "").replace("\0", "").strip()
+    note = answers.cleaned(note)
     if len(note) > MAX_NOTE_CHARS:
         raise BadInput(_("The note has at most {most} characters.", most=MAX_NOTE_CHARS), field="note")
     return note or None

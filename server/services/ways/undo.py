@@ -24,6 +24,7 @@ from server.models import (
     Undone,
 )
 from server.services.chat import dialogue, queue
+from server.services.door import door
 from server.services.work import leases
 from server.services.work.kinds import ANSWERS
 
@@ -77,6 +78,7 @@ def undo(db: Session, person: Person, campaign: Campaign, turn_id: int | None = 
         answer = None
     if answer is None:
         raise Conflict(_("There is nothing that can be taken back any more."))
+    door.check_inside(db, person, campaign)
     turn = queue.lock_turn(db, answer.turn_id)
     db.add(
         Undone(

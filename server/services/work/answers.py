@@ -72,9 +72,14 @@ def earlier(db: Session, table: type[Any], person: Person, turn: Turn, key: str)
     return None
 
 
+def cleaned(text: str | None) -> str:
+    """What a box held, as it is stored: plain line ends, nothing that cannot be stored, nothing around it."""
+    return (text or "").replace("\r\n", "\n").replace("\0", "").strip()
+
+
 def checked_text(text: str, most: int) -> str:
     """What a person wrote, with plain line ends; BadInput when it is empty or longer than `most` characters."""
-    text = text.replace("\r\n", "\n").replace("\0", "").strip()
+    text = cleaned(text)
     if not text:
         raise BadInput(_("There is nothing in the box yet. Write something first."), field="text")
     if len(text) > most:
@@ -97,7 +102,7 @@ def checked_milliseconds(milliseconds: int) -> int:
 
 def checked_justification(campaign: Campaign, text: str | None, *, required: bool = False) -> str | None:
     """The reason as it is stored; BadInput where one is asked for and none was given."""
-    text = (text or "").replace("\0", "").strip()
+    text = cleaned(text)
     if len(text) > MAX_JUSTIFICATION_CHARS:
         raise BadInput(
             _("The reason has at most {most} characters.", most=MAX_JUSTIFICATION_CHARS), field="justification"
