@@ -60,7 +60,7 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     if not prompts:
         raise JobFailed(f"no prompt fits into the {room} tokens beside a reply; give shorter ones")
     half = in_half(config.precision, device, policy.config.hidden_size)
-    length = room + config.max_new_tokens
+    length = max(map(len, prompts)) + config.max_new_tokens
     engines = [Engine(model, tokenizer, config.slots, length, half=half) for model in (policy, opponent)]
     with Bar("evaluation", 2 * len(prompts)) as bar:
         found = against(

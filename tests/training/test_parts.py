@@ -43,6 +43,25 @@ def test_what_is_measured_once_is_not_measured_again(tmp_path: Path) -> None:
         Parts(RunFolder(tmp_path), Settings(seed=1))
 
 
+def test_other_data_or_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "manifest.json").write_text("{}")
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    folder = RunFolder(tmp_path / "run")
+    (folder.data / "prompts.jsonl").write_text('{"prompt": "Why?"}\n')
+    named = Settings(names=(str(model),))
+    Parts(folder, named)
+    Parts(folder, named)
+    (folder.data / "prompts.jsonl").write_text('{"prompt": "How?"}\n')
+    with pytest.raises(RunFolderError, match=r"data/prompts\.jsonl is not what it was"):
+        Parts(folder, named)
+    (folder.data / "prompts.jsonl").write_text('{"prompt": "Why?"}\n')
+    (model / "manifest.json").write_text('{"files": {}}')
+    with pytest.raises(RunFolderError, match="model is not what it was"):
+        Parts(folder, named)
+
+
 def close(one: object, other: object) -> bool:
     """Whether two results are the same but for the order in which numbers were added."""
     if isinstance(one, dict) and isinstance(other, dict):

@@ -66,6 +66,14 @@ def test_a_run_leaves_metrics_a_servable_model_and_a_result(whole: RunFolder) ->
     assert {*lines[0], *lines[-1], *result, *result["self_check"]} <= documented()
 
 
+def test_the_sampler_is_no_wider_than_prompts_and_replies_ask_for(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path))
+    longest = max(map(len, [*run.prompts.train, *run.prompts.held_out]))
+    assert run.engine.max_length == longest + run.config.max_new_tokens < run.policy.config.max_position_embeddings
+
+
 def test_every_weight_of_the_policy_moved(whole: RunFolder, tiny_policy: Path) -> None:
     new, old = load_policy(whole.model)[0], load_policy(tiny_policy)[0]
     pairs = zip(new.named_parameters(), old.parameters(), strict=True)

@@ -236,6 +236,7 @@ def test_a_model_without_chat_template_is_refused(tmp_path: Path, own_policy: Pa
         ({"objective": "imitation", "shift_on": "held_out"}, "imitation trains a policy"),
         ({"objective": "imitation", "stage": "pmp"}, "would learn to write the tags"),
         ({"objective": "imitation", "lm_weight": 1.0}, "lm_weight would weigh nothing"),
+        ({"stage": "pmp", "pmp_pairs": "binarised", "lm_weight": 1.0}, "lm_weight would teach to write"),
         ({"objective": "binary", "strength_as": "margin"}, "strength_as 'margin' is about pairs"),
         ({"objective": "imitation", "grouping": "pooled"}, "grouping 'pooled' is about pairs"),
         ({"batch_prompts": 0}, "batch_prompts must be at least 1"),

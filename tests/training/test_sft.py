@@ -125,6 +125,7 @@ def test_what_is_too_long_loses_turns_or_is_left_out_and_both_are_counted(tiny_p
         Demonstration((user("x"), assistant(" ")), 0),
         Demonstration((user("x"), assistant("y")), 0),
         Demonstration((user("x"), assistant("y")), 1, good=False),
+        Demonstration((user("x"), assistant("y and then")), 1, ended=False),
     ]
     found = tokenised(shown, tokenizer, max_tokens=40, turns="all")
     assert [tokenizer.decode(example.tokens) for example in found.examples] == [
@@ -132,7 +133,7 @@ def test_what_is_too_long_loses_turns_or_is_left_out_and_both_are_counted(tiny_p
         "<|bos|><|user|>x<|end|><|assistant|>y<|end|>",
     ]
     assert (dict(found.dropped), found.shortened, found.turns_missed) == (
-        {"over_long": 1, "empty_reply": 1, "marked_bad": 1},
+        {"over_long": 1, "empty_reply": 1, "marked_bad": 1, "cut": 1},
         1,
         0,
     )

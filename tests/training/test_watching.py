@@ -1,10 +1,17 @@
 """The score normaliser and the collapse alarm: small state, kept across restarts."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from training.config import PolicyConfig
+from training.experiments.length_bug import CAP
 from training.ppo.collapse import CollapseAlarm
 from training.ppo.normaliser import ScoreNormaliser
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_running_moments_equal_those_of_all_scores_at_once() -> None:
@@ -38,7 +45,7 @@ def test_equal_scores_do_not_divide_by_zero_and_state_survives() -> None:
 
 
 def alarm() -> CollapseAlarm:
-    return CollapseAlarm(window=2, length_factor=1.5, perplexity_factor=0.5, kl_bound=0.4)
+    return CollapseAlarm(window=2, length_factor=1.5, perplexity_factor=0.5, kl_bound=0.4, runaway_factor=2.5, cap=200)
 
 
 def test_longer_surer_and_farther_at_once_is_a_collapse() -> None:
@@ -51,9 +58,41 @@ def test_longer_surer_and_farther_at_once_is_a_collapse() -> None:
     assert reason is not None and "20 to 80 tokens" in reason and "kl_weight" in reason
 
 
-@pytest.mark.parametrize(("length", "perplexity", "kl"), [(25, 1.2, 0.9), (60, 2.5, 0.9), (60, 1.2, 0.1)])
-def test_two_of_three_are_not(length: float, perplexity: float, kl: float) -> None:
+@pytest.mark.parametrize(("length", "perplexity", "kl"), [(25, 1.2, 0.9), (40, 2.5, 0.9), (60, 1.2, 0.1)])
+def test_less_than_that_is_none(length: float, perplexity: float, kl: float) -> None:
     watch = alarm()
     for numbers in ((20, 3.0, 0.0), (20, 3.0, 0.0)):
         watch.observe(*numbers)
     assert [watch.observe(length, perplexity, kl) for _ in range(5)] == [None] * 5
+
+
+def test_replies_that_run_away_are_a_collapse_however_sure() -> None:
+    watch = alarm()
+    for numbers in ((20, 3.0, 0.0), (20, 3.0, 0.0)):
+        watch.observe(*numbers)
+    assert watch.observe(60, 9.0, 0.9) is None
+    assert watch.observe(60, 9.0, 0.9) is not None
+    near = CollapseAlarm(window=1, length_factor=1.8, perplexity_factor=0.5, kl_bound=0.4, runaway_factor=2.5, cap=110)
+    near.observe(80, 3.0, 0.0)
+    assert near.observe(98, 3.0, 0.9) is None
+    assert near.observe(99, 3.0, 0.9) is not None
+
+
+def test_it_hears_the_collapses_that_the_experiment_recorded_and_no_other() -> None:
+    """Every run of docs/experiments/length_bug.json again; the arms without PPO-max lost their gold score, the others kept it."""
+    told, defaults = json.loads((DOCS / "experiments" / "length_bug.json").read_text("utf-8")), PolicyConfig()
+    heard: dict[str, list[bool]] = {}
+    for seed in told["numbers"]:
+        for arm, curves in seed.items():
+            if "length" not in curves:
+                continue
+            watch = CollapseAlarm(
+                defaults.collapse_window, defaults.collapse_length, defaults.collapse_perplexity, defaults.collapse_kl,
+                defaults.collapse_runaway, CAP,
+            )  # fmt: skip
+            rows = zip(curves["length"], curves["perplexity"], curves["kl"], strict=True)
+            reasons = [watch.observe(length, perplexity, kl / length) for length, perplexity, kl in rows]
+            heard.setdefault(arm, []).append(any(reasons))
+    collapsed = {arm: all(found) for arm, found in heard.items() if any(found)}
+    assert collapsed == {"vanilla": True, "norm and clip alone": True}
+    assert len(heard) > 4

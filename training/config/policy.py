@@ -113,10 +113,13 @@ class PolicyConfig(AdapterConfig):
     group_policy_weight: float = 0.0  # β_policy on the same variance, which the policy minimises; 0 = off
     group_kl: bool = False  # multiply each reply's KL penalty by its probability of the high-return group
     variance_over: Literal["groups", "replies"] = "groups"  # "replies": the penalty without groups, as a control
-    # -- collapse: all three at once over a window stop the run (PM 5.2: reward and losses do not show it)
+    # -- collapse: far from the reference with longer and surer replies, or much longer ones, over a window stops the run (PM 5.2)
     collapse_alarm: bool = True
     collapse_window: int = 3  # iterations
     collapse_length: float = 1.8  # times the first window's mean length
+    collapse_runaway: float = (
+        2.5  # times that length, or nearly max_new_tokens: whatever the perplexity (ours: ppo/collapse.py)
+    )
     collapse_perplexity: float = 0.7  # times the first window's perplexity, less one
     collapse_kl: float = 0.5  # nats per token
     # -- evaluation on held-out prompts
@@ -148,7 +151,7 @@ class PolicyConfig(AdapterConfig):
         shares(self, "gamma", "lam", "adam_beta1", "adam_beta2", "held_out", "warmup_share", "warmup_floor")
         shares(self, "weight_average")
         above_zero(self, "temperature", "kl_horizon", "adam_eps", "critic_adam_eps", "ptx_ratio")
-        above_zero(self, "collapse_length", "collapse_perplexity")
+        above_zero(self, "collapse_length", "collapse_runaway", "collapse_perplexity")
         if self.weight_average == 1:
             raise BadConfig(
                 "weight_average 1 would never leave the initial policy; give a decay below 1, such as 0.992"

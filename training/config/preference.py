@@ -84,6 +84,11 @@ class PreferenceConfig(FitConfig):
             raise BadConfig("imitation trains a policy, which has no scores to shift; leave shift_on out")
         if self.objective == "imitation" and self.stage == "pmp" and self.pmp_pairs == "binarised":
             raise BadConfig("imitation would learn to write the tags of binarised pairs; set pmp_pairs to 'ranked'")
+        if self.lm_weight and self.stage == "pmp" and self.pmp_pairs == "binarised":
+            raise BadConfig(
+                "the better of a binarised pair may be a bad answer with its tag, which lm_weight would teach to write; set "
+                "pmp_pairs to 'ranked' or lm_weight to 0"
+            )
 
 
 # "starter": the defaults above, measured on the shipped starter model. Each line says what the source fixes.

@@ -33,6 +33,7 @@ class Demonstration:
     shown: int
     conversation: str | None = None
     good: bool = True  # False: somebody marked the reply as bad, and it is left out
+    ended: bool = True  # False: sampling was cut there, and an end token behind it would teach to stop in mid-sentence
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -88,7 +89,7 @@ def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstrat
     conversation = record.get("conversation")
     if conversation is not None and not isinstance(conversation, str):
         raise Reason(f"'conversation' must be a text, not {conversation!r}")
-    return Demonstration(tuple(spoken), len(before), conversation)
+    return Demonstration(tuple(spoken), len(before), conversation, ended=record.get("ended") is not False)
 
 
 def _reply_to(record: Spoken, reply: str, *, good: bool = True) -> Demonstration:
@@ -133,7 +134,8 @@ def tokenised(
     """Turn demonstrations into examples of at most `max_tokens`, learnt on their replies, each with its end token.
 
     A conversation that is too long loses its oldest turns whole ("shortened"). Dropped: "over_long", when the last turn
-    alone does not fit; "empty_reply", when the last reply says nothing; "marked_bad", when somebody called it bad.
+    alone does not fit; "empty_reply", when the last reply says nothing; "marked_bad", when somebody called it bad; "cut", when it
+    was sampled and stopped at its longest (`"ended": false` of a best_of run).
     """
     examples: list[Example] = []
     prompts: list[list[Message]] = []
@@ -142,6 +144,9 @@ def tokenised(
     for shown in demonstrations:
         if not shown.good:
             dropped["marked_bad"] += 1
+            continue
+        if not shown.ended:
+            dropped["cut"] += 1
             continue
         if not shown.messages[-1]["content"].strip():
             dropped["empty_reply"] += 1
@@ -175,5 +180,6 @@ def reasons(dropped: Counter[str]) -> str:
         "over_long": "longer than the model can read",
         "empty_reply": "with an empty reply",
         "marked_bad": "marked as bad",
+        "cut": "cut before their end",
     }
     return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())

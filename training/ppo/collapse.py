@@ -1,10 +1,13 @@
 """The alarm for a policy that has learnt to please the preference model and nobody else.
 
-Scores and losses do not show it (Zheng et al. 2023 §5.2): replies grow, their perplexity falls and the KL climbs, all at once.
+Scores and losses do not show it (Zheng et al. 2023 §5.2): replies grow, their perplexity falls and the KL climbs. Perplexity need
+not fall where replies grow without end: of the six collapsed runs of docs/experiments/length_bug.md it rose in three.
 """
 
 from dataclasses import dataclass, field
 from statistics import fmean
+
+NEARLY_ALL = 0.9
 
 
 @dataclass
@@ -15,6 +18,8 @@ class CollapseAlarm:
     length_factor: float  # of the first window's mean length
     perplexity_factor: float  # of the first window's perplexity less one, which is 0 where the policy is certain
     kl_bound: float  # nats per token
+    runaway_factor: float  # of the first window's mean length: whatever the perplexity
+    cap: int  # tokens that a reply may have; nearly all of them are as far as any can run away
     first: list[tuple[float, float]] = field(default_factory=list)  # (length, perplexity)
     last: list[tuple[float, float, float]] = field(default_factory=list)  # (length, perplexity, KL per token)
 
@@ -30,10 +35,11 @@ class CollapseAlarm:
         length1, perplexity1, kl = (fmean(column) for column in zip(*self.last, strict=True))
         longer = length1 >= self.length_factor * length0
         surer = perplexity1 - 1 <= self.perplexity_factor * (perplexity0 - 1)
-        if longer and surer and kl >= self.kl_bound:
+        runaway = length1 > length0 and length1 >= min(self.runaway_factor * length0, NEARLY_ALL * self.cap)
+        if ((longer and surer) or runaway) and kl >= self.kl_bound:
             return (
                 f"the policy has collapsed: over {self.window} iterations replies grew from {length0:.0f} to {length1:.0f} "
-                f"tokens, perplexity fell from {perplexity0:.2f} to {perplexity1:.2f} and the KL reached {kl:.2f} nats a "
+                f"tokens, perplexity went from {perplexity0:.2f} to {perplexity1:.2f} and the KL reached {kl:.2f} nats a "
                 "token; raise kl_weight or lower learning_rate, or stop after fewer episodes"
             )
         return None

@@ -23,7 +23,7 @@ class PolicyPrompts:
             held_out = [prompts[place] for place in out]
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self.train, self.left_out = rendered(tokenizer, [prompts[place] for place in kept], room)
-        self.held_out, _ = rendered(tokenizer, held_out, room)
+        self.held_out, self.left_out_held_out = rendered(tokenizer, held_out, room)
         if not self.train or not self.held_out:
             raise JobFailed(
                 f"{len(self.train)} prompts to train on and {len(self.held_out)} held out fit into {room} tokens; "
@@ -40,6 +40,11 @@ class PolicyPrompts:
                     f"prompt_weights asks for prompts of the mode {mode!r} and data/prompts.jsonl has none that fit; "
                     f"the modes there are: {', '.join(there)}"
                 )
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt, held-out ones included."""
+        return max(map(len, [*self.train, *self.held_out]))
 
     def take(self, seed: int, begin: int, count: int) -> list[list[int]]:
         """The prompts at places begin … begin+count-1 of the endless row that training meets."""

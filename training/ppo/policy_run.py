@@ -54,12 +54,18 @@ class PolicyRun:
             self.texts = PretrainingText.read(folder.data, self.tokenizer, config.ptx_tokens, config.seed)
         self.learner = Learner(self.policy, models.critic, config, self.texts)
         self.half = self.learner.half  # one precision for policy, reference, preference model and critic
-        length = self.room + config.max_new_tokens
-        self.engine = Engine(self.policy, self.tokenizer, config.slots, length, half=self.half)
+        # No wider than the longest prompt asks for: the context of a large model would be gigabytes of keys and values.
+        self.width = self.prompts.longest + config.max_new_tokens
+        self.engine = Engine(self.policy, self.tokenizer, config.slots, self.width, half=self.half)
         self.normaliser = ScoreNormaliser(config.score_normalisation, config.score_clip)
         self.kl_weight = config.kl_weight
         self.alarm = CollapseAlarm(
-            config.collapse_window, config.collapse_length, config.collapse_perplexity, config.collapse_kl
+            config.collapse_window,
+            config.collapse_length,
+            config.collapse_perplexity,
+            config.collapse_kl,
+            config.collapse_runaway,
+            config.max_new_tokens,
         )
         self.last_good = LastGood(folder.path / "good", config.collapse_window)
         self.critic_losses: list[float] = []  # of the iterations in which the critic alone learnt
@@ -287,6 +293,7 @@ class PolicyRun:
             "held_out_prompts": found["prompts"],
             "train_prompts": len(self.prompts.train),
             "left_out": self.prompts.left_out,
+            "left_out_held_out": self.prompts.left_out_held_out,
             **(
                 {"pretraining_texts": self.texts.texts, "pretraining_pieces": len(self.texts.pieces)}
                 if self.texts
@@ -301,8 +308,7 @@ class PolicyRun:
         config = self.config
         self.engine.refresh(self.policy)
         with lora.seen(self.reference):
-            length = self.room + config.max_new_tokens
-            rival = Engine(self.reference, self.tokenizer, config.slots, length, half=self.half)
+            rival = Engine(self.reference, self.tokenizer, config.slots, self.width, half=self.half)
         with Bar("evaluation", 2 * len(prompts)) as bar:
             return against(
                 self.policy, self.engine, self.reference, rival, self.pm, self.end_id, prompts, config.seed,

@@ -72,14 +72,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "starter": {},
     # Bai et al. 2022 §4.1, App. B.1: r - 0.001·KL of the whole reply, ε 0.2, γ 1, no entropy bonus, K = 1 in the main scan,
     # replies of up to 128 tokens. The paper only shifts scores by their mean; our preference models come shifted and divided
-    # by their deviation as well, so β is in those units here.
+    # by their deviation as well, so β is in those units here. λ 1 is ours: the paper names no other estimator than the return.
     "hh_rlhf": _PLAIN | {"kl_weight": 0.001, "kl_unit": "reply", "lam": 1.0, "max_new_tokens": 128},
     "instructgpt": _INSTRUCTGPT | {"ptx_weight": 27.8, "ptx_ratio": 8.0},
     "instructgpt_ppo": _INSTRUCTGPT,  # the paper's plain "PPO": γ 0
     "ppo_max": _PPO_MAX,
     "moss_en": _MOSS | {"kl_weight": 0.01},
     "moss_zh": _MOSS | {"kl_weight": 0.1},
-    # PPO without any of the tricks, the baseline that collapses (Zheng et al. 2023 §5.2)
+    # Clipped PPO with GAE and a critic from the preference model, without KL, normalisation, clipping of scores, values or
+    # gradients: the baseline that collapses (Zheng et al. 2023 §5.2); four passes are ours
     "vanilla": _PLAIN | {"kl_weight": 0.0, "inner_epochs": 4, "lam": 0.95, "max_grad_norm": 0.0},
     # Zheng et al. 2023 (2310.11971) on the settings of PPO-max; the weights are ours, since the paper prints none
     "group_invariant": _PPO_MAX

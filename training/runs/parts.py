@@ -1,13 +1,15 @@
 """What a measuring job has found so far, a line a part: a run that is killed goes on with the next part.
 
-`parts.jsonl` begins with the settings it was measured under, so that no part of another measurement is ever taken for one
-of this. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
+`parts.jsonl` begins with the settings it was measured under, the hashes of data/ and those of the models that the settings
+name, so that no part of another measurement is ever taken for one of this. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
 """
 
 import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from training.processes import distributed, ranks
@@ -25,15 +27,14 @@ class Parts:
         settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
         self._kept: dict[str, Any] = {}
         settings = json.loads(json.dumps(settings))
+        begin = {"settings": settings, "data": folder.data_hashes(), "models": _manifests(settings)}
         lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []  # a kill may cut the last
         if not lines:
             if ranks.leads():
-                files.write_bytes(self.path, json.dumps({"settings": settings}).encode() + b"\n")
-        elif (begun := json.loads(lines[0])["settings"]) != settings:
-            other = next(name for name in {**begun, **settings} if begun.get(name) != settings.get(name))
+                files.write_bytes(self.path, json.dumps(begin).encode() + b"\n")
+        elif (begun := json.loads(lines[0])) != begin:
             raise RunFolderError(
-                f"{other} was {begun.get(other)!r} when {self.path} was begun and is {settings.get(other)!r} now; "
-                "start a new folder, or delete parts.jsonl to measure again"
+                f"{_difference(begun, begin, self.path)}; start a new folder, or delete parts.jsonl to measure again"
             )
         else:
             self._kept = {part["part"]: part["found"] for part in map(json.loads, lines[1:])}
@@ -63,3 +64,25 @@ class Parts:
                 file.write(line.encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _manifests(settings: Any) -> dict[str, str]:
+    """Of every directory that the settings name, wherever in them, the hash of its manifest, which has those of its files."""
+    if isinstance(settings, dict | list):
+        values = settings.values() if isinstance(settings, dict) else settings
+        return {name: found for value in values for name, found in _manifests(value).items()}
+    if not isinstance(settings, str) or not (manifest := Path(settings) / "manifest.json").is_file():
+        return {}
+    return {settings: hashlib.sha256(manifest.read_bytes()).hexdigest()}
+
+
+def _difference(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> str:
+    """What is not as it was, in words."""
+    for part in ("settings", "data", "models"):
+        before, after = begun.get(part, {}), now[part]
+        for name in {**before, **after}:
+            if before.get(name) != after.get(name):
+                if part == "settings":
+                    return f"{name} was {before.get(name)!r} when {path} was begun and is {after.get(name)!r} now"
+                return f"{name} is not what it was when {path} was begun"
+    return f"something was otherwise when {path} was begun"

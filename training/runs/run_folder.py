@@ -147,16 +147,20 @@ class RunFolder:
         files.write_bytes(self.metrics_file, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
         self.events.resume(step)
 
+    def data_hashes(self) -> dict[str, str]:
+        """The files of data/ that a run reads, by their hash."""
+        found = sorted(file for file in self.data.glob("*.jsonl*") if file.is_file())
+        data: dict[str, str] = {}
+        for path in found:
+            with path.open("rb") as file:
+                data[f"data/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return data
+
     @functools.cached_property
     def _begun_with(self) -> dict[str, dict[str, Any]]:
         """What the numbers of this run come from: the settings, and the files of data/ by their hash."""
         settings = {name: value for name, value in self.settings().items() if name not in PROVENANCE + FREE}
-        found = sorted(file for file in self.data.glob("*.jsonl*") if file.is_file())
-        data = {}
-        for path in found:
-            with path.open("rb") as file:
-                data[f"data/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"settings": settings, "data": data}
+        return {"settings": settings, "data": self.data_hashes()}
 
     def _refuse_changes(self, begun: Mapping[str, Mapping[str, Any]]) -> None:
         """Raise RunFolderError when config.json or data/ are not those that the checkpoint came from."""
