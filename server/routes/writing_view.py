@@ -24,6 +24,7 @@ class WritingSheet:
     required: bool
     draft_place: str
     longest: int
+    carries_on: bool = True  # the chat goes on from the edited reply, and not from the other one
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def edit_sheet(db: Session, person: Person, campaign: Campaign, turn: Turn | Non
     return WritingSheet(
         kind="edit", turn_id=turn.id, message=turn.message, text=drafts.load(db, person, place) or original.text or "",
         original=original.text or "", required=campaign.edits == "required", draft_place=place, longest=edits.MAX_CHARS,
+        carries_on=original.id == turn.continued_by_id,
     )  # fmt: skip
 
 

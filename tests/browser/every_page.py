@@ -15,11 +15,13 @@ from decimal import Decimal
 from fastapi.routing import APIRoute
 from sqlalchemy.orm import Session
 
-from server.models import Campaign, CheckResult, Job, Person, Report, Schedule
+from server.models import Campaign, CheckResult, Job, Person, Prompt, Report, Schedule
 from server.routes import ROUTERS
 from server.services import notices
+from server.services.campaigns.campaign_settings import FLAGS
 from server.services.data import datasets
 from server.services.data.dataset_selection import DatasetSelection
+from server.services.door import members
 from server.services.panels import panels
 from server.services.pay import appeals, ledger, payrolls
 from server.services.people import invitations
@@ -41,6 +43,8 @@ TABLE = (
 LONG = (
     "Boil it for **nine** minutes. " * 30 + f"\n\n{CODE}\n\n{TABLE}\n\nhttps://example.org/{'a-very-long-address' * 8}"
 )
+WAYS = ("ranked", "written", "prompts", "veiled")  # beside chats and pairs
+DOORS = ("consent", "tested", "members")
 POLICY = "a-policy-with-a-name-that-is-rather-long-for-a-phone-2026-11-27"
 SHORT = "I do not know.\n\n1. One\n2. Two"
 FINISHED = {
@@ -104,6 +108,7 @@ def _fill(db: Session) -> World:
     factories.campaign(db, slug="nothing-left", name="Nothing left", way="pairs")
     for number in range(3):
         factories.item(db, pairs, f"{number}. {LONG}", [LONG, SHORT])
+    _ways(db, writer)
     for number in range(40):
         talk = factories.conversation(db, chat, writer, status="finished")
         turn = factories.turn(db, talk, f"Question {number}", (LONG, SHORT))
@@ -132,7 +137,7 @@ def _fill(db: Session) -> World:
     db.flush()
     return World(
         places={
-            "slug": ["helpful", "red-team", "long", "pairs", "nothing-left"],
+            "slug": ["long", "pairs"],
             "conversation_id": [str(talk.id)],
             "round_id": [str(each) for each in round_ids],
             "snapshot_id": [str(served.id)],
@@ -142,11 +147,43 @@ def _fill(db: Session) -> World:
             "name": ["manifest.json"],
         },
         by_path={
+            "/chat/{slug}": {"slug": ["helpful", "red-team", "long", "pairs", "nothing-left", *WAYS]},
+            "/chat/{slug}/begin": {"slug": ["long", *DOORS]},
             "/admin/panels/{slug}": {"slug": ["study"]},
             "/sign-in/{token}": {"token": ["any"]},
             "/invitation/{token}": {"token": [token]},
         },
     )
+
+
+def _ways(db: Session, writer: Person) -> None:
+    """A campaign of each way with something in hand, and one before each step of the door."""
+    ranked = factories.campaign(
+        db, slug="ranked", name="To be ranked", way="ranking", candidates=4, rated=True, flags=FLAGS
+    )
+    factories.item(db, ranked, f"Which? {LONG}", [LONG, SHORT, "Eggs are boiled in water.", "No."])
+    written = factories.campaign(db, slug="written", name="To be answered", way="demonstration")
+    factories.item(db, written, f"What would you answer? {LONG}", [])
+    asked = factories.campaign(db, slug="prompts", name="To be asked", way="prompts")
+    db.add(
+        Prompt(
+            campaign_id=asked.id,
+            text="Why is the sea salty?",
+            author_id=writer.id,
+            written_in_id=asked.id,
+            status="proposed",
+        )
+    )
+    veiled = factories.campaign(
+        db, slug="veiled", name="Behind a veil", way="pairs", mode="red_team", blurred=True, ties=True, both_bad=True,
+    )  # fmt: skip
+    factories.item(db, veiled, f"Which is worse? {LONG}", [LONG, SHORT])
+    factories.campaign(db, slug="consent", name="With consent", consent=f"It may *upset* you.\n\n{LONG}")
+    tested = factories.campaign(db, slug="tested", name="With a test", pass_mark=1)
+    members.add_question(
+        db, factories.person(db, "Ada", "admin"), tested, f"Which one? {SHORT}", "* The better\nThe longer one of both"
+    )
+    factories.campaign(db, slug="members", name="For members", access="members")
 
 
 def pay(db: Session, person: Person, campaign: Campaign) -> int:

@@ -184,3 +184,22 @@ def test_pages_and_forms(client, db: Session, cast, sign_in) -> None:
     waiting = db.query(Prompt).one()
     client.post("/admin/prompts", data={"prompt_id": waiting.id, "decision": "declined"})
     assert waiting.status == "declined"
+
+
+def test_the_box_of_a_red_team_campaign_says_whose_reply_it_holds(client, db: Session, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="attack", mode="red_team", edits="optional", max_turns=3)
+    turn = factories.turn(db, factories.conversation(db, campaign, cast.alice), replies=("Worse.", "Better."))
+    feedback.store_comparison(db, cast.alice, turn.id, 1, 4000, KEY)
+    turn.continued_by_id = turn.candidates[0].id  # the chat goes on from the worse one
+    db.commit()
+    sign_in(cast.alice)
+    page = client.get("/chat/attack").text
+    assert "Improve the less harmful reply, if you like" in page and ">Better.</textarea>" in page
+    assert "goes on from your version" not in page
+
+
+def test_a_tie_on_the_last_turn_ends_the_chat_though_edits_are_asked_for(db: Session, cast) -> None:
+    campaign = factories.campaign(db, edits="required", ties=True, max_turns=1)
+    turn = factories.turn(db, factories.conversation(db, campaign, cast.alice))
+    feedback.store_comparison(db, cast.alice, turn.id, None, 4000, KEY, verdict="tie")
+    assert turn.conversation.status == "finished"
