@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 from sqlalchemy import update
 
-from server.models import Comparison, Conversation, Lease, Report, Turn
+from server.models import Campaign, Comparison, Conversation, Lease, Report, Turn
+from server.services.work.instructions import new_instructions
 from server.transaction import transaction
 from tests.browser.conftest import Live
-from tests.browser.test_verdicts import ask, rows
+from tests.browser.test_verdicts import ask, change, rows
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
@@ -128,6 +129,38 @@ def test_what_is_refused_stays_in_sight_until_it_is_put_away(live: Live, signed_
     page.reload()
     expect(refused).to_have_count(0)
     assert len(rows(live, Turn)) == 1
+
+
+def test_the_reason_of_a_choice_that_is_refused_stays_in_sight(live: Live, signed_in_page: Open) -> None:
+    change(live, justification="optional")
+    page = signed_in_page()
+    ask(page, live)
+    with transaction(str(live.settings.database_url), str(live.settings.redis_url)) as db:
+        db.execute(update(Lease).values(expires_at=datetime.now(UTC) - timedelta(minutes=1)))
+    page.get_by_text("Say why (optional)").click()
+    page.get_by_label("Why", exact=True).fill("Reply A says how long.")
+    page.get_by_role("radio", name="A is much better").check(force=True)
+    page.get_by_role("button", name="Send choice").click()
+    refused = page.locator("#outbox [role=alert]")
+    expect(refused).to_contain_text("Your conversation expired")
+    expect(refused.locator("blockquote")).to_have_text("Reply A says how long.")
+
+
+def test_new_instructions_are_told_on_a_page_that_is_open(live: Live, signed_in_page: Open) -> None:
+    page = signed_in_page()
+    ask(page, live)
+    told = page.get_by_role("link", name="The instructions have changed")
+    expect(told).to_be_hidden()
+    with transaction(str(live.settings.database_url), str(live.settings.redis_url)) as db:
+        campaign = db.query(Campaign).filter_by(slug="helpful").one()
+        new_instructions(db, campaign, "Prefer the *kinder* reply.", None)
+    page.locator("h1").click()
+    page.keyboard.press("7")
+    page.keyboard.press("Enter")
+    expect(told).to_be_visible()
+    told.click()
+    expect(page.get_by_text("Prefer the kinder reply.")).to_be_visible()
+    expect(told).to_be_hidden()
 
 
 def test_what_was_mended_and_sent_is_no_longer_shown_as_refused(live: Live, signed_in_page: Open) -> None:

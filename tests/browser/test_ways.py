@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from server.models import Campaign, Demonstration, Draft, Edit, Prompt, Ranking
+from server.models import Campaign, Demonstration, Draft, Edit, Person, Prompt, Ranking
 from server.services.campaigns.campaign_settings import FLAGS
 from server.transaction import transaction
 from tests import factories
@@ -62,6 +62,20 @@ def test_rated_and_ranked_by_keys_alone(live: Live, signed_in_page: Callable[...
     page.keyboard.press("u")
     expect(page.get_by_text("Eggs?")).to_be_visible()
     assert rows(live, Ranking) == []
+
+
+def test_a_key_that_was_given_to_something_else_is_no_letter_of_a_reply(
+    live: Live, signed_in_page: Callable[..., Page]
+) -> None:
+    campaign(live, "Eggs?", way="ranking")
+    page = signed_in_page()
+    with transaction(str(live.settings.database_url), str(live.settings.redis_url)) as db:
+        db.query(Person).filter_by(name="Alice").one().keys = {"skip": "d"}
+    page.goto(f"{live.url}/chat/work")
+    page.keyboard.press("c")
+    expect(page.locator(".candidate").nth(2)).to_be_focused()
+    page.keyboard.press("d")
+    expect(page.locator("[data-action=skip]")).to_be_focused()
 
 
 def test_ranked_by_drag_and_by_ratings_on_a_phone(live: Live, signed_in_page: Callable[..., Page]) -> None:

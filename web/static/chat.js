@@ -19,7 +19,7 @@ const tell = (sentence) => { connection.textContent = sentence; connection.hidde
 const announce = (sentence) => { document.querySelector("#said").textContent = sentence; };
 const outbox = new Outbox(person, document.querySelector("#outbox"), {
   delivered(told) { show(told); },
-  refused(entry) { if (entry.body.text && entry.path.startsWith(`/api/campaigns/${slug}/`)) keepTyped(entry.body.text, placeOf(entry.path)).then(() => refresh()); },
+  refused({ path, body }) { if (body.justification || path.startsWith(`/api/campaigns/${slug}/`)) keepTyped(path, body).then((kept) => { if (kept) refresh(); }); },
 });
 const drafts = new Map();
 let stopStream = () => {};
@@ -61,7 +61,7 @@ async function show(told) {
   if (typed) focusBox();
   else next?.focus({ preventScroll: true });
   bringIntoView(chat.querySelector(".composer, .ranking"));
-  const notice = chat.querySelector(".notice[role=status]");
+  const notice = chat.querySelector(".notice[role=status]:not([hidden])");
   if (notice) { // a region speaks only of what changes while it is there
     const words = [...notice.childNodes];
     notice.replaceChildren();
@@ -87,7 +87,7 @@ async function deliver(path, body, controls, goOn = () => {}) {
   } catch (error) {
     controls.forEach((control) => { control.disabled = false; });
     if (!away) busy = false; // they may mend it and send again at once
-    if (body.text) await keepTyped(body.text, placeOf(path));
+    await keepTyped(path, body);
     // Signed out: it is kept. Everything else that is refused stands in the outbox, with the reason.
     if (error.status === 401) tell(error.message);
     // The server has moved on (another tab, an expired conversation): show how it stands.
@@ -103,13 +103,18 @@ function placeOf(path) {
   return turn ? `${kind}:${turn}` : `${path.endsWith("/prompts") ? "prompt" : "message"}:${campaign}`;
 }
 
-/** A text that was refused may have been typed too fast for any draft, or come from the outbox: keep it for the box. */
-async function keepTyped(text, place) {
-  try {
-    await send("PUT", `/api/drafts/${place}`, { text });
-  } catch (error) {
-    if (!(error instanceof Refusal || error instanceof TypeError)) throw error; // still in the box, which nobody has emptied
+/** What was refused may have been typed too fast for any draft, or come from the outbox: keep it for its box. Whether there was any. */
+async function keepTyped(path, body) {
+  const turn = path.match(/^\/api\/turns\/(\d+)\//)?.[1];
+  const typed = [[body.text, placeOf(path)], [body.justification, `justification:${turn}`]].filter(([text]) => text);
+  for (const [text, place] of typed) {
+    try {
+      await send("PUT", `/api/drafts/${place}`, { text });
+    } catch (error) {
+      if (!(error instanceof Refusal || error instanceof TypeError)) throw error; // still in the box, or in the outbox
+    }
   }
+  return typed.length > 0;
 }
 
 function keepDraft(box, shown) {
@@ -234,17 +239,19 @@ function wire() {
   wireSmall("form[data-skip]", (form) => `/api/turns/${form.dataset.skip}/skip`, (form) => ({ reason: form.elements.reason.value }));
   wireSmall("form[data-report]", (form) => `/api/turns/${form.dataset.report}/report`, (form) => ({ reason: form.elements.reason.value, note: form.elements.note.value }));
   if (chat.querySelector("[data-being-written]")) lookAgain = setTimeout(refresh, 2000);
+  const newest = chat.querySelector("[data-newest]");
+  newest.hidden = (Number(newest.dataset.newest) || null) === instructions;
   chat.dataset.live = ""; // from here on keys and buttons are the script's
 }
 
 // What is done by a key stands beside the key: `data-action` names it, as the settings do.
 addEventListener("keydown", (event) => {
-  work?.key?.(event);
-  if (event.defaultPrevented) return;
   const action = actionOf(event);
-  if (action === undefined) return;
+  const control = action === undefined ? null : chat.querySelector(`[data-action="${action}"]`);
+  // A ranking has letters and digits of its own; one that the person has given to something on the page is not among them.
+  if (!(chat.querySelector("form.ranking") && (control || action === "sheet"))) work?.key?.(event);
+  if (event.defaultPrevented || action === undefined) return;
   if (action === "sheet") { document.querySelector("#keys").showModal(); event.preventDefault(); return; }
-  const control = chat.querySelector(`[data-action="${action}"]`);
   if (!control || control.matches(":disabled")) return;
   event.preventDefault();
   const folded = control.closest("details:not([open])");

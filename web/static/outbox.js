@@ -17,12 +17,18 @@ function describe({ path, body }, most = SHOWN_CHARS) {
   if (kind === "comparison" && body.scale_position) return _("Choice: step {n} of the scale", { n: body.scale_position });
   if (kind === "comparison") return body.verdict === "tie" ? _("Choice: both are about equal") : _("Choice: both are bad");
   if (kind === "messages") return _("Message: {text}", { text: begins });
-  if (kind === "ranking") return _("Ranking");
+  if (kind === "ranking") return [_("Ranking"), orderOf(body.places)].filter(Boolean).join(": ");
   if (kind === "skip") return _("Skipped");
   if (kind === "withdraw") return _("Prompt taken back");
   if (kind === "report") return _("Report: {text}", { text: begins || "–" });
   if (kind === "undo") return _("Choice taken back");
   return _("Text: {text}", { text: begins });
+}
+
+/** "B 1, A 2, C 2": each reply's letter with its place, the best first. */
+function orderOf(places = []) {
+  const placed = places.filter((each) => each.place).sort((one, other) => one.place - other.place);
+  return placed.map((each) => `${"ABCDEFGHI"[each.position]} ${each.place}`).join(", ");
 }
 
 function element(name, text, ...inside) {
@@ -166,7 +172,8 @@ export class Outbox {
       away.addEventListener("click", () => this.write((all) => all.filter((each) => each.id !== entry.id)));
       const buttons = element("span", "", again, " ", away);
       [again, away].forEach((button) => { button.className = "small"; button.type = "button"; });
-      const item = element("li", "", element("p", "", ...line(entry, Infinity)), element("p", entry.error), buttons);
+      const reason = entry.body.justification ? [element("blockquote", entry.body.justification)] : [];
+      const item = element("li", "", element("p", "", ...line(entry, Infinity)), ...reason, element("p", entry.error), buttons);
       item.className = "notice bad";
       item.setAttribute("role", "alert");
       return item;
