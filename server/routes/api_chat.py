@@ -258,12 +258,7 @@ def skip_turn(db: Db, person: Crowdworker, turn_id: int, body: SkipBody) -> dict
 
 @router.post("/turns/{turn_id}/report", status_code=201)
 def report_turn(db: Db, person: Crowdworker, turn_id: int, body: ReportBody) -> dict[str, Any]:
-    position = body.position
-    if position is not None:  # they mean the reply as they see it
-        turn = queue.lent_or_own(db, person, turn_id)
-        shown = queue.as_shown(turn, leases.find(db, person, turn.conversation, turn_id))
-        position = shown[position].position if position < len(shown) else position
-    told = remarks.report(db, person, turn_id, body.reason, body.note, position)
+    told = remarks.report(db, person, turn_id, body.reason, body.note, body.position)
     work_time.seen(db, person, db.get_one(Campaign, told.campaign_id))
     return {"report": told.id}
 

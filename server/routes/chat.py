@@ -233,9 +233,10 @@ def report_turn(
     turn_id: int,
     reason: Annotated[str, Form(max_length=40)],
     note: Annotated[str, Form(max_length=10_000)] = "",
+    position: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     turn_here(db, person, slug, turn_id)
-    remarks.report(db, person, turn_id, reason, note)
+    remarks.report(db, person, turn_id, reason, note, number(position))
     return _go_to(slug, "?reported=1")
 
 

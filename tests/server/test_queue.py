@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from server.db import session_factory
 from server.errors import Conflict, NotFound
-from server.models import Campaign, CheckResult, Comparison, Lease, Person, Turn
+from server.models import Campaign, CheckResult, Comparison, Lease, Person, Report, Turn
 from server.services.chat import queue
 from server.services.data.dataset_selection import DatasetSelection
 from server.services.door import checks
@@ -271,7 +271,7 @@ def test_the_page_of_reports_leads_to_the_turn_and_empties(client, db, cast, sig
     turn = factories.turn(
         db, factories.conversation(db, factories.campaign(db), cast.alice), "Eggs?", ("<b>Boil</b>", "x")
     )
-    made = remarks.report(db, cast.alice, turn.id, "nonsense", "See <i>there</i>.", position=0)
+    made = remarks.report(db, cast.alice, turn.id, "nonsense", "See <i>there</i>.", shown=0)
     db.commit()
     csrf = sign_in(cast.ada)
     page = client.get("/admin/reports").text
@@ -290,3 +290,20 @@ def test_what_is_in_hand_stays_there_when_the_campaign_is_paused(db: Session, ca
     campaign.status = "paused"
     assert queue.offer(db, cast.alice, campaign) is turn
     assert queue.offer(db, cast.bob, campaign) is None
+
+
+def test_a_report_is_of_the_reply_as_its_person_sees_it(client, db: Session, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="texts", way="pairs")
+    turn = factories.item(db, campaign)
+    assert queue.offer(db, cast.alice, campaign) is turn
+    db.query(Lease).one().mirrored = True
+    db.commit()
+    sign_in(cast.alice)
+    page = client.get("/chat/texts").text
+    assert "What is it about?" in page and '<option value="1">Reply B</option>' in page
+    form = {"reason": "harmful", "position": "1"}
+    assert client.post(f"/chat/texts/turns/{turn.id}/report", data=form).status_code == 303
+    assert client.post(f"/api/turns/{turn.id}/report", json={"reason": "nonsense", "position": 0}).status_code == 201
+    assert client.post(f"/api/turns/{turn.id}/report", json={"reason": "nonsense", "position": 2}).status_code == 404
+    found = {report.reason: report.candidate_id for report in db.query(Report)}
+    assert found == {"harmful": turn.candidates[0].id, "nonsense": turn.candidates[1].id}

@@ -140,7 +140,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
 
 
 def agreement(folder: Path, seed: int) -> float:
-    """How well the groups that a finished run inferred tell easy from hard prompts: the better of both namings; chance 0.5."""
+    """How well the groups that a finished run inferred tell easy from hard prompts: the better of both namings, so that chance is a little above 0.5."""
     run = PolicyRun(RunFolder(folder), settings_of(RunFolder(folder), {}))
     run.load()
     chance = random.Random(f"agreement {seed}")
@@ -202,7 +202,7 @@ def claims_of(runs: list[dict[str, dict[str, Any]]]) -> list[Claim]:
     kl_hard, _, kl_hard_shown = difference("adaptive KL alone", "PPO + KL", "hard KL")
     told = [run["GIL + adaptive KL"]["agreement"] for run in runs]
     return [
-        Claim("PPO: the easy family saturates, the hard one lags", mean("PPO + KL", "easy") > mean("PPO + KL", "hard") + 0.2,
+        Claim("PPO + KL: the easy family saturates, the hard one lags", mean("PPO + KL", "easy") > mean("PPO + KL", "hard") + 0.2,
               f"{mean('PPO + KL', 'easy'):.2f} against {mean('PPO + KL', 'hard'):.2f}"),
         Claim("inferred groups agree with the families above chance", interval(told)[0] - interval(told)[1] > 0.5, shown(told, 2)),
         Claim("GIL with adaptive KL has more of the hard family than PPO + KL", both_least > 0, both_shown),

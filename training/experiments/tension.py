@@ -2,7 +2,7 @@
 
 One feature, compliance, is wanted in helpful comparisons and unwanted in harmless ones; the others are judged alike in part. A small
 model sees a reply's features alone; a large one also sees them in the light of the request, so that it can judge both kinds.
-Mixtures at a fixed total in steps of 10%, and λ on the harmless part of the loss at an equal mixture.
+Mixtures at a fixed total in steps of 10%, and λ on the harmless part of the loss at three quarters of helpful ones (`LAMBDA_SHARE`).
 """
 
 import sys

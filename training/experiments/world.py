@@ -52,7 +52,7 @@ def random_policy(path: Path, *, seed: int, width: int = 64, layers: int = 2, co
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=context, tie_word_embeddings=True,
         pad_token_id=words.pad_token_id, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
     )  # fmt: skip
-    save_policy(path, LlamaForCausalLM(config), words, made_by="training.experiments.letters", seed=seed)
+    save_policy(path, LlamaForCausalLM(config), words, made_by="training.experiments.world", seed=seed)
     return path
 
 

@@ -75,6 +75,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, factor * deviation / math.sqrt(len(values))
 
 
+def surely_above(values: Sequence[float]) -> bool:
+    """Whether the whole interval lies above 0; of one seed the value itself."""
+    mean, half = interval(values)
+    return mean > (0.0 if math.isnan(half) else half)
+
+
 def shown(values: Sequence[float], digits: int = 3) -> str:
     """Return "mean ± half width" over seeds."""
     mean, half = interval(values)

@@ -237,7 +237,7 @@ function wire() {
   wireSmall("form[data-withdraw]", (form) => `/api/campaigns/${slug}/prompts/${form.dataset.withdraw}/withdraw`, () => ({}));
   wireSmall("form[data-undo]", () => `/api/campaigns/${slug}/undo`, (form) => ({ turn_id: Number(form.elements.turn_id.value) }));
   wireSmall("form[data-skip]", (form) => `/api/turns/${form.dataset.skip}/skip`, (form) => ({ reason: form.elements.reason.value }));
-  wireSmall("form[data-report]", (form) => `/api/turns/${form.dataset.report}/report`, (form) => ({ reason: form.elements.reason.value, note: form.elements.note.value }));
+  wireSmall("form[data-report]", (form) => `/api/turns/${form.dataset.report}/report`, (form) => ({ reason: form.elements.reason.value, note: form.elements.note.value, position: form.elements.position?.value ? Number(form.elements.position.value) : null }));
   if (chat.querySelector("[data-being-written]")) lookAgain = setTimeout(refresh, 2000);
   const newest = chat.querySelector("[data-newest]");
   newest.hidden = (Number(newest.dataset.newest) || null) === instructions;

@@ -63,19 +63,20 @@ def skip(db: Session, person: Person, turn_id: int, reason: str = "cannot_tell",
 
 
 def report(
-    db: Session, person: Person, turn_id: int, reason: str, note: str | None = None, position: int | None = None
+    db: Session, person: Person, turn_id: int, reason: str, note: str | None = None, shown: int | None = None
 ) -> Report:
-    """Tell an admin that something is wrong with a turn, or with the reply at `position` as it is stored.
+    """Tell an admin that something is wrong with a turn, or with the reply at the place `shown`, as this person sees them.
 
     The same report again, while it is open, is the one that is there.
     """
     _check_reason(reason, REPORT_REASONS)
     turn = queue.lent_or_own(db, person, turn_id)
     candidate: Candidate | None = None
-    if position is not None:
-        candidate = next((each for each in turn.candidates if each.position == position), None)
-        if candidate is None:
+    if shown is not None:
+        replies = queue.as_shown(turn, leases.find(db, person, turn.conversation, turn_id))
+        if not 0 <= shown < len(replies):
             raise NotFound(_("There is no such reply."))
+        candidate = replies[shown]
     told = db.scalar(
         select(Report).where(
             Report.turn_id == turn.id,
