@@ -1,7 +1,7 @@
 """The alarm for a policy that has learnt to please the preference model and nobody else.
 
 Scores and losses do not show it (Zheng et al. 2023 §5.2): replies grow, their perplexity falls and the KL climbs. Perplexity need
-not fall where replies grow without end: of the six collapsed runs of docs/experiments/length_bug.md it rose in three.
+not fall where replies grow without end: of the ten collapsed runs of docs/experiments/length_bug.md it rose in six.
 """
 
 from dataclasses import dataclass, field
