@@ -158,6 +158,9 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
         "prompt_shared": reader.shared,
         "seconds": round(fit.seconds(), 2),
     }
+    from training.measuring.reliability import draw_reliability  # matplotlib is loaded once there is something to draw
+
+    draw_reliability(folder.path / "calibration", result["calibration_bins"])
     save(folder, config, start, result)
     return result
 

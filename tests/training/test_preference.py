@@ -78,6 +78,11 @@ def test_a_visible_difference_is_learnt_and_reported(tmp_path: Path, tiny_policy
     lines = RunFolder(path).metrics()
     assert {*lines[0], *result, *result["calibration_bins"][0], *result["accuracy_by_mode"]["helpful"]} <= documented()
     assert [(line["step"], line["of"]) for line in lines] == [(n, 20) for n in range(1, 21)]
+    filled = [each for each in result["calibration_bins"] if each["count"]]
+    curve = json.loads((path / "calibration.json").read_text())["series"][0]
+    assert (curve["x"], curve["y"]) == ([b["confidence"] for b in filled], [b["accuracy"] for b in filled])
+    assert all(low <= share <= high for low, share, high in zip(curve["low"], curve["y"], curve["high"], strict=True))
+    assert (path / "calibration.png").read_bytes().startswith(b"\x89PNG")
     model, tokenizer = PreferenceModel.load(path / "model")
     scores = []
     for reply in ("elm!", "elm."):
