@@ -8,7 +8,7 @@ from functools import partial
 from server.services import lost
 from server.services.people import people, sign_in_mails
 from server.services.rounds import rounds
-from server.services.work import leases, work_time
+from server.services.working import leases, work_time
 from server.settings import Settings
 from server.transaction import transaction
 from workers.context import connected_settings, is_dead

@@ -18,7 +18,7 @@ from server.models import Campaign
 from server.models.campaigns import MODES
 from server.services.campaigns import campaign_settings, campaigns
 from server.services.snapshots import deployments
-from server.services.work.instructions import new_instructions, newest_instructions
+from server.services.working.instructions import new_instructions, newest_instructions
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _SET = click.option(

@@ -22,7 +22,7 @@ from server.services.door.checks import Evidence
 from server.services.items import demonstration_pairs, item_lines, items, openings, pool_items
 from server.services.items.items import Standing
 from server.services.snapshots import deployments
-from server.services.work.instructions import instructions_versions, new_instructions
+from server.services.working.instructions import instructions_versions, new_instructions
 
 router = APIRouter()
 

@@ -14,8 +14,8 @@ from server.routes.turn_json import describe_conversation, describe_next
 from server.services.chat import dialogue, edits
 from server.services.ways import demonstrations, prompt_writing, ranking
 from server.services.ways.ranking import Placed
-from server.services.work import work_time
-from server.services.work.answers import Sent
+from server.services.working import work_time
+from server.services.working.answers import Sent
 
 router = APIRouter(prefix="/api")
 
@@ -24,7 +24,7 @@ _LONGEST_ID = 2**63 - 1
 
 
 class AnswerBody(BaseModel):
-    """What every answer has: `milliseconds` of active time, `signals` (server/services/work/signals.py), the version shown."""
+    """What every answer has: `milliseconds` of active time, `signals` (server/services/working/signals.py), the version shown."""
 
     milliseconds: int = Field(le=_LONGEST_ID)
     idempotency_key: str

@@ -32,8 +32,8 @@ from server.services.door import door
 from server.services.items import openings
 from server.services.ways import feedback, remarks, swift, undo
 from server.services.ways.swift import Given
-from server.services.work import drafts, leases, work_time
-from server.services.work.instructions import newest_instructions
+from server.services.working import drafts, leases, work_time
+from server.services.working.instructions import newest_instructions
 
 router = APIRouter(prefix="/api")
 

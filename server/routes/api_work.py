@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from server.edge import Crowdworker, Db
 from server.services.chat import dialogue
-from server.services.work import work_time
+from server.services.working import work_time
 
 router = APIRouter(prefix="/api")
 

@@ -20,7 +20,7 @@ from server.routes.row_id import row_id
 from server.services.chat import dialogue, own_success, queue, reply_stream
 from server.services.door import door
 from server.services.ways import feedback, remarks, undo
-from server.services.work import drafts, leases, work_time
+from server.services.working import drafts, leases, work_time
 
 router = APIRouter(prefix="/chat")
 

@@ -19,8 +19,8 @@ from server.routes.row_id import row_id
 from server.services.chat import dialogue, edits
 from server.services.ways import demonstrations, prompt_writing, ranking
 from server.services.ways.ranking import Placed
-from server.services.work import drafts, work_time
-from server.services.work.answers import Sent
+from server.services.working import drafts, work_time
+from server.services.working.answers import Sent
 
 router = APIRouter(prefix="/chat")
 

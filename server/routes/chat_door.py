@@ -19,7 +19,7 @@ from server.services.chat import dialogue, own_success
 from server.services.door import door, qualifying
 from server.services.door.qualifying import Asked, Review
 from server.services.panels import panels
-from server.services.work.instructions import newest_instructions
+from server.services.working.instructions import newest_instructions
 
 router = APIRouter(prefix="/chat")
 

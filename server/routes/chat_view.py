@@ -28,8 +28,8 @@ from server.services.items import openings, pool_items
 from server.services.panels import panels
 from server.services.people import comfort
 from server.services.ways import remarks, undo
-from server.services.work import drafts, kinds, leases
-from server.services.work.instructions import newest_instructions
+from server.services.working import drafts, kinds, leases
+from server.services.working.instructions import newest_instructions
 
 SUGGESTIONS = 4
 LONG_PAIR_CHARS = 1200

@@ -16,7 +16,7 @@ _LONGEST_ID = 2**63 - 1
 class ComparisonBody(BaseModel):
     """A choice on the scale, 1 .. 2 x grades from left to right as shown; or the verdict `tie` or `both_bad` without a place.
 
-    `milliseconds` is the active time, `signals` what else the page noticed (server/services/work/signals.py has the names), and
+    `milliseconds` is the active time, `signals` what else the page noticed (server/services/working/signals.py has the names), and
     `instructions_id` the version that was shown.
     """
 

@@ -12,7 +12,7 @@ from server.language import _
 from server.models import Campaign, Person, Turn
 from server.services.chat import queue
 from server.services.ways.ranking import RATINGS
-from server.services.work import drafts, leases
+from server.services.working import drafts, leases
 
 LETTERS = "ABCDEFGHI"
 

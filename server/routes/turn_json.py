@@ -10,7 +10,7 @@ from server.language import _
 from server.markdown import to_html
 from server.models import Campaign, Candidate, Conversation, Person, Turn
 from server.services.chat import dialogue, queue
-from server.services.work import leases
+from server.services.working import leases
 
 
 def describe_turn(turn: Turn) -> dict[str, Any]:

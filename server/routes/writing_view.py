@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from server.models import Campaign, Person, Turn
 from server.services.chat import edits
 from server.services.ways import demonstrations, prompt_writing
-from server.services.work import drafts
+from server.services.working import drafts
 
 
 @dataclass(frozen=True)

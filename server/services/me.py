@@ -31,7 +31,7 @@ from server.models import (
 )
 from server.services.days import midnight
 from server.services.intervals import Share
-from server.services.work.work_time import in_coins, minutes_of, owed_for
+from server.services.working.work_time import in_coins, minutes_of, owed_for
 
 DAYS = 30
 KINDS = ("comparison", "ranking", "demonstration", "edit", "prompt", "skip")

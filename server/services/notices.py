@@ -14,7 +14,7 @@ from server.errors import BadInput, NotFound
 from server.language import _
 from server.models import Campaign, Comparison, Membership, Notice, Person, WorkSession
 from server.services import audit
-from server.services.work.answers import checked_key
+from server.services.working.answers import checked_key
 
 MAX_CHARS = 10_000
 _BATCH = 1000

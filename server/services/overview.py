@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from server.models import Campaign, Comparison, Conversation, Person, Round, RoundStep
 from server.services import days
 from server.services.campaigns import campaigns
-from server.services.work import kinds
+from server.services.working import kinds
 
 
 @dataclass(frozen=True)

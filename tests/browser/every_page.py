@@ -26,7 +26,7 @@ from server.services.panels import panels
 from server.services.pay import appeals, ledger, payrolls
 from server.services.people import invitations
 from server.services.rounds import rounds, runs
-from server.services.work import work_time
+from server.services.working import work_time
 from server.settings import Settings
 from server.transaction import transaction
 from tests import factories

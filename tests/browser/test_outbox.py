@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Route, expect
 from sqlalchemy import update
 
 from server.models import Campaign, Comparison, Conversation, Lease, Report, Turn
-from server.services.work.instructions import new_instructions
+from server.services.working.instructions import new_instructions
 from server.transaction import transaction
 from tests.browser.conftest import Live
 from tests.browser.test_verdicts import ask, change, rows

@@ -25,7 +25,7 @@ from server.routes import jobs as jobs_routes
 from server.services import jobs
 from server.services.campaigns import campaigns
 from server.services.pay import appeals
-from server.services.work.instructions import instructions_versions
+from server.services.working.instructions import instructions_versions
 from server.settings import Settings
 from tests import factories
 from tests.conftest import Cast

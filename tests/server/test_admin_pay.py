@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from server.models import AuditEntry, LedgerEntry, Notice, Payroll
 from server.services.pay import appeals
-from server.services.work import work_time
+from server.services.working import work_time
 from tests import factories
 
 HTML = {"Accept": "text/html"}

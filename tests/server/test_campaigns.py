@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound
 from server.models import AuditEntry, Campaign
 from server.services.campaigns import campaigns
-from server.services.work.instructions import instructions_versions, new_instructions, newest_instructions
+from server.services.working.instructions import instructions_versions, new_instructions, newest_instructions
 from tests import factories
 from tests.conftest import Cast
 

@@ -13,7 +13,7 @@ from server.services.data.selection import Selection
 from server.services.items import demonstration_pairs
 from server.services.snapshots import deployments
 from server.services.ways import feedback
-from server.services.work import leases
+from server.services.working import leases
 from tests import factories
 
 

@@ -13,7 +13,7 @@ from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.models import Campaign, Candidate, Conversation, Lease, Person, Prompt, Turn
 from server.services.chat import dialogue
 from server.services.items import openings
-from server.services.work import drafts, leases
+from server.services.working import drafts, leases
 from tests import factories
 
 KEY = "key-of-the-page"

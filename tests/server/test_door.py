@@ -13,8 +13,8 @@ from server.services.campaigns import campaigns
 from server.services.chat import dialogue, own_success, queue
 from server.services.door import door, members, qualifying
 from server.services.ways import feedback, prompt_writing, remarks
-from server.services.work.answers import Sent
-from server.services.work.instructions import new_instructions
+from server.services.working.answers import Sent
+from server.services.working.instructions import new_instructions
 from tests import factories
 
 KEY = "key-of-the-page"

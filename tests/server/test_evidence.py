@@ -7,6 +7,8 @@ from sqlalchemy.orm import Session
 from server.models import CheckResult, Report, Skip, Undone
 from server.services.data import evidence
 from server.services.intervals import Share
+from server.services.ways import prompt_writing
+from server.services.working.answers import Sent
 from tests import factories
 
 
@@ -43,6 +45,17 @@ def test_counts_beside_everybodys(db: Session, cast) -> None:
     bobs = evidence.of(db, cast.bob)
     assert (bobs.choices[0].left, bobs.choices[0].agreement) == (Share(1, 2), Share(2, 3))
     assert bobs.checks == bobs.remarks == []
+
+
+def test_written_prompts_are_part_of_it(db: Session, cast) -> None:
+    campaign = factories.campaign(db, way="prompts", name="Prompts", too_fast_seconds=2)
+    prompt_writing.propose(
+        db, cast.alice, campaign, "Why is it so?", Sent(1000, "key-of-one", None, {"pasted_chars": 9})
+    )
+    prompt_writing.propose(db, cast.alice, campaign, "How do kites fly?", Sent(5000, "key-of-two"))
+    (pace,) = evidence.of(db, cast.alice).paces
+    assert (pace.kind, pace.answers, pace.median_seconds) == ("prompt", 2, 3.0)
+    assert (pace.too_fast, pace.pasted) == (Share(1, 2), Share(1, 2))
 
 
 def test_agreement_is_of_pairs_with_this_person(db: Session, cast) -> None:

@@ -11,7 +11,7 @@ from server.db import session_factory
 from server.errors import BadInput, NotFound
 from server.models import AuditEntry, Membership, Notice, Person
 from server.services import notices
-from server.services.work import work_time
+from server.services.working import work_time
 from tests import factories
 
 KEY = "key-of-the-page"

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from server.models import Campaign, Panel, PanelSubmission, Person, WebhookEvent, WorkSession
 from server.services.chat import queue
 from server.services.panels import panels
-from server.services.work import work_time
+from server.services.working import work_time
 from tests import factories
 from tests.server.prolific_double import Message, Prolific
 
@@ -66,31 +66,25 @@ def test_the_signature_is_that_of_the_documentation() -> None:
     assert found == "gn91PVeGLFfkRD8RQXkhDRSrYdt3kmTs2UVghWOZZGU="
 
 
-def test_a_returned_submission_gives_its_place_to_others(
-    client: TestClient, db: Session, campaign: Campaign, prolific: Prolific, submission: PanelSubmission
+@pytest.mark.parametrize(("said", "ours"), [("RETURNED", "returned"), ("SCREENED OUT", "screened_out")])
+def test_a_submission_that_ended_there_gives_its_place_to_others(
+    client: TestClient,
+    db: Session,
+    campaign: Campaign,
+    prolific: Prolific,
+    submission: PanelSubmission,
+    said: str,
+    ours: str,
 ) -> None:
     person = db.get_one(Person, submission.person_id)
     held = queue.offer(db, person, campaign)
     work_time.seen(db, person, campaign)
     db.commit()
     assert held is not None
-    assert post(client, prolific, prolific.message("s1", PID, "RETURNED")) == "followed"
-    assert status(db) == "returned"
+    assert post(client, prolific, prolific.message("s1", PID, said)) == "followed"
+    assert status(db) == ours
     assert queue.places_taken(db, campaign, held.id) == 0
     assert db.query(WorkSession).one().ended_as == "returned"
-
-
-def test_one_that_the_panel_screened_out_holds_nothing_either(
-    client: TestClient, db: Session, campaign: Campaign, prolific: Prolific, submission: PanelSubmission
-) -> None:
-    person = db.get_one(Person, submission.person_id)
-    held = queue.offer(db, person, campaign)
-    work_time.seen(db, person, campaign)
-    db.commit()
-    assert held is not None
-    assert post(client, prolific, prolific.message("s1", PID, "SCREENED OUT")) == "followed"
-    assert queue.places_taken(db, campaign, held.id) == 0
-    assert db.query(WorkSession).one().ended_at is not None
 
 
 @pytest.mark.parametrize(

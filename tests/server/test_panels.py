@@ -29,7 +29,7 @@ from server.services.chat import dialogue, queue
 from server.services.door import door, members
 from server.services.panels import panel_settings, panels
 from server.services.ways import feedback
-from server.services.work import leases, work_time
+from server.services.working import leases, work_time
 from tests import factories
 from tests.conftest import Cast
 

@@ -11,7 +11,7 @@ from server.services.chat import dialogue, queue
 from server.services.items import pool_items
 from server.services.snapshots import deployments
 from server.services.ways import demonstrations
-from server.services.work.answers import Sent
+from server.services.working.answers import Sent
 from tests import factories
 
 

@@ -157,7 +157,7 @@ def test_the_clock_of_a_web_server_frees_nothing_and_holds_nothing(db: Session, 
     queue.offer(db, cast.alice, campaign)
     db.query(Lease).one().expires_at = datetime.now(UTC) - timedelta(seconds=1)
     db.flush()
-    monkeypatch.setattr("server.services.work.leases.is_live", lambda _lease: True)  # what such a server would say
+    monkeypatch.setattr("server.services.working.leases.is_live", lambda _lease: True)  # what such a server would say
     with pytest.raises(Conflict, match="ran out"):
         answer(db, cast.alice, turn)
 

@@ -12,8 +12,8 @@ from server.services.chat import queue
 from server.services.items import item_lines, items
 from server.services.ways import ranking, undo
 from server.services.ways.ranking import Placed
-from server.services.work import drafts, leases
-from server.services.work.answers import Sent
+from server.services.working import drafts, leases
+from server.services.working.answers import Sent
 from tests import factories
 
 KEY = "key-of-the-page"

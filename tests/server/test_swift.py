@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from server.language import current, speaking
+from server.markdown import to_html
 from server.models import Comparison, Lease, Turn, WorkSession
 from server.services.chat import queue
 from server.services.ways import swift, undo
-from server.services.work import drafts
+from server.services.working import drafts
 from tests import factories
 
 KEY = "key-of-the-page"
@@ -156,3 +158,13 @@ def test_a_check_is_the_long_way_and_is_mixed_in_as_often(client, db: Session, c
     assert 4 <= checks <= 21  # of 25 at one half: outside in one of a thousand runs
     db.expire_all()
     assert plain[0].queue_id is None
+
+
+def test_an_item_that_was_rendered_for_one_is_rendered_anew_in_anothers_language() -> None:
+    code = "```\nnine minutes\n```"
+    with speaking("de"):
+        german = swift._html(code, current())
+    with speaking("ar"):
+        assert swift._html(code, current()) != german
+    with speaking("de"):
+        assert swift._html(code, current()) == german == to_html(code)

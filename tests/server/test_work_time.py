@@ -14,7 +14,7 @@ from server.db import session_factory
 from server.errors import BadInput
 from server.models import Campaign, Comparison, LedgerEntry, Membership, Panel, PanelSubmission, Person, WorkSession
 from server.services.campaigns import campaigns
-from server.services.work import work_time
+from server.services.working import work_time
 from tests import factories
 
 TWELVE = Decimal(12)

@@ -13,8 +13,8 @@ from server.services.campaigns import prompt_review
 from server.services.chat import dialogue, edits, queue
 from server.services.items import openings
 from server.services.ways import demonstrations, feedback, prompt_writing, undo
-from server.services.work import drafts
-from server.services.work.answers import Sent
+from server.services.working import drafts
+from server.services.working.answers import Sent
 from tests import factories
 
 KEY = "key-of-the-page"

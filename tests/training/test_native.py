@@ -22,6 +22,12 @@ COMPILER = compiler_of(os.environ)
 compiled = pytest.mark.skipif(COMPILER is None, reason="no C compiler is installed (sh scripts/compiler.sh)")
 
 
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="a person's machine may lack a compiler")
+def test_in_ci_there_is_a_compiler_and_the_kernels_are_tested() -> None:
+    assert COMPILER is not None
+    assert native.why_not() is None
+
+
 def broken_compiler(folder: Path) -> Path:
     """A program that says its version and fails at everything else."""
     program = folder / "broken"

@@ -27,7 +27,7 @@ from server.models import (
 from server.services import lost
 from server.services.chat import dialogue
 from server.services.people import people
-from server.services.work import work_time
+from server.services.working import work_time
 from server.settings import Settings
 from server.transaction import QUEUES
 from tests import factories

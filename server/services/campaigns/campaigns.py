@@ -17,8 +17,8 @@ from server.services import audit
 from server.services.campaigns import overlap
 from server.services.campaigns.campaign_settings import FIXED, FLAGS, checked_settings
 from server.services.items import openings
-from server.services.work import kinds, work_time
-from server.services.work.instructions import new_instructions
+from server.services.working import kinds, work_time
+from server.services.working.instructions import new_instructions
 
 CHECKED_WAYS = ("pairs", "ranking")
 SPLITS = ("train", "held_out")

@@ -6,7 +6,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Conversation, Turn
-from server.services.work.kinds import ANSWERS
+from server.services.working.kinds import ANSWERS
 
 
 def apply(db: Session, campaign: Campaign) -> None:

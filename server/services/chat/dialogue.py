@@ -15,7 +15,7 @@ from server.services.data.transcripts import prompt_before, turns_of
 from server.services.door import door
 from server.services.items import openings
 from server.services.snapshots import candidates
-from server.services.work import answers, drafts, kinds, leases
+from server.services.working import answers, drafts, kinds, leases
 from server.transaction import ask_for
 
 EXPIRED = later(

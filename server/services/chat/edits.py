@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session, aliased
 from server.errors import BadInput, Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Candidate, Comparison, Conversation, Edit, Person, Turn
-from server.services.work import answers, drafts, leases
-from server.services.work.answers import Sent
+from server.services.working import answers, drafts, leases
+from server.services.working.answers import Sent
 
 MAX_CHARS = 50_000
 

@@ -24,8 +24,8 @@ from server.models import Campaign, Candidate, Comparison, Conversation, Demonst
 from server.services.chat import dialogue
 from server.services.door import door, screening
 from server.services.items import pool_items
-from server.services.work import leases
-from server.services.work.kinds import ANSWERS
+from server.services.working import leases
+from server.services.working.kinds import ANSWERS
 from server.transaction import ask_for
 
 RAN_OUT = later("Your time for this item ran out. What you typed is kept; reload the page for another one.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Select, and_, case, func, literal, select, union_all
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from server.models import (
     Campaign,
@@ -18,6 +18,7 @@ from server.models import (
     Demonstration,
     Edit,
     Person,
+    Prompt,
     Ranking,
     Report,
     Skip,
@@ -25,13 +26,18 @@ from server.models import (
 )
 from server.services.intervals import Share
 
-# By kind: its table and its column of active time. Written prompts keep no time.
-_TIMED: dict[str, tuple[type[Any], Any]] = {
-    "comparison": (Comparison, Comparison.milliseconds_to_decide),
-    "ranking": (Ranking, Ranking.milliseconds_to_decide),
-    "demonstration": (Demonstration, Demonstration.milliseconds),
-    "edit": (Edit, Edit.milliseconds),
-}
+# By kind: the campaign, the person, the active time and the signals of its rows.
+_TIMED: dict[str, tuple[InstrumentedAttribute[Any], ...]] = {
+    "comparison": (
+        Comparison.campaign_id, Comparison.person_id, Comparison.milliseconds_to_decide, Comparison.signals,
+    ),
+    "ranking": (Ranking.campaign_id, Ranking.person_id, Ranking.milliseconds_to_decide, Ranking.signals),
+    "demonstration": (
+        Demonstration.campaign_id, Demonstration.person_id, Demonstration.milliseconds, Demonstration.signals,
+    ),
+    "edit": (Edit.campaign_id, Edit.person_id, Edit.milliseconds, Edit.signals),
+    "prompt": (Prompt.written_in_id, Prompt.author_id, Prompt.milliseconds, Prompt.signals),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,21 +101,21 @@ def of(db: Session, person: Person) -> Evidence:
 
 def _paces(db: Session, person: Person) -> list[Pace]:
     found = []
-    for kind, (table, time) in _TIMED.items():
-        own = table.person_id == person.id
-        here = select(table.campaign_id).where(own)
-        pasted = func.coalesce(table.signals["pasted_chars"].astext.cast(Integer), 0) > 0
+    for kind, (campaign_id, who, time, signals) in _TIMED.items():
+        own = who == person.id
+        here = select(campaign_id).where(own)
+        pasted = func.coalesce(signals["pasted_chars"].astext.cast(Integer), 0) > 0
         rows = db.execute(
             select(
                 Campaign.name,
                 func.count().filter(own),
                 func.percentile_cont(0.5).within_group(time).filter(own),
                 func.percentile_cont(0.5).within_group(time),
-                func.count().filter(own, table.signals.has_key("too_fast")),
+                func.count().filter(own, signals.has_key("too_fast")),
                 func.count().filter(own, pasted),
             )
-            .join(Campaign, Campaign.id == table.campaign_id)
-            .where(table.campaign_id.in_(here), table.person_id.is_not(None))
+            .join(Campaign, Campaign.id == campaign_id)
+            .where(campaign_id.in_(here), who.is_not(None), time.is_not(None))  # what was imported has no time
             .group_by(Campaign.id)
         )
         for name, n, median, everybody, fast, pastes in rows:

@@ -19,7 +19,7 @@ from server.errors import BadInput, Conflict, NotAllowed
 from server.language import _
 from server.models import Campaign, Conversation, Instructions, Membership, Person, Skip, Turn
 from server.services import days
-from server.services.work import kinds, leases
+from server.services.working import kinds, leases
 
 READY = "ready"
 CONSENT, TEST = "consent", "test"

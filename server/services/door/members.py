@@ -13,7 +13,7 @@ from server.models import Campaign, Membership, Person, Question
 from server.services import audit
 from server.services.door import qualifying
 from server.services.people import roster
-from server.services.work import leases
+from server.services.working import leases
 
 MOST_SHOWN = 500
 MOST_CHARS = 5_000

@@ -14,7 +14,7 @@ from server.errors import BadInput, Conflict
 from server.language import _
 from server.models import Campaign, Person, Question, TestAttempt
 from server.services.door import door
-from server.services.work import answers, leases
+from server.services.working import answers, leases
 
 
 @dataclass(frozen=True)

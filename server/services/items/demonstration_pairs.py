@@ -19,7 +19,7 @@ from server.services.data.transcripts import prompt_before, turns_of
 from server.services.items import items
 from server.services.items.items import Item
 from server.services.snapshots import candidates, deployments
-from server.services.work import leases
+from server.services.working import leases
 from server.transaction import ask_for
 
 MOST = 500  # at once: each asks for a reply

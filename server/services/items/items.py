@@ -20,8 +20,8 @@ from server.errors import BadInput, Conflict
 from server.models import Campaign, Candidate, Conversation, Person, Turn
 from server.services import audit
 from server.services.door import checks
-from server.services.work import leases
-from server.services.work.kinds import ANSWERS
+from server.services.working import leases
+from server.services.working.kinds import ANSWERS
 
 MOST_CHARS = 200_000
 SHAPE = (

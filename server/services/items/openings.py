@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from server.models import Campaign, Candidate, Conversation, Person, Prompt, Turn
 from server.services.items import pool, pool_items
 from server.services.snapshots import candidates, deployments
-from server.services.work import leases
+from server.services.working import leases
 from server.transaction import ask_for
 
 

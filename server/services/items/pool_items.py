@@ -14,7 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from server.models import Campaign, Conversation, Demonstration, Deployment, Lease, Prompt, Ranking, Turn
 from server.services.items import pool
 from server.services.snapshots import candidates, deployments
-from server.services.work import leases
+from server.services.working import leases
 from server.transaction import ask_for
 
 WAYS = ("ranking", "demonstration")

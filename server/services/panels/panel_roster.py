@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from server.models import Campaign, Panel, PanelSubmission, Prompt, WebhookEvent
 from server.models.panels import SUBMISSION_STATUSES
-from server.services.work.kinds import ANSWERS
+from server.services.working.kinds import ANSWERS
 
 PAGE = 100
 

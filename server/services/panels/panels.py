@@ -28,7 +28,7 @@ from server.services.chat import dialogue, queue
 from server.services.door import door
 from server.services.panels.panel_settings import filled
 from server.services.people import people
-from server.services.work import kinds, leases, work_time
+from server.services.working import kinds, leases, work_time
 
 GIVEN_UP = ("returned", "timed_out")
 SETTLED = (*GIVEN_UP, "approved", "rejected", "screened_out")

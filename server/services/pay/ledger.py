@@ -20,8 +20,8 @@ from server.language import _, money, speaking
 from server.models import Appeal, Campaign, LedgerEntry, Person, WorkSession
 from server.services import audit, notices
 from server.services.campaigns.campaign_settings import checked_currency
-from server.services.work.answers import checked_key
-from server.services.work.work_time import in_coins
+from server.services.working.answers import checked_key
+from server.services.working.work_time import in_coins
 
 STATUSES = ("pending", "approved", "rejected", "paid")
 KINDS = ("time", "bonus", "correction")

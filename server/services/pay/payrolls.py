@@ -19,7 +19,7 @@ from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, LedgerEntry, Panel, PanelSubmission, Payroll, Person, WorkSession
 from server.services import audit
 from server.services.campaigns.campaign_settings import checked_currency
-from server.services.work.answers import checked_key
+from server.services.working.answers import checked_key
 
 COLUMNS = (
     "payroll", "entry", "person", "name", "email", "panel", "participant", "campaign", "kind", "minutes", "rate_per_hour",

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from server.models import Demonstration, Person
 from server.services.chat import queue
 from server.services.ways import handing_in
-from server.services.work import answers, drafts
-from server.services.work.answers import Sent
+from server.services.working import answers, drafts
+from server.services.working.answers import Sent
 
 MAX_CHARS = 50_000
 

@@ -15,8 +15,8 @@ from server.models import Campaign, Candidate, Comparison, Lease, Person, Turn
 from server.services.chat import dialogue, edits, queue
 from server.services.door import checks, door
 from server.services.snapshots import candidates
-from server.services.work import answers, drafts, leases
-from server.services.work.answers import Sent
+from server.services.working import answers, drafts, leases
+from server.services.working.answers import Sent
 
 Reply = TypeVar("Reply")
 VERDICTS = ("picked", "tie", "both_bad")

@@ -11,7 +11,7 @@ from server.errors import Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Lease, Person, Turn
 from server.services.chat import queue
-from server.services.work import answers, leases
+from server.services.working import answers, leases
 
 
 @dataclass(frozen=True)

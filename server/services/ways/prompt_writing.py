@@ -14,8 +14,8 @@ from server.models import Campaign, Person, Prompt, Undone
 from server.services.chat import dialogue
 from server.services.door import door
 from server.services.ways import undo
-from server.services.work import answers, drafts
-from server.services.work.answers import Sent
+from server.services.working import answers, drafts
+from server.services.working.answers import Sent
 
 SHOWN = 10  # of a person's own, newest first
 

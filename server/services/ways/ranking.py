@@ -13,8 +13,8 @@ from server.models import Campaign, Person, Ranking, RankingPlace
 from server.services.chat import queue
 from server.services.door import checks
 from server.services.ways import handing_in
-from server.services.work import answers, drafts
-from server.services.work.answers import Sent
+from server.services.working import answers, drafts
+from server.services.working.answers import Sent
 
 RATINGS = range(1, 8)
 

@@ -14,7 +14,7 @@ from server.models import Campaign, Candidate, Person, Report, Skip, Turn
 from server.services import audit
 from server.services.chat import dialogue, queue
 from server.services.door import screening
-from server.services.work import answers, leases
+from server.services.working import answers, leases
 
 MAX_NOTE_CHARS = 2_000
 SKIP_REASONS = {

@@ -20,11 +20,11 @@ from typing import Any
 from psycopg.rows import namedtuple_row
 from sqlalchemy.orm import Session
 
-from server.language import speak
+from server.language import current, speak
 from server.markdown import to_html
 from server.services.people import people
 from server.services.ways import feedback
-from server.services.work import answers, signals, work_time
+from server.services.working import answers, signals, work_time
 
 MOST_TRIES = 20  # items whose last place went to somebody else while we looked
 
@@ -226,7 +226,7 @@ def _described(turn: Any, texts: list[str]) -> dict[str, Any]:
             "message": turn.message,
             "status": "ready",
             "candidates": [
-                {"position": place, "text": text, "html": _html(text), "status": "done"}
+                {"position": place, "text": text, "html": _html(text, current()), "status": "done"}
                 for place, text in enumerate(texts)
             ],
             "continued_by": None,
@@ -238,6 +238,6 @@ def _described(turn: Any, texts: list[str]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _html(text: str) -> str:
-    # Where several people judge an item, it is rendered for the first of them.
+def _html(text: str, _language: str) -> str:
+    # Where several people judge an item, it is rendered for the first of them in each language: boxes have names in it.
     return to_html(text)

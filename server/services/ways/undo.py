@@ -25,8 +25,8 @@ from server.models import (
 )
 from server.services.chat import dialogue, queue
 from server.services.door import door
-from server.services.work import leases
-from server.services.work.kinds import ANSWERS
+from server.services.working import leases
+from server.services.working.kinds import ANSWERS
 
 Answer = Comparison | Ranking | Demonstration
 

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, TooLarge
 from server.language import _
 from server.models import Campaign, Deployment, Instructions, Person, Turn, Undone
-from server.services.work import signals
-from server.services.work.instructions import newest_instructions
+from server.services.working import signals
+from server.services.working.instructions import newest_instructions
 
 MAX_JUSTIFICATION_CHARS = 10_000
 # An answer that took longer than this was not being thought about; the bound keeps a broken clock out of the medians.
