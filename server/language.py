@@ -2,7 +2,7 @@
 
 Every sentence is written in English where it is said, `_("At most {most} fit.", most=5)`, and looked up in
 `web/languages/<code>.po`; the catalogs are compiled in memory at first use, so there is no build step. What is filled in
-comes after the translation: an f-string inside `_()` could never be found. English itself has no catalog.
+comes after the translation: an f-string inside `_()`, or a `_()` inside an f-string, could never be found. English itself has no catalog.
 
 Who speaks: a signed-in person's own choice, else the cookie of the browser, else what the browser asks for, else English.
 """

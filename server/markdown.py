@@ -38,15 +38,15 @@ def _box(name: str) -> str:
 
 
 def _fence(by: RendererHTML, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-    return by.fence(tokens, at, options, env).replace("<pre", f"<pre {_box(_('Code'))}", 1)
+    return by.fence(tokens, at, options, env).replace("<pre", "<pre " + _box(_("Code")), 1)
 
 
 def _code_block(by: RendererHTML, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-    return by.code_block(tokens, at, options, env).replace("<pre", f"<pre {_box(_('Code'))}", 1)
+    return by.code_block(tokens, at, options, env).replace("<pre", "<pre " + _box(_("Code")), 1)
 
 
 def _table_open(_by: RendererHTML, _tokens: Sequence[Token], _at: int, _options: Any, _env: Any) -> str:
-    return f'<div class="scroll" {_box(_("Table"))}><table>\n'
+    return '<div class="scroll" ' + _box(_("Table")) + "><table>\n"
 
 
 def _table_close(_by: RendererHTML, _tokens: Sequence[Token], _at: int, _options: Any, _env: Any) -> str:

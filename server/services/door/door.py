@@ -83,7 +83,8 @@ def _refusal(status: str, reason: str | None) -> str:
         said = _(
             "The people who run this campaign have ended your work in it. What you did is kept, and is paid if it is paid work."
         )
-        return f"{said} {_('Their reason: {reason}', reason=reason)}" if reason else said
+        because = _("Their reason: {reason}", reason=reason) if reason else ""
+        return f"{said} {because}".rstrip()
     if reason == "test":
         return _("You did not pass the test of this campaign, so you cannot work in it. Thank you for trying.")
     if reason == "consent":
