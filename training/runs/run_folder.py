@@ -180,7 +180,7 @@ class RunFolder:
     # -- checkpoint -----------------------------------------------------------------------------------------------
     def save_checkpoint(self, step: int, tensors: "Mapping[str, torch.Tensor]", state: Mapping[str, Any]) -> None:
         """Replace the checkpoint: tensors as safetensors, `state` as JSON; metrics up to here are on disk first."""
-        from safetensors.torch import save_file  # here, so that launching a job imports no torch
+        from training.runs.tensors import write_tensors  # here, so that launching a job imports no torch
 
         if not ranks.leads():
             return
@@ -189,9 +189,7 @@ class RunFolder:
                 os.fsync(file.fileno())
 
         def fill(part: Path) -> None:
-            save_file(
-                {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, part / "tensors.safetensors"
-            )
+            write_tensors(part / "tensors.safetensors", tensors)
             files.write_json(part / "state.json", {"step": step, "state": dict(state), "begun": self._begun_with})
 
         files.replace_directory(self.checkpoint, fill)
