@@ -42,7 +42,7 @@ def add(file: Path, slug: str, as_json: bool) -> None:
 
     A line is {"prompt": text or messages, "a": text, "b": text} to compare, {"prompt": …, "replies": [texts]} to rank, or
     {"prompt": …} alone to be answered. With "expected": {"picked": 0 or 1}, or for a ranking {"above": [[0, 2], …]} (the first
-    of each two must stand above the second), it is a gold item.
+    of each two must stand above the second), it is a gold item. With "for": ["ann@example.org", 7] it goes to these people alone.
 
     \b
     Example:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy import text as sql
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from server.db import Base, Json, Key, Now
@@ -57,7 +57,7 @@ class Turn(Base):
 
     `status` goes sampling -> ready -> compared; `failed` when no reply could be made, from where a retry leads back
     to sampling. `idempotency_key` makes a message that is sent twice one turn. While `queue_id` is set, the turn wants
-    answers of more people in that campaign. A check has the `expected` answer of an expert: what it says is evidence for
+    answers of more people in that campaign; where `kept_for` names people by their numbers, of these alone. A check has the `expected` answer of an expert: what it says is evidence for
     admins, and no more.
     """
 
@@ -68,6 +68,7 @@ class Turn(Base):
         UniqueConstraint("conversation_id", "position"),
         UniqueConstraint("conversation_id", "idempotency_key"),
         CheckConstraint("check_kind IN ('gold','attention')", name="check_kind_known"),
+        CheckConstraint("cardinality(kept_for) > 0", name="kept_for_somebody"),
         CheckConstraint("(check_kind IS NULL) = (expected IS NULL)", name="check_has_expected"),
         Index("ix_turns_sampling", "id", postgresql_where=sql("status = 'sampling'")),
         Index("ix_turns_queue", "queue_id", "id", postgresql_where=sql("queue_id IS NOT NULL")),
@@ -87,6 +88,7 @@ class Turn(Base):
     queue_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id"))
     check_kind: Mapped[str | None]
     expected: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    kept_for: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
     created_at: Mapped[Now]
     ready_at: Mapped[datetime | None]
 

@@ -40,4 +40,4 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         file.write(len(told).to_bytes(8, "little") + told)
         for name in names:
             flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
+            flat.view(torch.uint8).numpy().tofile(file)

@@ -20,10 +20,12 @@ def apply(db: Session, campaign: Campaign) -> None:
     db.flush()
     answers = ANSWERS[campaign.way]
     given = select(func.count()).where(answers.turn_id == Turn.id).correlate(Turn).scalar_subquery()
+    # of an item for fewer people, what they can give
+    wanted = func.least(campaign.overlap, func.cardinality(Turn.kept_for))
     here = select(Conversation.id).where(Conversation.campaign_id == campaign.id)
     plain = (Turn.check_kind.is_(None), Turn.status.in_(("ready", "compared")))
-    full = (Turn.queue_id == campaign.id, given >= campaign.overlap)
-    lacking = (Turn.queue_id.is_(None), Turn.status == "compared", given >= 1, given < campaign.overlap)
+    full = (Turn.queue_id == campaign.id, given >= wanted)
+    lacking = (Turn.queue_id.is_(None), Turn.status == "compared", given >= 1, given < wanted)
     for source, done, wanting in (("item", {"status": "compared"}, {"status": "ready"}), ("chat", {}, {})):
         mine = Turn.conversation_id.in_(here.where(Conversation.source == source))
         leaves = update(Turn).where(mine, *plain, *full).values(queue_id=None, **done)

@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, any_, exists, func, literal, or_, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -170,6 +170,7 @@ def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: b
             Demonstration.person_id == person.id,
         ),
     )
+    kept_for_them = or_(Turn.kept_for.is_(None), literal(person.id) == any_(Turn.kept_for))
     query = (
         select(Turn)
         .join(Conversation, Conversation.id == Turn.conversation_id)
@@ -179,6 +180,7 @@ def _wanting(person: Person, campaign: Campaign, passed: list[int], *, checks: b
             Conversation.person_id.is_distinct_from(person.id),
             Turn.check_kind.is_not(None) if checks else Turn.check_kind.is_(None),
             ~had,
+            kept_for_them,
             Turn.id.not_in(passed),
         )
         .limit(1)
@@ -238,7 +240,7 @@ def answered(db: Session, person: Person, campaign: Campaign, turn: Turn) -> Non
         return  # a check stays for everybody
     answers = ANSWERS[campaign.way]
     given = db.scalar(select(func.count()).where(answers.turn_id == turn.id)) or 0
-    if given >= campaign.overlap:
+    if given >= min(campaign.overlap, len(turn.kept_for or ()) or campaign.overlap):
         turn.queue_id = None
         if turn.status == "ready":
             turn.status = "compared"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,35 +16,41 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from server.db import Base
-from server.errors import BadInput, Conflict
-from server.models import Campaign, Candidate, Conversation, Person, Turn
+from server.errors import BadInput, Conflict, NotFound
+from server.models import Campaign, Candidate, Conversation, Membership, Person, Turn
 from server.services import audit
 from server.services.door import checks
+from server.services.people import roster
 from server.services.working import leases
 from server.services.working.kinds import ANSWERS
 
 MOST_CHARS = 200_000
 SHAPE = (
     '{"prompt": text or messages} with "a" and "b" to compare, "replies": [texts] to rank, or neither to be answered; and '
-    '"expected" for a gold item'
+    '"expected" for a gold item, and "for": [people] where only these are to answer it'
 )
 FEWEST_RANKED, MOST_RANKED = 2, 9
+MOST_NAMED = 100
 MANY = 200  # items at once that change what Postgres should know of its tables
 
 
 @dataclass(frozen=True)
 class Item:
-    """Texts that answer the last of the messages: two to compare, more to rank, none to write; with a key it is a check."""
+    """Texts that answer the last of the messages: two to compare, more to rank, none to write; with a key it is a check.
+
+    `people` are numbers, e-mail addresses or names of those who alone may answer it; with none, everybody may.
+    """
 
     messages: tuple[dict[str, str], ...]
     texts: tuple[str, ...]
     way: str
     expected: dict[str, Any] | None = None
     attention: bool = False
+    people: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """The same for the same content, so that adding a file twice adds it once."""
+        """The same for the same content, whoever is to answer, so that adding a file twice adds it once and nobody meets it twice."""
         said = json.dumps([self.messages, *self.texts, self.expected, self.attention], ensure_ascii=False)
         return f"item:{hashlib.sha256(said.encode()).hexdigest()[:40]}"
 
@@ -53,7 +59,7 @@ def item_of(record: Any) -> Item:
     """The item that a line's object describes; BadInput says what is wrong with it."""
     if not isinstance(record, dict):
         raise BadInput(f"is not an object; an item is {SHAPE}.")
-    unknown = sorted(set(record) - {"prompt", "a", "b", "replies", "expected", "attention"})
+    unknown = sorted(set(record) - {"prompt", "a", "b", "replies", "expected", "attention", "for"})
     if unknown:
         raise BadInput(f"has the unknown key {unknown[0]!r}; an item is {SHAPE}.")
     way, texts = _texts_of(record)
@@ -67,7 +73,20 @@ def item_of(record: Any) -> Item:
         if way == "demonstration":
             raise BadInput("asks for a reply to be written, which has no expected answer.")
         expected = checks.checked_expected(expected, None if way == "pairs" else len(texts))
-    return Item(_messages(record.get("prompt")), texts, way, expected, attention)
+    return Item(_messages(record.get("prompt")), texts, way, expected, attention, _people_of(record))
+
+
+def _people_of(record: dict[str, Any]) -> tuple[str, ...]:
+    """The people whom an item names."""
+    if "for" not in record:
+        return ()
+    given = record["for"]
+    known = isinstance(given, list) and all(
+        (isinstance(who, str) and who.strip()) or (isinstance(who, int) and not isinstance(who, bool)) for who in given
+    )
+    if not known or not 1 <= len(given) <= MOST_NAMED:
+        raise BadInput(f'"for" is a list of 1 to {MOST_NAMED} people, each an e-mail address, a number or a name.')
+    return tuple(str(who).strip() for who in given)
 
 
 def _texts_of(record: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -144,7 +163,11 @@ def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Pe
         key = item.key
         if key not in known:
             fresh.setdefault(key, item)
-    add(db, campaign, fresh)
+    kept_for = _named(db, campaign, fresh)
+    asked = add(db, campaign, fresh)
+    for turn, item in zip(asked, fresh.values(), strict=True):
+        turn.kept_for = sorted({kept_for[who] for who in item.people}) or None
+    db.flush()
     if len(fresh) >= MANY:
         # What autovacuum does within a minute. Until then Postgres takes the queue for short, and every offer of an item would
         # read and sort all of it. Without SKIP LOCKED two large files at once would wait for each other's end.
@@ -152,6 +175,25 @@ def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Pe
     if fresh:
         audit.record(db, person, "campaign.items", "campaign", campaign.id, added=len(fresh))
     return len(fresh)
+
+
+def _named(db: Session, campaign: Campaign, given: Mapping[str, Item]) -> dict[str, int]:
+    """The numbers of all people whom the items name; BadInput for one who could not answer here."""
+    found: dict[str, int] = {}
+    for who in dict.fromkeys(who for item in given.values() for who in item.people):
+        try:
+            person = roster.one(db, who)
+        except NotFound as error:
+            raise BadInput(error.message, field="lines") from error
+        if person.disabled_at is not None or "crowdworker" not in person.roles:
+            raise BadInput(f"{who} is no crowdworker who may sign in, and an item is for them.", field="lines")
+        if campaign.access != "everyone" and db.get(Membership, (person.id, campaign.id)) is None:
+            raise BadInput(
+                f"{who} is not in {campaign.name}, and an item is for them: let them in on its door page, then add the items again.",
+                field="lines",
+            )
+        found[who] = person.id
+    return found
 
 
 def add(db: Session, campaign: Campaign, given: dict[str, Item]) -> list[Turn]:

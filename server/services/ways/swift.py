@@ -32,8 +32,8 @@ MOST_TRIES = 20  # items whose last place went to somebody else while we looked
 _LOOK = """
 SELECT s.csrf_token, p.id AS person_id, p.roles, p.language, p.held_out,
        t.id AS turn_id, t.conversation_id, v.status AS conversation_status,
-       c.id AS campaign_id, c.slug, c.mode, c.grades, c.ties, c.both_bad, c.justification, c.purpose, c.overlap, c.quota,
-       c.status, c.check_rate, c.too_fast_seconds, c.lease_minutes,
+       c.id AS campaign_id, c.slug, c.mode, c.grades, c.ties, c.both_bad, c.justification, c.purpose, c.overlap,
+       least(c.overlap, cardinality(t.kept_for)) AS wanted, c.quota, c.status, c.check_rate, c.too_fast_seconds, c.lease_minutes,
        c.daily_limit IS NULL AND coalesce(m.status, 'active') = 'active' AND (c.access = 'everyone' OR m.status IS NOT NULL)
          AND (c.consent IS NULL OR m.consent_sha256 = encode(sha256(convert_to(c.consent, 'UTF8')), 'hex'))
          AND (c.pass_mark IS NULL OR m.passed_at IS NOT NULL)
@@ -76,7 +76,7 @@ given_back AS (
 done AS (
   UPDATE turns SET queue_id = NULL, status = 'compared'
   WHERE id = %(turn_id)s AND EXISTS (SELECT FROM stored)
-    AND (SELECT count(*) FROM comparisons WHERE turn_id = %(turn_id)s) + 1 >= %(overlap)s),
+    AND (SELECT count(*) FROM comparisons WHERE turn_id = %(turn_id)s) + 1 >= %(wanted)s),
 cleared AS (
   DELETE FROM drafts WHERE person_id = %(person_id)s AND place = %(place)s AND EXISTS (SELECT FROM stored)),
 worked AS ({work_time.SIGN.format(where="FROM stored")})
@@ -89,6 +89,7 @@ _NEXT = """
 SELECT t.id, t.conversation_id, t.position, t.message
 FROM turns t
 WHERE t.queue_id = %(campaign_id)s AND t.status IN ('ready', 'compared') AND t.check_kind IS NULL AND t.id > %(after)s
+  AND (t.kept_for IS NULL OR %(person_id)s = ANY (t.kept_for))
   AND NOT EXISTS (SELECT FROM comparisons a WHERE a.turn_id = t.id AND a.person_id = %(person_id)s)
   AND NOT EXISTS (SELECT FROM leases l WHERE l.turn_id = t.id AND l.person_id = %(person_id)s
                   AND l.conversation_id = t.conversation_id AND l.released_at IS NOT NULL)
