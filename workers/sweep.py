@@ -6,6 +6,7 @@ import logging
 from functools import partial
 
 from server.services import lost
+from server.services.panels import panel_webhooks
 from server.services.people import people, sign_in_mails
 from server.services.rounds import rounds
 from server.services.working import leases, work_time
@@ -34,13 +35,14 @@ def sweep(settings: Settings | None = None) -> dict[str, list[int]]:
 
 
 def tidy(settings: Settings | None = None) -> dict[str, int]:
-    """Close conversations and work sessions that were left, remove sign-ins that have ended; how many of each."""
+    """Close conversations and work sessions that were left, remove sign-ins that have ended and old messages of panels; how many of each."""
     settings = settings or connected_settings()
     found: dict[str, int] = {}
     for what, put_away in (
         ("conversations", leases.abandon_expired),
         ("sign-ins", people.clear_expired),
         ("requests for a link", sign_in_mails.clear),
+        ("messages of panels", panel_webhooks.clear),
         ("work sessions", work_time.end_idle),
     ):
         with transaction(str(settings.database_url), str(settings.redis_url)) as db:

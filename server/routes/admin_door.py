@@ -36,6 +36,7 @@ class DoorAdminPage(Page):
     campaign: Campaign
     questions: list[Question]
     members: list[Member]
+    gold_items: int
     evidence: dict[int, Evidence]  # by the number of the person
     saved: str = ""
     error: str = ""
@@ -49,6 +50,7 @@ def _page(db: Session, campaign: Campaign, **more: object) -> DoorAdminPage:
         campaign=campaign,
         questions=qualifying.questions(db, campaign),
         members=members.members(db, campaign),
+        gold_items=checks.gold_items(db, campaign),
         evidence={each.person_id: each for each in checks.by_person(db, campaign)},
         **more,  # type: ignore[arg-type]
     )

@@ -79,7 +79,7 @@ class DraftBody(BaseModel):
 
 
 @router.get("/campaigns")
-def list_campaigns(db: Db, _person: Crowdworker) -> dict[str, Any]:
+def list_campaigns(db: Db, person: Crowdworker) -> dict[str, Any]:
     return {
         "campaigns": [
             {
@@ -93,7 +93,7 @@ def list_campaigns(db: Db, _person: Crowdworker) -> dict[str, Any]:
                 "both_bad": each.both_bad,
                 "justification": each.justification,
             }
-            for each in campaigns.open_campaigns(db)
+            for each in campaigns.open_campaigns(db, person)
         ]
     }
 

@@ -62,7 +62,7 @@ def campaign_cards(db: Session, person: Person) -> list[CampaignCard]:
             each.pay_per_hour,
             each.currency,
         )
-        for each in campaigns.open_campaigns(db)
+        for each in campaigns.open_campaigns(db, person)
     ]
 
 

@@ -94,4 +94,4 @@ def test_a_pool_holds_each_prompt_once(db: Session) -> None:
 def test_only_open_campaigns_are_offered(db: Session) -> None:
     make(db, slug="a", name="A", status="paused")
     b = make(db, slug="b", name="B")
-    assert campaigns.open_campaigns(db) == [b]
+    assert campaigns.open_campaigns(db, factories.person(db)) == [b]

@@ -300,6 +300,18 @@ def test_admins_set_the_door(client, db: Session, cast, sign_in) -> None:
     assert "held out" in client.get("/admin/people").text
 
 
+def test_a_screening_without_gold_items_enough_is_told(client, db: Session, cast, sign_in) -> None:
+    campaign = factories.campaign(db, slug="guarded", way="pairs", screening_items=2)
+    factories.item(db, campaign, "One?", check_kind="gold", expected={"picked": 0})
+    sign_in(cast.ada)
+    assert (
+        "takes 2 gold items and the queue has 1: nobody gets past it"
+        in client.get("/admin/campaigns/guarded/door").text
+    )
+    factories.item(db, campaign, "Two?", check_kind="gold", expected={"picked": 0})
+    assert "nobody gets past it" not in client.get("/admin/campaigns/guarded/door").text
+
+
 def test_a_veil_lies_over_each_reply(client, db: Session, cast, sign_in) -> None:
     campaign = factories.campaign(db, slug="veiled", blurred=True)
     factories.turn(db, factories.conversation(db, campaign, cast.alice))

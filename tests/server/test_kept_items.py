@@ -73,7 +73,12 @@ def test_the_swift_way_gives_and_ends_them_alike(client, db: Session, cast, sign
     sign_in(cast.alice)
     assert queue.offer(db, cast.alice, campaign) is turns[0]
     for turn in (turns[0], turns[2]):
-        body = {"scale_position": 1, "verdict": "picked", "milliseconds": 900, "idempotency_key": f"key-of-the-page-{turn.id}"}
+        body = {
+            "scale_position": 1,
+            "verdict": "picked",
+            "milliseconds": 900,
+            "idempotency_key": f"key-of-the-page-{turn.id}",
+        }
         assert client.post(f"/api/turns/{turn.id}/comparison", json=body).status_code in {200, 201}
         lent = db.query(Lease).filter_by(person_id=cast.alice.id, released_at=None).all()
         assert [lease.turn_id for lease in lent] == ([turns[2].id] if turn is turns[0] else [])

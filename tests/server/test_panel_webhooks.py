@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
@@ -14,7 +15,7 @@ from starlette.testclient import TestClient
 
 from server.models import Campaign, Panel, PanelSubmission, Person, WebhookEvent, WorkSession
 from server.services.chat import queue
-from server.services.panels import panels
+from server.services.panels import panel_webhooks, panels
 from server.services.working import work_time
 from tests import factories
 from tests.server.prolific_double import Message, Prolific
@@ -241,3 +242,16 @@ def test_a_message_is_sent_again_until_it_is_taken(
 
     assert prolific.deliver(send, URL, prolific.message("s1", PID, "RETURNED")) == [500, 200]
     assert status(db) == "returned" and db.query(WebhookEvent).count() == 1
+
+
+def test_messages_are_removed_when_they_are_old(
+    client: TestClient, db: Session, prolific: Prolific, submission: PanelSubmission
+) -> None:
+    for said in ("ACTIVE", "RETURNED"):
+        post(client, prolific, prolific.message("s1", PID, said))
+    first = db.scalars(select(WebhookEvent).order_by(WebhookEvent.id).limit(1)).one()
+    first.received_at -= timedelta(days=panel_webhooks.KEPT_DAYS, minutes=1)
+    db.flush()
+    assert panel_webhooks.clear(db) == 1
+    assert [each.status for each in db.scalars(select(WebhookEvent))] == ["returned"]
+    assert status(db) == "returned"

@@ -112,8 +112,9 @@ def test_what_was_left_is_put_away(committed: str, settings: Settings):
                    .values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))  # fmt: skip
         leases_end = datetime.now(UTC) - timedelta(minutes=2)
         db.execute(update(Lease).values(expires_at=leases_end))
-    assert tidy(settings) == {"conversations": 1, "sign-ins": 1, "requests for a link": 0, "work sessions": 0}
-    assert tidy(settings) == {"conversations": 0, "sign-ins": 0, "requests for a link": 0, "work sessions": 0}
+    first, second = tidy(settings), tidy(settings)
+    assert (first.pop("conversations"), first.pop("sign-ins")) == (1, 1)
+    assert not any([*first.values(), *second.values()])
     with sessions() as db:
         assert db.get_one(Conversation, turn.conversation_id).status == "abandoned"
         assert db.query(LoginSession).count() == 1

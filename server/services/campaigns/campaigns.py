@@ -17,6 +17,7 @@ from server.services import audit
 from server.services.campaigns import overlap
 from server.services.campaigns.campaign_settings import FIXED, FLAGS, checked_settings
 from server.services.items import openings
+from server.services.people import guests
 from server.services.working import kinds, work_time
 from server.services.working.instructions import new_instructions
 
@@ -39,9 +40,11 @@ def all_campaigns(db: Session) -> list[Campaign]:
     return list(db.scalars(select(Campaign).order_by(Campaign.name, Campaign.id)))
 
 
-def open_campaigns(db: Session) -> list[Campaign]:
-    """The campaigns that people can work in now, by name."""
-    return list(db.scalars(select(Campaign).where(Campaign.status == "open").order_by(Campaign.name, Campaign.id)))
+def open_campaigns(db: Session, person: Person) -> list[Campaign]:
+    """The campaigns that people can work in now, by name; somebody whom a panel sent sees those of their studies."""
+    found = select(Campaign).where(Campaign.status == "open").order_by(Campaign.name, Campaign.id)
+    theirs = guests.only_campaigns(db, person)
+    return list(db.scalars(found if theirs is None else found.where(Campaign.id.in_(theirs))))
 
 
 def create_campaign(

@@ -18,6 +18,12 @@ from server.services.door import screening
 from server.services.intervals import Share
 
 
+def gold_items(db: Session, campaign: Campaign) -> int:
+    """How many gold items the campaign's queue has."""
+    gold = (Turn.queue_id == campaign.id, Turn.check_kind == "gold")
+    return db.scalar(select(func.count()).where(*gold)) or 0
+
+
 def checked_expected(expected: Any, ranked: int | None = None) -> dict[str, Any]:
     """What an item's expert key may say; BadInput says what it must look like.
 

@@ -1,6 +1,6 @@
 """The door of a campaign: what stands between a person and the work, if anything, and how each of these is passed.
 
-In this order: whether the campaign is for members only; how the person stands in it (left, excluded, screened out); the
+In this order: whether the campaign is for members only, or the person was sent for another; how the person stands in it (left, excluded, screened out); the
 consent that it asks for; the test with its pass mark; the limit of a day. Whoever has work in hand may finish it: the door
 is in front of new work, so that nothing typed is lost.
 """
@@ -19,6 +19,7 @@ from server.errors import BadInput, Conflict, NotAllowed
 from server.language import _
 from server.models import Campaign, Conversation, Instructions, Membership, Person, Skip, Turn
 from server.services import days
+from server.services.people import guests
 from server.services.working import kinds, leases
 
 READY = "ready"
@@ -58,7 +59,7 @@ def standing(db: Session, person: Person, campaign: Campaign) -> Standing:
 
 def _step(db: Session, person: Person, campaign: Campaign, membership: Membership | None) -> tuple[str, str]:
     status = membership.status if membership is not None else None
-    if status is None and campaign.access == "members":
+    if status is None and (campaign.access == "members" or guests.is_elsewhere(db, person, campaign.id)):
         return "members_only", _(
             "This campaign is for people whom its admins have chosen. If you think that you are one of them, please write to them."
         )

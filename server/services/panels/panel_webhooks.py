@@ -15,10 +15,10 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,7 @@ from server.services.panels import panels
 SIGNATURE, SIGNED_AT = "x-prolific-request-signature", "x-prolific-request-timestamp"
 EVENT, SENT_AT = "x-event-id", "x-timestamp"
 TOLERANCE_SECONDS = 300  # between the panel's clock and ours, and how long a captured message could be sent again
+KEPT_DAYS = 90  # a message may come before its submission does, never by months
 STATUS_CHANGE = "submission.status.change"
 _SECONDS = re.compile(r"[0-9]{9,11}(\.[0-9]{1,9})?")
 
@@ -73,6 +74,12 @@ def take(db: Session, slug: str, headers: Mapping[str, str], body: bytes) -> str
     event.outcome = taken
     db.flush()
     return taken
+
+
+def clear(db: Session) -> int:
+    """Remove messages that have grown old; how many. A repeated one is refused by its time long before."""
+    old = WebhookEvent.received_at < func.now() - timedelta(days=KEPT_DAYS)
+    return len(db.scalars(delete(WebhookEvent).where(old).returning(WebhookEvent.id)).all())
 
 
 def _follow(db: Session, panel: Panel, event: WebhookEvent) -> str:
