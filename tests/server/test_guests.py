@@ -31,7 +31,7 @@ def test_a_guest_sees_the_campaign_of_their_study_alone(client, db: Session, cas
     assert guests.only_campaigns(db, guest) == {study.id}
     assert shown(client) == ["study"]
     assert "/chat/other" not in client.get("/chat").text
-    assert "whom its admins have chosen" in client.get("/chat/other").text
+    assert "whom its admins have chosen" in client.get("/chat/other", follow_redirects=True).text
     with pytest.raises(NotAllowed, match="whom its admins have chosen"):
         dialogue.send_message(db, guest, other, "Hello", "key-of-the-page")
     members.add(db, None, other, str(guest.id))

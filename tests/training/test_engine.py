@@ -220,3 +220,17 @@ def test_the_decoders_are_the_ones_meant(llama) -> None:
     assert isinstance(Engine(llama, TOKENIZER, slots=1)._decoder, fast)
     assert isinstance(Engine(build("llama").bfloat16(), TOKENIZER, slots=1)._decoder, FusedDecoder)
     assert isinstance(Engine(build("gpt2"), TOKENIZER, slots=1)._decoder, GeneralDecoder)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_released_weights_come_back_with_a_refresh_and_are_missed_until_then(kind: str) -> None:
+    model, prompts = build(kind), some_prompts(5, 9)
+    engine = Engine(model, TOKENIZER, slots=2, max_length=40)
+    before = generate(engine, prompts, range(2), 20)
+    engine.release()
+    with pytest.raises(ValueError, match="released; refresh it"):
+        generate(engine, prompts, range(2), 20)
+    engine.refresh(model)
+    after = generate(engine, prompts, range(2), 20)
+    assert torch.equal(before.tokens, after.tokens)
+    assert torch.equal(before.logp, after.logp)

@@ -41,8 +41,11 @@ def test_a_sampler_left_behind_shows_in_its_gap(
 ) -> None:
     run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path, critic_pretraining=0))
     run.iterate(0)
-    monkeypatch.setattr(run.engine, "refresh", lambda model: None)
-    assert run.iterate(1)["sampler_gap"] > 1e-2
+    run.engine.refresh(run.policy)
+    for name in ("refresh", "release"):
+        monkeypatch.setattr(run.engine, name, lambda *_model: None)
+    run.iterate(1)
+    assert run.iterate(2)["sampler_gap"] > 1e-2
 
 
 @pytest.mark.parametrize("critic", ["pm", "shared"])

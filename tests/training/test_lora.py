@@ -173,6 +173,7 @@ def test_a_policy_learns_through_its_adapter_and_is_its_own_reference(
     assert run.self_check()["reference_gap"] < 1e-5
     for iteration in range(3):
         run.iterate(iteration)
+    run.engine.refresh(run.policy)
     rollout = sample(run.engine, [[5, 6, 7], [8] * 9], [1, 2], 12, 1.0)
     away = (policy_logp(run.policy, rollout, 1.0) - policy_logp(run.reference, rollout, 1.0)).abs().max()
     assert away > 1e-2  # the policy has moved

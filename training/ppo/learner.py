@@ -29,10 +29,10 @@ from training.sampling.sampling import ReplyStates, log_probs, reply_states
 
 
 class _Judged(NamedTuple):
-    """One forward pass over some replies; `logp` and `states` are None where only a separate critic ran."""
+    """One forward pass over some replies; what belongs to a network that did not run is None."""
 
-    value: Tensor  # [B, R]
-    features: Tensor  # [B, d] the critic's state before each reply's last token
+    value: Tensor | None  # [B, R]
+    features: Tensor | None  # [B, d] the critic's state before each reply's last token
     logp: Tensor | None  # [B, R]
     states: ReplyStates | None
 
@@ -81,12 +81,14 @@ class Learner:
         label = value.new_zeros(len(value), self.config.groups) if self.groups is not None else None
         for index in even_parts(rollout):
             judged = self._forward(rollout.rows(index), learn_policy=False)
+            assert judged.value is not None
+            assert judged.features is not None
             value[index, : judged.value.shape[1]] = judged.value
             if self.groups is not None and label is not None:
                 label[index] = self.groups(judged.features)
         return distributed.added(value), None if label is None else distributed.added(label)
 
-    def _forward(self, rollout: Rollout, *, learn_policy: bool) -> _Judged:
+    def _forward(self, rollout: Rollout, *, learn_policy: bool, critic: bool = True) -> _Judged:
         """Run policy and critic over some replies. The policy runs only where it learns or lends its trunk."""
         states = logp = None
         if learn_policy or self.shared:
@@ -96,6 +98,8 @@ class Learner:
                     half=self.half,
                 )  # fmt: skip
                 logp = log_probs(states, rollout.mask)
+        if not critic:
+            return _Judged(None, None, logp, states)
         if isinstance(self.critic, PreferenceModel):
             value, read = values_and_states(self.critic, rollout, half=self.half)
         else:
@@ -136,34 +140,40 @@ class Learner:
         value_clip = None if critic_only else config.value_clip or None
         sign = -1.0 if critic_only else self._entropy_sign(batch.rollout)
         pull = self._group_pull(batch)
-        before, features = replace(done), self._no_features(len(replies))
-        for index in even_parts(batch.rollout):
-            part = batch.rows(index)
-            mask = part.rollout.mask
-            judged = self._forward(part.rollout, learn_policy=not critic_only)
-            error = objective.value_error(judged.value, part.old_value, part.target, mask, value_clip, tokens)
-            loss = config.value_weight * error if self.shared and not critic_only else error
-            policy_loss = 0.0
-            if not critic_only:
-                surrogate = self._policy_loss(judged, part, tokens, sign)
-                policy_loss = float(surrogate.detach())
-                loss = loss + surrogate
-                self._watch(judged, part, done)
-            features[index] = judged.features.detach().float()
-            if self.groups is not None and pull is not None:
-                loss = loss + (pull[index] * self.groups(judged.features)).sum()
-            if not bool(loss.isfinite()):
-                raise self._not_a_number("the loss", judged, part, place, [replies[row] for row in index.tolist()])
-            loss.backward()
-            done.value_loss += float(error.detach()) * tokens
-            done.policy_loss += policy_loss * tokens
-        if not critic_only:
-            self._learn_texts(round(config.ptx_ratio * len(replies)), met, done, place)
+        before, features, policy_norm = replace(done), self._no_features(len(replies)), 0.0
+        for learn_policy, learn_critic in self._passes(critic_only):
+            for index in even_parts(batch.rollout):
+                part = batch.rows(index)
+                mask = part.rollout.mask
+                judged = self._forward(part.rollout, learn_policy=learn_policy, critic=learn_critic)
+                loss = torch.zeros((), device=mask.device)
+                if learn_policy:
+                    surrogate = self._policy_loss(judged, part, tokens, sign)
+                    done.policy_loss += float(surrogate.detach()) * tokens
+                    loss = loss + surrogate
+                    self._watch(judged, part, done)
+                if learn_critic:
+                    assert judged.value is not None
+                    assert judged.features is not None
+                    error = objective.value_error(judged.value, part.old_value, part.target, mask, value_clip, tokens)
+                    done.value_loss += float(error.detach()) * tokens
+                    loss = loss + (config.value_weight * error if self.shared and not critic_only else error)
+                    if config.value_clip and not critic_only:
+                        moved = objective.value_clip_fraction(judged.value, part.old_value, mask, config.value_clip)
+                        done.value_clip_fraction += float(moved) * int(mask.sum())
+                    features[index] = judged.features.detach().float()
+                    if self.groups is not None and pull is not None:
+                        loss = loss + (pull[index] * self.groups(judged.features)).sum()
+                if not bool(loss.isfinite()):
+                    raise self._not_a_number("the loss", judged, part, place, [replies[row] for row in index.tolist()])
+                loss.backward()
+            if learn_policy:
+                self._learn_texts(round(config.ptx_ratio * len(replies)), met, done, place)
+                policy_norm = self._descend(self.policy_adam, self.policy, place, replies)
+                if self.average is not None:
+                    self.average.observe()
         done.meet(before)
-        if not critic_only:
-            done.policy_grad_norm += self._descend(self.policy_adam, self.policy, place, replies)
-            if self.average is not None:
-                self.average.observe()
+        done.policy_grad_norm += policy_norm
         done.critic_grad_norm += self._descend(self.critic_adam, self.critic, place, replies)
         if self.groups is not None:
             if pull is None:
@@ -176,6 +186,15 @@ class Learner:
             self._descend(self.group_adam, self.groups, place, replies)
         done.tokens += tokens
         done.minibatches += 1
+
+    def _passes(self, critic_only: bool) -> list[tuple[bool, bool]]:
+        """Which of policy and critic learn in each pass over a minibatch.
+
+        Networks of their own take turns: the gradients and the kept states of one at a time are in memory.
+        """
+        if self.shared or critic_only:
+            return [(not critic_only, True)]
+        return [(True, False), (False, True)]
 
     def _no_features(self, count: int) -> Tensor:
         width = self.critic.width if isinstance(self.critic, PreferenceModel) else self.policy.config.hidden_size
@@ -280,9 +299,6 @@ class Learner:
         done.ratio_max = max(done.ratio_max, float(ratio.max()))
         if config.clip:
             done.clip_fraction += float(objective.clip_fraction(judged.logp, part.anchor, mask, config.clip)) * tokens
-        if config.value_clip:
-            moved = objective.value_clip_fraction(judged.value, part.old_value, mask, config.value_clip)
-            done.value_clip_fraction += float(moved) * tokens
         if done.minibatches == 0:  # of the policy that sampled; the whole vocabulary is dear, one minibatch is enough
             done.sampler_gap = max(done.sampler_gap, float((judged.logp - old_logp)[mask].abs().max()))
             done.entropy += float(judged.states.entropy.detach().sum())

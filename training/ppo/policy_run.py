@@ -116,6 +116,7 @@ class PolicyRun:
             self.engine, prompts, reply_seeds(config.seed, iteration, len(prompts)),
             config.max_new_tokens, config.temperature,
         )  # fmt: skip
+        self.engine.release()  # nobody samples before the weights have changed
         _finite(rollout.old_logp, f"the sampler's log-probability at {where}; lower learning_rate")
         rollout, sampler_gap = self._as_learnt(rollout)
         mask, logp = rollout.mask, rollout.old_logp

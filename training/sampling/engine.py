@@ -86,6 +86,7 @@ class Engine:
         self._waiting: deque[Request] = deque()
         self._active: list[Request] = []  # in the rows of `_replies` and of the decoder
         self._keys: set[Hashable] = set()
+        self._released = False
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -105,7 +106,9 @@ class Engine:
         return not self._waiting and not self._active
 
     def submit(self, request: Request) -> None:
-        """Queue a reply; ValueError if its key is in use or its prompt leaves no room for a token."""
+        """Queue a reply; ValueError if its key is in use, its prompt leaves no room for a token, or the weights are gone."""
+        if self._released:
+            raise ValueError("the engine's weights were released; refresh it with a model first")
         if request.key in self._keys:
             raise ValueError(f"a reply with the key {request.key!r} is already being written")
         if len(request.prompt_ids) >= self.max_length:
@@ -137,6 +140,14 @@ class Engine:
         if self._active:
             raise ValueError("the weights cannot change while replies are being written with them")
         self._decoder.refresh(model)
+        self._released = False
+
+    def release(self) -> None:
+        """Give back the memory of the weights until the next `refresh`. ValueError while replies are under way."""
+        if not self.idle:
+            raise ValueError("the weights cannot go while replies are being written with them")
+        self._decoder.release()
+        self._released = True
 
     def step(self) -> list[Event]:
         """Admit what fits, then write one token of every reply that was under way."""

@@ -66,6 +66,9 @@ class Decoder(Protocol):
     def refresh(self, model: nn.Module) -> None:
         """Take over the present weights of `model`."""
 
+    def release(self) -> None:
+        """Give back what the next refresh writes anew; nothing is read or written before it."""
+
 
 def fusible(model: Any) -> bool:
     """Whether it is what FusedDecoder and NativeDecoder compute: gated SiLU, RMS norms, one static rotation, full attention."""

@@ -107,6 +107,10 @@ class FusedDecoder(StepwiseDecoder):
                 )
             )
 
+    def release(self) -> None:
+        """Let the copies of the weights go."""
+        self.layers, self.embedding, self.head = [], self.embedding.new_empty(0), self.embedding.new_empty(0)
+
     def copy_row(self, source: int, targets: Sequence[int], length: int) -> None:
         for rows in self.rows:
             for target in targets:

@@ -71,6 +71,9 @@ class GeneralDecoder(StepwiseDecoder):
     def refresh(self, model: Any) -> None:
         self.model, self.device = model, model.device
 
+    def release(self) -> None:
+        """It reads the model itself and holds nothing of it."""
+
     def copy_row(self, source: int, targets: Sequence[int], length: int) -> None:
         for tables in self.cache.tables.values():
             for table in tables:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from training import native
 from training.models.lora import effective
 from training.native.decoding import KEYS, PANEL, Layer, Matrix, Model, Pass, kernels, pointer
+from training.native.memory import give_back
 from training.sampling.decoders.decoder import Replies, fusible, rotations
 
 # Prompt tokens of one pass: enough that each weight is used often, few enough that their states stay in the cache.
@@ -36,6 +37,7 @@ class NativeDecoder:
         assert library is not None
         self._library = library
         self._held: list[Tensor] = []  # what the structs point to
+        self._packed: list[Tensor] = []  # of these the weights that every refresh writes anew
         heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, attention.head_dim
         width, inner, words = config.hidden_size, config.intermediate_size, config.vocab_size
         columns = _up(max_length, KEYS)
@@ -58,6 +60,7 @@ class NativeDecoder:
             layer.values = pointer(self._hold(slots, kv_heads, columns, _up(size, PANEL)))
         cos, sin = rotations(model, max_length)
         self.embedding = torch.empty(words, width)
+        self._packed.append(self.embedding)
         self._held += [cos, sin]
         self._layers = layers
         self._model = Model(
@@ -82,7 +85,8 @@ class NativeDecoder:
     def _matrix(self, inputs: int, outputs: int, biased: bool) -> Matrix:
         panels = _up(outputs, PANEL)
         bias = pointer(self._hold(panels)) if biased else None
-        return Matrix(panels=pointer(self._hold(panels, inputs)), bias=bias, inputs=inputs, outputs=outputs)
+        self._packed.append(self._hold(panels, inputs))
+        return Matrix(panels=pointer(self._packed[-1]), bias=bias, inputs=inputs, outputs=outputs)
 
     @torch.no_grad()
     def refresh(self, model: Any) -> None:
@@ -103,6 +107,11 @@ class NativeDecoder:
                 for norm, to in ((attention.q_norm, layer.query_norm), (attention.k_norm, layer.key_norm)):
                     memmove(to, norm.weight.data_ptr(), norm.weight.nbytes)
         self._pack(self._model.head, head, core.norm.weight)
+
+    def release(self) -> None:
+        """Give back the memory of the packed weights, which are as large as the model's."""
+        for table in self._packed:
+            give_back(table)
 
     def _pack(
         self,
