@@ -1,9 +1,9 @@
 """People with biases of their own: accuracy on those who taught a preference model, and on those who did not (Ouyang et al. 2022, App. E.2).
 
-    python -m training.experiments.labellers
+    python -m training.experiments.held_out_people
 
 What each of ten people likes is partly shared and partly their own. Five times a model learns from eight of them and is tried on
-new comparisons of these eight and of the other two: InstructGPT's five folds over groups of labellers, 72.4% within and 69.6% beyond.
+new comparisons of these eight and of the other two: InstructGPT's five folds over groups of people, 72.4% within and 69.6% beyond.
 """
 
 import random
@@ -83,11 +83,11 @@ def mean_of(folds: Folds, name: str) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run all folds over the seeds and write what was found."""
-    options = Options.read("labellers", __doc__, seeds=4, arguments=arguments)
-    findings = Findings("labellers", options)
+    options = Options.read("held_out_people", __doc__, seeds=4, arguments=arguments)
+    findings = Findings("held_out_people", options)
     runs: list[dict[str, Folds]] = []
     total = len(SHARED) * FOLDS
-    with Bar("labellers", options.seeds * total) as bar, tempfile.TemporaryDirectory() as scratch:
+    with Bar("people", options.seeds * total) as bar, tempfile.TemporaryDirectory() as scratch:
         for seed in range(options.seeds):
             runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * total))  # noqa: PERF401
     rows = [
