@@ -143,6 +143,7 @@ def agreement(folder: Path, seed: int) -> float:
     """How well the groups that a finished run inferred tell easy from hard prompts: the better of both namings, so that chance is a little above 0.5."""
     run = PolicyRun(RunFolder(folder), settings_of(RunFolder(folder), {}))
     run.load()
+    run.engine.refresh(run.policy)
     chance = random.Random(f"agreement {seed}")
     families = ["easy", "hard"] * 64
     asked = [render(run.tokenizer, [{"role": "user", "content": prompt_of(chance, family)}]) for family in families]
