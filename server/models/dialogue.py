@@ -57,8 +57,8 @@ class Turn(Base):
 
     `status` goes sampling -> ready -> compared; `failed` when no reply could be made, from where a retry leads back
     to sampling. `idempotency_key` makes a message that is sent twice one turn. While `queue_id` is set, the turn wants
-    answers of more people in that campaign; where `kept_for` names people by their numbers, of these alone. A check has the `expected` answer of an expert: what it says is evidence for
-    admins, and no more.
+    answers of more people in that campaign; where `kept_for` names people by their numbers, of these alone.
+    A check has the `expected` answer of an expert: what it says is evidence for admins, and no more.
     """
 
     __tablename__ = "turns"

@@ -10,7 +10,6 @@ import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -34,17 +33,6 @@ def tastes(seed: int, shared: float) -> list[world.Gold]:
     ]
 
 
-def comparisons(seed: str, taste: world.Gold, count: int) -> list[dict[str, Any]]:
-    """Pairs of random replies as one person compares them."""
-    draw = random.Random(seed)
-    found = []
-    for _ in range(count):
-        prompt = world.sentence(draw, 3, 3)
-        best, worst = world.preferred(draw, taste, prompt, [world.sentence(draw, 5, 8) for _ in range(2)], NOISE)
-        found.append(world.comparison(prompt, best, worst))
-    return found
-
-
 def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, Folds]:
     """Every fold at every strength of bias; accuracy within and beyond the people that taught."""
     start = world.random_policy(root / "policy", seed=seed)
@@ -57,7 +45,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             beyond = [who for who in range(PEOPLE) if who % FOLDS == fold]
             within = [who for who in range(PEOPLE) if who % FOLDS != fold]
             lines = {
-                name: [line for who in group for line in comparisons(f"{name} {seed} {who}", people[who], count)]
+                name: [line for who in group for line in world.comparisons(f"{name} {seed} {who}", count, people[who], NOISE)]
                 for name, group, count in (
                     ("train", within, each), ("within", within, tried), ("beyond", beyond, tried * len(within) // len(beyond)),
                 )

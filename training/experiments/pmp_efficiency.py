@@ -32,17 +32,6 @@ def question(draw: random.Random, gold: world.Gold) -> dict[str, Any]:
     return {"prompt": prompt, "answers": [{"text": text, "score": round(2 * gold(prompt, text))} for text in texts]}
 
 
-def comparisons(seed: str, count: int, gold: world.Gold, noise: float) -> list[dict[str, Any]]:
-    """Pairs of random replies, judged by `gold` with noise."""
-    draw = random.Random(seed)
-    found = []
-    for _ in range(count):
-        prompt = world.sentence(draw, 3, 3)
-        best, worst = world.preferred(draw, gold, prompt, [world.sentence(draw, 5, 8) for _ in range(2)], noise)
-        found.append(world.comparison(prompt, best, worst))
-    return found
-
-
 def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accuracy:
     """Every order, stage and size once; held-out accuracy."""
     start = world.random_policy(root / "policy", seed=seed)
@@ -63,12 +52,12 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accurac
     found: Accuracy = {order: {stage: {} for stage in STAGES} for order in ORDERS}
     for order in ORDERS:
         gold = world.weighed(people if order == "related" else {word: -weight for word, weight in people.items()})
-        test = comparisons(f"test {seed}", 600, gold, 0)
+        test = world.comparisons(f"test {seed}", 600, gold, 0)
         for stage in STAGES:
             for size in SIZES:
                 folder = world.run_folder(
                     root / f"{order}-{stage}-{size}", {"model": str(begins[stage]), "seed": seed, "threads": 1},
-                    train=comparisons(f"train {seed}", size // (10 if quick else 1), gold, 0.3), test=test,
+                    train=world.comparisons(f"train {seed}", size // (10 if quick else 1), gold, 0.3), test=test,
                 )  # fmt: skip
                 found[order][stage][size] = world.result_of(preference.main, folder)["accuracy"]
             done += 1

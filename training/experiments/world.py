@@ -90,6 +90,17 @@ def comparison(prompt: str, chosen: str, rejected: str, **more: Any) -> dict[str
             "rejected": [{"role": "assistant", "content": rejected}], **more}  # fmt: skip
 
 
+def comparisons(seed: str, count: int, gold: Gold, noise: float) -> list[dict[str, Any]]:
+    """Pairs of random replies, compared by `gold` with noise."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        prompt = sentence(draw, 3, 3)
+        best, worst = preferred(draw, gold, prompt, [sentence(draw, 5, 8) for _ in range(2)], noise)
+        found.append(comparison(prompt, best, worst))
+    return found
+
+
 def run_folder(path: Path, settings: dict[str, Any], **data: Iterable[Any]) -> Path:
     """Write config.json and data/<name>.jsonl for each of `data`; the folder."""
     (path / "data").mkdir(parents=True)

@@ -1,7 +1,7 @@
 """Writing named tensors as a safetensors file without holding them a second time in memory.
 
-The library's own writer first makes one string of bytes of all of them, which at the end of a PPO iteration is what a run
-needs the most memory for; a checkpoint holds weights and both moments of two networks. Files are read by the library.
+The library's own writer first makes one string of bytes of all of them, and a checkpoint of PPO holds weights and both moments
+of two networks. Files are read by the library.
 """
 
 import json

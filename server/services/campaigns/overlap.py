@@ -6,6 +6,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from server.models import Campaign, Conversation, Turn
+from server.services.working import kinds
 from server.services.working.kinds import ANSWERS
 
 
@@ -20,8 +21,7 @@ def apply(db: Session, campaign: Campaign) -> None:
     db.flush()
     answers = ANSWERS[campaign.way]
     given = select(func.count()).where(answers.turn_id == Turn.id).correlate(Turn).scalar_subquery()
-    # of an item for fewer people, what they can give
-    wanted = func.least(campaign.overlap, func.cardinality(Turn.kept_for))
+    wanted = kinds.wanted(campaign)
     here = select(Conversation.id).where(Conversation.campaign_id == campaign.id)
     plain = (Turn.check_kind.is_(None), Turn.status.in_(("ready", "compared")))
     full = (Turn.queue_id == campaign.id, given >= wanted)

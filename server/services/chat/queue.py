@@ -25,7 +25,7 @@ from server.services.chat import dialogue
 from server.services.door import door, screening
 from server.services.items import pool_items
 from server.services.working import leases
-from server.services.working.kinds import ANSWERS
+from server.services.working.kinds import ANSWERS, wanted
 from server.transaction import ask_for
 
 RAN_OUT = later("Your time for this item ran out. What you typed is kept; reload the page for another one.")
@@ -239,8 +239,8 @@ def answered(db: Session, person: Person, campaign: Campaign, turn: Turn) -> Non
     if turn.check_kind is not None:
         return  # a check stays for everybody
     answers = ANSWERS[campaign.way]
-    given = db.scalar(select(func.count()).where(answers.turn_id == turn.id)) or 0
-    if given >= min(campaign.overlap, len(turn.kept_for or ()) or campaign.overlap):
+    given = select(func.count()).where(answers.turn_id == turn.id).scalar_subquery()
+    if db.scalar(select(given >= wanted(campaign)).where(Turn.id == turn.id)):
         turn.queue_id = None
         if turn.status == "ready":
             turn.status = "compared"

@@ -19,8 +19,8 @@ from server.services.intervals import Share
 
 
 def gold_items(db: Session, campaign: Campaign) -> int:
-    """How many gold items the campaign's queue has."""
-    gold = (Turn.queue_id == campaign.id, Turn.check_kind == "gold")
+    """How many gold items of the campaign's queue are for everybody."""
+    gold = (Turn.queue_id == campaign.id, Turn.check_kind == "gold", Turn.kept_for.is_(None))
     return db.scalar(select(func.count()).where(*gold)) or 0
 
 

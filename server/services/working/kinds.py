@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from server.models import Campaign, Comparison, Demonstration, Person, Prompt, Ranking
+from server.models import Campaign, Comparison, Demonstration, Person, Prompt, Ranking, Turn
 
 Answer = Comparison | Ranking | Demonstration
 # By way, the table that holds the answers to a turn. Written prompts answer no turn.
@@ -18,6 +18,11 @@ ANSWERS: dict[str, type[Answer]] = {
     "ranking": Ranking,
     "demonstration": Demonstration,
 }
+
+
+def wanted(campaign: Campaign) -> ColumnElement[int]:
+    """Answers that a turn of the queue wants: as many as the campaign says, of an item for fewer people one of each."""
+    return func.least(campaign.overlap, func.cardinality(Turn.kept_for))
 
 
 def _made(campaign: Campaign) -> list[ColumnElement[bool]]:
