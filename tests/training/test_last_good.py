@@ -27,7 +27,7 @@ def test_there_is_always_one_a_window_old_and_never_more_than_two(window: int, t
             at, tensors = found
             assert step - 2 * window < at <= step - window
             assert tensors["served.x"].item() == at
-        good.keep(step, {"served.x": torch.tensor(float(step))})
+        good.keep(step, lambda now=step: {"served.x": torch.tensor(float(now))})
         assert len(good.steps()) <= 2
     good.forget()
     assert good.before(100) is None

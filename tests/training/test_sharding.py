@@ -1,5 +1,6 @@
 """A model in shards (FSDP2, here on gloo) learns as a whole one does, whatever each process has to do."""
 
+import json
 import os
 import signal
 import time
@@ -10,10 +11,13 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from tests.training.processes import started, together
-from tests.training.test_distributed import alike, told
+from tests.training.test_distributed import TRICKS, alike, killed, ppo, told
 from tests.training.test_preference import comparisons, make_folder
-from training import preference, sft
+from training import policy, preference, sft
 from training.models.models import PreferenceModel
+from training.models.snapshots import load_policy
+from training.policy import settings_of
+from training.ppo.policy_models import load_models
 from training.processes import distributed
 from training.processes.sharding import shard, whole
 from training.reading import reading
@@ -102,3 +106,76 @@ def test_a_killed_run_of_shards_is_ended_by_a_whole_process(tmp_path: Path, tiny
         assert not other.finished
     assert together(2, lambda: preference.main([str(other.path)])) == [0, 0]
     alike(one, other)
+
+
+PPO_SETTINGS = {
+    "own critic": {"critic_pretraining": 1},
+    "a head on the policy's trunk and every trick": TRICKS,
+    # value_clip: no token may stand so near its edge that rounding decides whether it is counted
+    "groups that reach into the critic": {
+        "groups": 2,
+        "group_features": "critic",
+        "group_policy_weight": 0.1,
+        "value_clip": 1.0,
+    },
+    "adapters": {"lora_rank": 4, "learning_rate": 1e-3},
+    "blocks computed again": {"gradient_checkpointing": True, "critic": "policy"},
+}
+
+
+@pytest.mark.parametrize("settings", PPO_SETTINGS.values(), ids=PPO_SETTINGS.keys())
+def test_a_policy_in_shards_learns_as_a_whole_one(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, settings: dict[str, object]
+):
+    one, two = (ppo(tmp_path / name, tiny_policy, pm_path, sharding="full", **settings) for name in ("one", "two"))
+    for folder in (one, two):
+        (folder.data / "pretraining.jsonl").write_text(
+            "".join(json.dumps({"text": f"number {n} is {n * n}"}) + "\n" for n in range(9))
+        )
+    assert policy.main([str(one.path)]) == 0
+    assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+    weights = [dict(load_policy(folder.model)[0].named_parameters()) for folder in (one, two)]
+    assert max(float((weights[0][name] - weights[1][name]).detach().abs().max()) for name in weights[0]) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
+def test_a_policy_that_the_engine_samples_through_its_own_forward_learns_in_shards(
+    tmp_path: Path, built_policies, tiny_policy: Path
+):
+    gpt2 = built_policies("gpt2")
+    model, tokenizer = PreferenceModel.from_policy(gpt2, seed=1)
+    model.save(tmp_path / "pm", tokenizer)
+    one, two = (ppo(tmp_path / name, gpt2, tmp_path / "pm", sharding="full") for name in ("one", "two"))
+    assert policy.main([str(one.path)]) == 0
+    assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
+    alike(one, two)
+
+
+def test_a_killed_policy_run_of_shards_is_ended_by_a_whole_process_and_by_shards(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path
+):
+    one, other = (
+        ppo(tmp_path / name, tiny_policy, pm_path, sharding="full", weight_average=0.5, episodes=60)
+        for name in ("one", "other")
+    )
+    assert policy.main([str(one.path)]) == 0
+    killed(other, started(2, lambda: policy.main([str(other.path)])), 2)
+    killed(other, started(1, lambda: policy.main([str(other.path)])), 3)
+    assert together(2, lambda: policy.main([str(other.path)])) == [0, 0]
+    alike(one, other)
+
+
+def test_four_models_in_shards_are_a_part_each(tmp_path: Path, tiny_policy: Path, pm_path: Path):
+    folder = ppo(tmp_path / "run", tiny_policy, pm_path, sharding="full")
+
+    def say() -> object:
+        models = load_models(settings_of(folder, {}), torch.device("cpu"))
+        found = []
+        for model in (models.policy, models.reference, models.pm, models.critic):
+            blocks = [weight for name, weight in model.named_parameters() if ".layers." in f".{name}"]
+            found.append([sum(w.numel() for w in blocks), sum(w.to_local().numel() for w in blocks)])
+        return found
+
+    for said in told(2, tmp_path, say):
+        assert all(held == blocks / 2 for blocks, held in said)

@@ -131,6 +131,8 @@ class PolicyConfig(AdapterConfig):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # whether blocks of policy and critic are computed again in the backward pass: less memory, a third more work; ours
     gradient_checkpointing: bool = False
+    # of several processes: all hold all four models, or each its part of their blocks (FSDP2); ours
+    sharding: Literal["none", "full"] = "none"
     threads: int = 0  # torch threads; 0 = as the environment says
 
     @property

@@ -10,6 +10,7 @@ from training import objective
 from training.failure import JobFailed
 from training.measuring.calibration import wilson_interval
 from training.models.models import PreferenceModel
+from training.processes.sharding import whole
 from training.sampling.engine import Engine
 from training.sampling.rollouts import Rollout, policy_logp, preference_scores, reply_seeds, sample
 
@@ -47,9 +48,11 @@ def against(
     """Sample both on the same prompts with seeds of their own and compare; `each_step` is told how many replies are done."""
     seeds = reply_seeds(seed, EVALUATION, 2 * len(prompts))
     done = len(prompts)
-    rollout = sample(engine, prompts, seeds[:done], max_new_tokens, temperature, each_step)
+    with whole(policy):
+        rollout = sample(engine, prompts, seeds[:done], max_new_tokens, temperature, each_step)
     later = None if each_step is None else (lambda count: each_step(done + count))
-    rival = sample(rival_engine, prompts, seeds[done:], max_new_tokens, temperature, later)
+    with whole(opponent):
+        rival = sample(rival_engine, prompts, seeds[done:], max_new_tokens, temperature, later)
     score, rival_score = (preference_scores(pm, written, end_id, half=half) for written in (rollout, rival))
     own, others = (policy_logp(model, rollout, temperature, half=half) for model in (policy, opponent))
     k1, _, k3 = objective.kl_estimators(own, others, rollout.mask)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from training.processes.sharding import gathered, like
+
 
 class WeightAverage:
     """θ̄ ← d θ̄ + (1-d) θ after every update of `model`, from the weights it begins with; float32 whatever the model's are."""
@@ -37,12 +39,12 @@ class WeightAverage:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
-        return {f"average.{name}": weight for name, weight in self.weights.items()}
+        return {f"average.{name}": gathered(weight) for name, weight in self.weights.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from `tensors`."""
         for name, weight in self.weights.items():
-            weight.copy_(tensors[f"average.{name}"])
+            weight.copy_(like(tensors[f"average.{name}"], weight))
 
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

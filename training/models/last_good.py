@@ -5,14 +5,15 @@ them. Every `window` iterations the weights are kept, and the two newest of thes
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from training.processes import ranks
 from training.runs import files
+from training.runs.tensors import write_tensors
 
 
 class LastGood:
@@ -21,17 +22,14 @@ class LastGood:
     def __init__(self, root: Path, window: int) -> None:
         self.root, self.window = root, window
 
-    def keep(self, step: int, weights: Mapping[str, Tensor]) -> None:
+    def keep(self, step: int, weights: Callable[[], Mapping[str, Tensor]]) -> None:
         """Keep the weights after iteration `step` where it is a window's turn; those too old to be asked for go."""
-        if step % self.window or not ranks.leads():
+        if step % self.window:
             return
-        files.replace_directory(
-            self.root / str(step),
-            lambda part: save_file(
-                {name: weight.detach().contiguous().cpu() for name, weight in weights.items()},
-                part / "weights.safetensors",
-            ),
-        )
+        found = weights()  # all processes are asked: each may hold its part alone
+        if not ranks.leads():
+            return
+        files.replace_directory(self.root / str(step), lambda part: write_tensors(part / "weights.safetensors", found))
         for other in self.steps():
             if other < step - self.window:
                 shutil.rmtree(self.root / str(other))

@@ -8,11 +8,13 @@ gradient of pretraining text (PPO-ptx) is added to it before the step.
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from training import objective
 from training.config import PolicyConfig
@@ -23,6 +25,7 @@ from training.ppo.group_invariant import GroupHead
 from training.ppo.updates import NotANumber, Updates
 from training.processes import distributed, ranks
 from training.processes.device import in_half
+from training.processes.sharding import Level, clip_gradients, gathered, learning, whole
 from training.reading.pretraining_text import PretrainingText
 from training.sampling.rollouts import Experience, Rollout, even_parts, values_and_states
 from training.sampling.sampling import ReplyStates, log_probs, reply_states
@@ -41,9 +44,12 @@ class Learner:
     """Policy and critic with their optimizers, changed in place."""
 
     def __init__(
-        self, policy: Any, critic: nn.Module, config: PolicyConfig, texts: PretrainingText | None = None
-    ) -> None:
+        self, policy: Any, critic: nn.Module, config: PolicyConfig, texts: PretrainingText | None = None, *,
+        policy_level: Level | None = None, critic_level: Level | None = None,
+    ) -> None:  # fmt: skip
+        """`policy_level`, `critic_level`: of what is in shards."""
         self.policy, self.critic, self.config, self.texts = policy, critic, config, texts
+        self.policy_level, self.critic_level = policy_level, critic_level
         self.half = in_half(config.precision, policy.device, int(policy.config.hidden_size))
         self.policy_adam = self._adam(policy, config.learning_rate, config.adam_eps)
         self.critic_adam = self._adam(critic, config.critic_learning_rate, config.critic_adam_eps)
@@ -57,7 +63,11 @@ class Learner:
     def _adam(self, module: nn.Module, rate: float, eps: float) -> torch.optim.Adam:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         betas = (self.config.adam_beta1, self.config.adam_beta2)
-        return torch.optim.Adam(trained, lr=rate, betas=betas, eps=eps, fused=True)
+        sharded = any(isinstance(parameter, DTensor) for parameter in trained)
+        # neither the fused nor the grouped steps take shards and whole weights together
+        return torch.optim.Adam(
+            trained, lr=rate, betas=betas, eps=eps, fused=not sharded, foreach=False if sharded else None
+        )
 
     @property
     def shared(self) -> bool:
@@ -74,9 +84,12 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
 
-    @torch.inference_mode()
     def read(self, rollout: Rollout) -> tuple[Tensor, Tensor | None]:
         """V_φ at the state before each reply token, and p_φ(g|x,y) where there are groups.  -> [B, R], [B, M]"""
+        with whole(self.policy if self.shared else self.critic), torch.inference_mode():
+            return self._read(rollout)
+
+    def _read(self, rollout: Rollout) -> tuple[Tensor, Tensor | None]:
         value = torch.zeros(rollout.mask.shape, device=rollout.tokens.device)
         label = value.new_zeros(len(value), self.config.groups) if self.groups is not None else None
         for index in even_parts(rollout):
@@ -136,39 +149,34 @@ class Learner:
         self, batch: Experience, done: Updates, critic_only: bool, place: str, replies: list[int], met: int
     ) -> None:
         config, tokens = self.config, int(batch.rollout.mask.sum())
-        # A critic that is still being fitted alone has no earlier opinion worth staying near: the clip would stop it short.
-        value_clip = None if critic_only else config.value_clip or None
         sign = -1.0 if critic_only else self._entropy_sign(batch.rollout)
         pull = self._group_pull(batch)
         before, features, policy_norm = replace(done), self._no_features(len(replies)), 0.0
         for learn_policy, learn_critic in self._passes(critic_only):
-            for index in even_parts(batch.rollout):
-                part = batch.rows(index)
-                mask = part.rollout.mask
-                judged = self._forward(part.rollout, learn_policy=learn_policy, critic=learn_critic)
-                loss = torch.zeros((), device=mask.device)
+            with self._in_turn(learn_policy):
+                for index in even_parts(batch.rollout):
+                    part = batch.rows(index)
+                    mask = part.rollout.mask
+                    judged = self._forward(part.rollout, learn_policy=learn_policy, critic=learn_critic)
+                    loss = torch.zeros((), device=mask.device)
+                    if learn_policy:
+                        surrogate = self._policy_loss(judged, part, tokens, sign)
+                        done.policy_loss += float(surrogate.detach()) * tokens
+                        loss = loss + surrogate
+                        self._watch(judged, part, done)
+                    if learn_critic:
+                        assert judged.features is not None
+                        loss = loss + self._critic_loss(judged, part, done, tokens, critic_only)
+                        features[index] = judged.features.detach().float()
+                        if self.groups is not None and pull is not None:
+                            loss = loss + (pull[index] * self.groups(judged.features)).sum()
+                    if not bool(loss.isfinite()):
+                        wrong = [replies[row] for row in index.tolist()]
+                        raise self._not_a_number("the loss", judged, part, place, wrong)
+                    loss.backward()
                 if learn_policy:
-                    surrogate = self._policy_loss(judged, part, tokens, sign)
-                    done.policy_loss += float(surrogate.detach()) * tokens
-                    loss = loss + surrogate
-                    self._watch(judged, part, done)
-                if learn_critic:
-                    assert judged.value is not None
-                    assert judged.features is not None
-                    error = objective.value_error(judged.value, part.old_value, part.target, mask, value_clip, tokens)
-                    done.value_loss += float(error.detach()) * tokens
-                    loss = loss + (config.value_weight * error if self.shared and not critic_only else error)
-                    if config.value_clip and not critic_only:
-                        moved = objective.value_clip_fraction(judged.value, part.old_value, mask, config.value_clip)
-                        done.value_clip_fraction += float(moved) * int(mask.sum())
-                    features[index] = judged.features.detach().float()
-                    if self.groups is not None and pull is not None:
-                        loss = loss + (pull[index] * self.groups(judged.features)).sum()
-                if not bool(loss.isfinite()):
-                    raise self._not_a_number("the loss", judged, part, place, [replies[row] for row in index.tolist()])
-                loss.backward()
+                    self._learn_texts(round(config.ptx_ratio * len(replies)), met, done, place)
             if learn_policy:
-                self._learn_texts(round(config.ptx_ratio * len(replies)), met, done, place)
                 policy_norm = self._descend(self.policy_adam, self.policy, place, replies)
                 if self.average is not None:
                     self.average.observe()
@@ -196,6 +204,12 @@ class Learner:
             return [(not critic_only, True)]
         return [(True, False), (False, True)]
 
+    def _in_turn(self, learn_policy: bool) -> AbstractContextManager[None]:
+        """What the passes over a minibatch run within, where their model is in shards."""
+        if self.shared and not learn_policy:
+            return whole(self.policy)  # it is only read: the head alone learns
+        return learning(self.policy_level if learn_policy else self.critic_level)
+
     def _no_features(self, count: int) -> Tensor:
         width = self.critic.width if isinstance(self.critic, PreferenceModel) else self.policy.config.hidden_size
         return torch.zeros(count, width, device=self.policy.device)
@@ -219,17 +233,17 @@ class Learner:
             loss = loss + objective.entropy_loss(judged.states.entropy, config.entropy_weight, tokens, sign)
         return loss
 
-    @torch.no_grad()
     def _entropy_sign(self, rollout: Rollout) -> float:
         """-1 where the minibatch's entropy is to rise, 1 where it stands above its threshold; a pass of its own if there is one."""
         config = self.config
         if not config.entropy_weight or not config.entropy_threshold:
             return -1.0
         total = 0.0
-        for index in even_parts(rollout):
-            states = self._forward(rollout.rows(index), learn_policy=True).states
-            assert states is not None
-            total += float(states.entropy.sum())
+        with whole(self.policy), torch.no_grad():
+            for index in even_parts(rollout):
+                states = self._forward(rollout.rows(index), learn_policy=True, critic=False).states
+                assert states is not None
+                total += float(states.entropy.sum())
         total = distributed.summed({"entropy": total})["entropy"]
         return 1.0 if total / int(rollout.mask.sum()) > config.entropy_threshold else -1.0
 
@@ -267,7 +281,7 @@ class Learner:
     def _descend(self, optimizer: torch.optim.Optimizer, module: nn.Module, place: str, replies: list[int]) -> float:
         """One step along the gradient of all processes, clipped unless that is off; the norm it had before."""
         distributed.add_gradients(module.parameters())
-        norm = float(nn.utils.clip_grad_norm_(module.parameters(), self.config.max_grad_norm or math.inf))
+        norm = clip_gradients(module.parameters(), self.config.max_grad_norm or math.inf)
         if not math.isfinite(norm):
             raise NotANumber(f"a gradient is not a number at {place}; lower learning_rate", replies)
         optimizer.step()
@@ -284,6 +298,19 @@ class Learner:
                     what, replies = f"{what} ({name})", [row for row, bad in zip(replies, wrong, strict=True) if bad]
                     break
         return NotANumber(f"{what} is not a number at {place}; lower learning_rate", replies)
+
+    def _critic_loss(self, judged: _Judged, part: Experience, done: Updates, tokens: int, critic_only: bool) -> Tensor:
+        """The value loss of a part; what is watched of it is added to `done`."""
+        assert judged.value is not None
+        config, mask = self.config, part.rollout.mask
+        # A critic that is still being fitted alone has no earlier opinion worth staying near: the clip would stop it short.
+        value_clip = None if critic_only else config.value_clip or None
+        error = objective.value_error(judged.value, part.old_value, part.target, mask, value_clip, tokens)
+        done.value_loss += float(error.detach()) * tokens
+        if value_clip:
+            moved = objective.value_clip_fraction(judged.value, part.old_value, mask, value_clip)
+            done.value_clip_fraction += float(moved) * int(mask.sum())
+        return config.value_weight * error if self.shared and not critic_only else error
 
     @torch.no_grad()
     def _watch(self, judged: _Judged, part: Experience, done: Updates) -> None:
@@ -307,7 +334,7 @@ class Learner:
     def servable(self) -> dict[str, Tensor]:
         """The weights that would be served: the average where there is one, else the policy's own."""
         if self.average is not None:
-            return {f"served.{name}": weight for name, weight in self.average.weights.items()}
+            return {f"served.{name}": gathered(weight) for name, weight in self.average.weights.items()}
         return module_tensors(self.policy, "served")
 
     def wear(self, weights: Mapping[str, Tensor]) -> None:

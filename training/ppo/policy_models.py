@@ -11,6 +11,8 @@ from training.config import PolicyConfig
 from training.models import lora
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
+from training.processes import ranks
+from training.processes.sharding import Level, shard
 from training.sampling.self_checks import check_tokenizers
 from training.trunk.recomputing import recompute
 
@@ -25,6 +27,8 @@ class PolicyModels:
     critic: nn.Module  # a PreferenceModel of its own, or a linear head on the policy's trunk
     tokenizer: Any
     copies: int = 0  # weights that would be there once more without adapters
+    policy_level: Level | None = None  # where the policy is in shards
+    critic_level: Level | None = None
 
     @property
     def end_id(self) -> int:
@@ -59,9 +63,16 @@ def load_models(config: PolicyConfig, device: torch.device) -> PolicyModels:
         recompute(policy)
         if isinstance(critic, PreferenceModel):
             recompute(critic.backbone)
-    for model in (policy, reference, pm, critic):
-        model.to(device)
-    return PolicyModels(policy, reference, pm, critic, tokenizer, copies)
+    sharded = config.sharding == "full" and ranks.size() > 1
+    levels = [_placed(model, device, sharded) for model in (policy, reference, pm, critic)]
+    return PolicyModels(policy, reference, pm, critic, tokenizer, copies, levels[0], levels[3])
+
+
+def _placed(model: Any, device: torch.device, sharded: bool) -> Level | None:
+    """Move a model to the device and, where it has blocks of its own, into shards: one at a time is there whole."""
+    model.to(device)
+    shares_all = isinstance(model, lora.Unadapted) or isinstance(getattr(model, "backbone", None), lora.Unadapted)
+    return shard(model, device) if sharded and not shares_all and not isinstance(model, nn.Linear) else None
 
 
 def on_backbone(backbone: Any, pm: PreferenceModel) -> PreferenceModel:

@@ -27,7 +27,9 @@ from training.ppo.policy_numbers import experience_numbers
 from training.ppo.policy_prompts import PolicyPrompts
 from training.ppo.rates import rate_share
 from training.ppo.updates import NotANumber
+from training.processes import distributed
 from training.processes.device import device_of_choice
+from training.processes.sharding import whole
 from training.reading.pretraining_text import PretrainingText
 from training.runs.cadence import Cadence
 from training.runs.progress import Bar
@@ -52,11 +54,15 @@ class PolicyRun:
         self.texts: PretrainingText | None = None
         if config.ptx_weight:
             self.texts = PretrainingText.read(folder.data, self.tokenizer, config.ptx_tokens, config.seed)
-        self.learner = Learner(self.policy, models.critic, config, self.texts)
+        self.learner = Learner(
+            self.policy, models.critic, config, self.texts,
+            policy_level=models.policy_level, critic_level=models.critic_level,
+        )  # fmt: skip
         self.half = self.learner.half  # one precision for policy, reference, preference model and critic
         # No wider than the longest prompt asks for: the context of a large model would be gigabytes of keys and values.
         self.width = self.prompts.longest + config.max_new_tokens
-        self.engine = Engine(self.policy, self.tokenizer, config.slots, self.width, half=self.half)
+        with whole(self.policy):
+            self.engine = Engine(self.policy, self.tokenizer, config.slots, self.width, half=self.half)
         self.normaliser = ScoreNormaliser(config.score_normalisation, config.score_clip)
         self.kl_weight = config.kl_weight
         self.alarm = CollapseAlarm(
@@ -111,12 +117,13 @@ class PolicyRun:
         config, where, pretraining = self.config, f"step {iteration + 1}", turn < 0
 
         # 1 replies of the present policy
-        self.engine.refresh(self.policy)
-        rollout = sample(
-            self.engine, prompts, reply_seeds(config.seed, iteration, len(prompts)),
-            config.max_new_tokens, config.temperature,
-        )  # fmt: skip
-        self.engine.release()  # nobody samples before the weights have changed
+        with whole(self.policy):
+            self.engine.refresh(self.policy)
+            rollout = sample(
+                self.engine, prompts, reply_seeds(config.seed, iteration, len(prompts)),
+                config.max_new_tokens, config.temperature,
+            )  # fmt: skip
+            self.engine.release()  # nobody samples before the weights have changed
         _finite(rollout.old_logp, f"the sampler's log-probability at {where}; lower learning_rate")
         rollout, sampler_gap = self._as_learnt(rollout)
         mask, logp = rollout.mask, rollout.old_logp
@@ -214,7 +221,8 @@ class PolicyRun:
         count = min(16, len(self.prompts.train))
         prompts = self.prompts.train[:count]
         temperature = self.config.temperature
-        rollout = sample(self.engine, prompts, reply_seeds(self.config.seed, 2**30, count), 24, temperature)
+        with whole(self.policy):
+            rollout = sample(self.engine, prompts, reply_seeds(self.config.seed, 2**30, count), 24, temperature)
         return check_start(self.policy, self.reference, self.pm, rollout, temperature, half=self.half)
 
     def save(self, step: int) -> None:
@@ -257,7 +265,9 @@ class PolicyRun:
                 self.folder.log(step=step, of=self.iterations, **numbers)
                 self._watch(step, numbers)
                 due = step % config.checkpoint_steps == 0 if config.checkpoint_steps else cadence.due()
-                if due or step == self.iterations:
+                due = due or step == self.iterations
+                # of models in shards all must gather at once; of whole ones the first process alone writes
+                if distributed.said_first(due) if config.sharding == "full" else due:
                     with cadence.saving():
                         self.save(step)
                 bar.at(step, f"score {numbers['score_mean']:.2f}  KL {numbers['kl']:.1f}")
@@ -269,7 +279,7 @@ class PolicyRun:
             return
         reason = self.alarm.observe(numbers["length_mean"], numbers["perplexity"], numbers["kl_per_token"])
         if reason is None:
-            self.last_good.keep(step, self.learner.servable())
+            self.last_good.keep(step, self.learner.servable)
             return
         found = self.last_good.before(step)
         if found is None:
@@ -307,8 +317,9 @@ class PolicyRun:
 
     def _measure(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
         config = self.config
-        self.engine.refresh(self.policy)
-        with lora.seen(self.reference):
+        with whole(self.policy):
+            self.engine.refresh(self.policy)
+        with whole(self.reference), lora.seen(self.reference):
             rival = Engine(self.reference, self.tokenizer, config.slots, self.width, half=self.half)
         with Bar("evaluation", 2 * len(prompts)) as bar:
             return against(
@@ -323,19 +334,20 @@ class PolicyRun:
         """Write the policy as it stands in memory."""
         config = self.config
         initial, pm = check_snapshot(config.model), check_snapshot(config.preference_model)
-        self.folder.write_model(
-            lambda path: save_policy(
-                path,
-                self.policy,
-                self.tokenizer,
-                job="policy",
-                preset=config.preset,
-                episodes=self._episodes(step),
-                seed=config.seed,
-                initial_policy=initial.fingerprint,
-                preference_model=pm.fingerprint,
+        with whole(self.policy):
+            self.folder.write_model(
+                lambda path: save_policy(
+                    path,
+                    self.policy,
+                    self.tokenizer,
+                    job="policy",
+                    preset=config.preset,
+                    episodes=self._episodes(step),
+                    seed=config.seed,
+                    initial_policy=initial.fingerprint,
+                    preference_model=pm.fingerprint,
+                )
             )
-        )
 
 
 def _finite(numbers: Tensor, what: str) -> None:

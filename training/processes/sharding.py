@@ -8,7 +8,7 @@ passes of nothing. Checkpoints and snapshots hold whole tensors, so that any num
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -46,10 +46,14 @@ def shard(model: nn.Module, device: torch.device) -> "Level":
     for module in _sharded(model):
         module.set_gradient_divide_factor(1.0)  # shares of a mean are added
         module.set_force_sum_reduction_for_comms(True)
+    with (
+        torch.no_grad()
+    ):  # a pass of nothing: FSDP2 sets itself up in the first one, and `whole` asks it to forget passes
+        trunk(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False)
     return Level(trunk)
 
 
-def _sharded(model: nn.Module) -> list[FSDPModule]:
+def _sharded(model: Any) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
@@ -79,10 +83,21 @@ class Level:
             (self.trunk(input_ids=token, use_cache=False).last_hidden_state.sum() * 0.0).backward()
 
 
+def learning(level: Level | None) -> AbstractContextManager[None]:
+    """Inside, forward and backward passes of a model in shards; of one that is whole (None) as ever."""
+    return nullcontext() if level is None else level.learning()
+
+
 @contextmanager
-def whole(model: nn.Module) -> Iterator[None]:
-    """Inside, every process holds all weights, for passes and for saving that know nothing of shards; no gradients."""
-    modules = _sharded(model)
+def whole(model: Any) -> Iterator[None]:
+    """Inside, every process holds all weights, for passes and for saving that know nothing of shards; no gradients.
+
+    Nothing happens where the model is whole already. Enter it outside of inference mode: the tensors that are made here serve
+    passes that learn, too.
+    """
+    modules = [
+        module for module in _sharded(model) if any(isinstance(weight, DTensor) for weight in module.parameters())
+    ]
     hooks = [(module, module._state_dict_pre_hooks) for module in model.modules()] if modules else []  # noqa: SLF001
     for module in modules:
         module.set_reshard_after_forward(False, recurse=False)
@@ -97,13 +112,22 @@ def whole(model: nn.Module) -> Iterator[None]:
         for module in modules:
             module.reshard()
             module.set_reshard_after_forward(True, recurse=False)
+        if (
+            modules
+        ):  # the outermost first: forget the passes of this block, or the next backward would gather in their order
+            modules[0].reset_iter_state()
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
 def gathered(tensor: Tensor) -> Tensor:
-    """The whole of a tensor; all processes must ask."""
-    found: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return found
+    """The whole of a tensor, for writing it; all processes must ask, the first alone gets the whole of one in shards.
+
+    It comes in the host's memory: together the tensors of a checkpoint are what no accelerator could hold.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    found: Tensor = tensor.full_tensor()
+    return found.cpu() if ranks.leads() else found.new_empty(0)
 
 
 def like(whole_tensor: Tensor, sharded: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from training.models.models import PreferenceModel
 from training.processes import distributed, ranks
+from training.processes.sharding import whole
 from training.sampling.engine import Engine, Generated, generate
 from training.sampling.sampling import log_probs, reply_states, state_columns
 from training.trunk import trunk_for
@@ -133,7 +134,6 @@ def _by_parts(rollout: Rollout, shape: torch.Size, measure: Callable[[Rollout], 
     return distributed.added(found)
 
 
-@torch.inference_mode()
 def policy_logp(model: Any, rollout: Rollout, temperature: float, *, half: bool = False) -> Tensor:
     """Log π of every reply token under `model`; `half`: matrix products in bfloat16.  -> [B, R]"""
 
@@ -141,13 +141,14 @@ def policy_logp(model: Any, rollout: Rollout, temperature: float, *, half: bool 
         states = reply_states(model, part.tokens, part.prompt_length, part.mask, temperature, half=half)
         return log_probs(states, part.mask)
 
-    return _by_parts(rollout, rollout.mask.shape, measure)
+    with whole(model), torch.inference_mode():
+        return _by_parts(rollout, rollout.mask.shape, measure)
 
 
-@torch.inference_mode()
 def preference_scores(model: PreferenceModel, rollout: Rollout, end_id: int, *, half: bool = False) -> Tensor:
     """The preference model's score of each reply, read on its end token; a cut reply is given one to be read at.  -> [B]"""
-    return _by_parts(rollout, rollout.mask.shape[:1], lambda part: _scores(model, part, end_id, half))
+    with whole(model.backbone), torch.inference_mode():
+        return _by_parts(rollout, rollout.mask.shape[:1], lambda part: _scores(model, part, end_id, half))
 
 
 def _scores(model: PreferenceModel, part: Rollout, end_id: int, half: bool) -> Tensor:

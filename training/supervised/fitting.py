@@ -21,7 +21,7 @@ from training.models import lora
 from training.models.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from training.processes import distributed, ranks
 from training.processes.device import device_of_choice
-from training.processes.sharding import Level, clip_gradients, shard, whole
+from training.processes.sharding import Level, clip_gradients, learning, shard, whole
 from training.runs.cadence import Cadence
 from training.runs.progress import Bar
 from training.runs.run_folder import Checkpoint, RunFolder
@@ -179,8 +179,7 @@ class Fit:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         mine = distributed.share(batch)
-        passes = nullcontext() if self.level is None else self.level.learning()
-        with lora.dropping(self.model, draw_of(self.config.seed, self.step)), passes:
+        with lora.dropping(self.model, draw_of(self.config.seed, self.step)), learning(self.level):
             said = self.learn(batch, mine) if mine else {}
         numbers = distributed.summed(said)
         distributed.add_gradients(self.model.parameters())
