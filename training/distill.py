@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,17 @@ from training.data import demonstrations
 from training.data.batches import order
 from training.data.prompts import Prompt, evenly, hold_out, read_prompts
 from training.failure import JobFailed
-from training.job import run_job, tell_left_out
+from training.job import run_job, tell_left_out, tell_unfit
 from training.lines.lines import data_file, read_lines
 from training.models import lora
-from training.models.snapshots import PromptTooLong, fingerprint_of, load_policy
+from training.models.snapshots import Fitted, fingerprint_of, load_policy
 from training.objective import binned, distillation_loss
 from training.processes import distributed
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
 from training.sampling.rollouts import reply_seeds
 from training.sampling.self_checks import check_tokenizers
-from training.sampling.variants import Policy, Prefix, Replies, Sampling
+from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable
 from training.supervised.fitting import Fit, chosen_learning_rate
 from training.supervised.pace import Pace
 from training.supervised.teacher import Cache, Shard, Text, aligned, answered, shard_of, written
@@ -87,10 +87,13 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     if not train_cache.examples:
         raise JobFailed(f"none of the {len(talks[0])} texts can be learnt from: {reasons(train_cache.dropped)}")
     for name, part in (("train", train_cache), ("test", test_cache)):
-        tell_left_out(name, part.dropped, 0, reasons)
+        tell_left_out(f"{name} data", part.dropped, 0, reasons)
     by_size = sorted(train_cache.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])
-    asked = answerable(teacher, student, [without_reply(talk) for talk in talks[1]], config.max_new_tokens)
+    asked, unfit = answerable(
+        [without_reply(talk) for talk in talks[1]], readers(teacher, student, config.max_new_tokens), in_full=True
+    )
+    tell_unfit("sample prompts", unfit)
     asked = evenly(asked, config.sample_prompts)
     samples = sampled(teacher, asked, reply_seeds(config.seed, TEST, len(asked)), config)
     del teacher  # all that it has to say is said
@@ -115,6 +118,7 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
         "texts": len(train_cache.examples),
         "test_texts": len(test_cache.examples),
         "sample_prompts": len(asked),
+        "sample_prompts_left_out": unfit,
         "distilled_tokens": sum(len(example.learnt) for example in train_cache.examples),
         "dropped": {"train": dict(train_cache.dropped), "test": dict(test_cache.dropped)},
         "teacher_cache": train_cache.key,
@@ -164,17 +168,9 @@ def without_reply(talk: Prompt) -> Prompt:
     return talk[:-1] if talk[-1]["role"] == "assistant" else talk
 
 
-def answerable(teacher: Policy, student: Policy, prompts: Sequence[Prompt], room: int) -> list[Prompt]:
-    """Return the prompts that both can read whole, the teacher behind its own, with `room` for a reply."""
-    found = []
-    for prompt in prompts:
-        try:
-            whole = not (teacher.prompt(prompt, room).dropped or student.prompt(prompt, room).dropped)
-        except PromptTooLong:
-            continue
-        if whole:
-            found.append(prompt)
-    return found
+def readers(teacher: Policy, student: Policy, room: int) -> list[Callable[[Prompt], Fitted]]:
+    """Return who must read a prompt whole, the teacher behind its own, with `room` for a reply."""
+    return [lambda prompt: teacher.prompt(prompt, room), lambda prompt: student.prompt(prompt, room)]
 
 
 def sampled(teacher: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], config: DistillConfig) -> Replies | None:
@@ -204,7 +200,7 @@ def cached(
     def compute(begin: int, end: int) -> Shard:
         some, left_out = talks[begin:end], 0
         if config.source == "teacher":
-            fitting = answerable(teacher, student, some, config.max_new_tokens)
+            fitting, _ = answerable(some, readers(teacher, student, config.max_new_tokens), in_full=True)
             left_out, some = len(some) - len(fitting), fitting
             replies = sampled(teacher, some, seeds[begin : begin + len(some)], config)
             rows = answered(teacher, some, replies) if replies else []

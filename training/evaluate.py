@@ -15,14 +15,17 @@ import torch
 from training.config import EvaluateConfig
 from training.data.prompts import evenly, read_prompts, rendered
 from training.failure import JobFailed
-from training.job import run_job
-from training.measuring.contest import against, room_for_prompts
+from training.job import run_job, tell_unfit
+from training.measuring.contest import EVALUATION, compared, measured, room_for_prompts
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice, in_half
+from training.runs.parts import Parts
+from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.sampling.engine import Engine
+from training.sampling.rollouts import reply_seeds
 from training.sampling.self_checks import check_tokenizers
 
 
@@ -46,7 +49,7 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     config.need("model", "opponent", "preference_model")
     if config.threads:
         torch.set_num_threads(config.threads)
-    begin, device = time.monotonic(), device_of_choice()
+    device = device_of_choice()
     policy, tokenizer = load_policy(config.model)
     opponent, opponent_tokenizer = load_policy(config.opponent)
     pm, pm_tokenizer = PreferenceModel.load(config.preference_model)
@@ -56,18 +59,41 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         model.to(device)
     room = room_for_prompts([policy.config, opponent.config, pm.backbone.config], config.max_new_tokens)
     prompts, left_out = rendered(tokenizer, read_prompts(folder.data / "prompts.jsonl"), room)
+    tell_unfit("prompts", left_out)
     prompts = evenly(prompts, config.evaluation_prompts or len(prompts))
     if not prompts:
         raise JobFailed(f"no prompt fits into the {room} tokens beside a reply; give shorter ones")
     half = in_half(config.precision, device, policy.config.hidden_size)
     length = max(map(len, prompts)) + config.max_new_tokens
     engines = [Engine(model, tokenizer, config.slots, length, half=half) for model in (policy, opponent)]
+    seeds = reply_seeds(config.seed, EVALUATION, 2 * len(prompts))
+    names = {f"prompts {first}": first for first in range(0, len(prompts), config.part_prompts)}
     with Bar("evaluation", 2 * len(prompts)) as bar:
-        found = against(
-            policy, engines[0], opponent, engines[1], pm, tokenizer.eos_token_id, prompts, config.seed,
-            config.max_new_tokens, config.temperature, bar.at, half=half,
-        )  # fmt: skip
-    return found | {"left_out": left_out, "seconds": time.monotonic() - begin}
+
+        def part(name: str) -> dict[str, Any]:
+            began, first = time.monotonic(), names[name]
+            some = slice(first, first + config.part_prompts)
+            own, rivals = seeds[: len(prompts)][some], seeds[len(prompts) :][some]
+            numbers = measured(
+                policy, engines[0], opponent, engines[1], pm, tokenizer.eos_token_id, prompts[some], [*own, *rivals],
+                config.max_new_tokens, config.temperature, lambda count: bar.at(2 * first + count), half=half,
+            )  # fmt: skip
+            return numbers | {"seconds": time.monotonic() - began}
+
+        found = Parts(folder, config).measure(list(names), part)
+    seconds = sum(each.pop("seconds") for each in found)
+    numbers = {name: [number for each in found for number in each[name]] for name in found[0]}
+    _paint(folder, numbers)
+    return compared(numbers) | {"left_out": left_out, "seconds": seconds}
+
+
+def _paint(folder: RunFolder, numbers: Mapping[str, Sequence[float]]) -> None:
+    """Draw how the two scores of a prompt differ; left of 0 lie the prompts that are lost."""
+    gained = sorted(own - rival for own, rival in zip(numbers["score"], numbers["score_before"], strict=True))
+    share = [(place + 1) / len(gained) for place in range(len(gained))]
+    series = [Series("prompts", gained, share, points=False)]
+    plot(folder.path / "evaluate", "Score less the opponent's, on the same prompt", "score less the opponent's",
+         "share of the prompts at or below", series)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,14 +17,16 @@ import torch
 
 from training.config import HhhConfig
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_job, tell_unfit
 from training.lines.records import BadRecord, Message, parse_line
 from training.measuring.calibration import wilson_interval
+from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.models.snapshots import PromptTooLong, load_policy, render, render_reply, render_within
 from training.processes.device import device_of_choice
 from training.reading.likelihood import reply_scores, total_log_p
 from training.runs.parts import Parts
+from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 
@@ -35,6 +37,15 @@ class Item(NamedTuple):
     prompt: list[Message]
     answers: list[str]
     better: int
+
+
+class Asked(NamedTuple):
+    """A question and its answers as tokens of one model."""
+
+    prompt: list[int]
+    shortened: bool  # its oldest turns are left out
+    answers: list[list[int]]
+    tokenizer: Any
 
 
 def read_task(path: Path) -> list[Item]:
@@ -121,19 +132,26 @@ class Scorers:
             self.pm.to(device_of_choice())
             self.tokenizers.append((tokenizer, self.pm.backbone.config))
 
+    def fitted(self, item: Item) -> list[Asked] | None:
+        """The question as each model reads it, the policy first; None when it does not fit beside its longest answer."""
+        found = []
+        for tokenizer, config in self.tokenizers:
+            answers = [render_reply(tokenizer, answer) for answer in item.answers]
+            try:
+                prompt = render_within(tokenizer, item.prompt, context_of(config) - max(map(len, answers)))
+            except PromptTooLong:
+                return None
+            found.append(Asked(prompt.ids, prompt.dropped > 0, answers, tokenizer))
+        return found
+
     def scored(self, item: Item) -> dict[str, list[float]] | None:
         """Each scorer's number of every answer; None when the question does not fit into a context beside its longest answer."""
         found: dict[str, list[float]] = {}
-        try:
-            asked = []
-            for tokenizer, config in self.tokenizers:
-                answers = [render_reply(tokenizer, answer) for answer in item.answers]
-                room = int(getattr(config, "max_position_embeddings", None) or 2048) - max(map(len, answers))
-                asked.append((render_within(tokenizer, item.prompt, room).ids, answers, tokenizer))
-        except PromptTooLong:
+        asked = self.fitted(item)
+        if asked is None:
             return None
         if self.policy is not None:
-            prompt, answers, tokenizer = asked[0]
+            prompt, _, answers, tokenizer = asked[0]
             nothing = render(tokenizer, [{"role": "user", "content": ""}])  # P(a): behind a question that says nothing
             given = total_log_p(self.policy, [prompt] * len(answers), answers)
             alone = total_log_p(self.policy, [nothing] * len(answers), answers)
@@ -142,7 +160,7 @@ class Scorers:
             found["log_p"] = given.tolist()
             found["mean_log_p"] = (given / length).tolist()
         if self.pm is not None:
-            prompt, answers, tokenizer = asked[-1]
+            prompt, _, answers, tokenizer = asked[-1]
             found["score"] = reply_scores(
                 self.pm, [prompt] * len(answers), answers, int(tokenizer.eos_token_id)
             ).tolist()
@@ -172,6 +190,12 @@ def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(config.threads)
     scorers = Scorers(config)
     places = {f"{category} {place}": item for category, items in tasks.items() for place, item in enumerate(items)}
+    asked = [scorers.fitted(item) for item in places.values()]
+    left_out = {
+        "over_long": asked.count(None),
+        "shortened": sum(any(one.shortened for one in some) for some in asked if some is not None),
+    }
+    tell_unfit("questions", left_out)
     with Bar("questions", len(places)) as bar:
         found = Parts(folder, config).measure(
             list(places), lambda name: scorers.scored(places[name]), lambda step, _: bar.at(step)
@@ -182,11 +206,25 @@ def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
             items[name.rpartition(" ")[0]].append({"scores": scores, "better": item.better})
     if not any(items.values()):
         raise JobFailed("no question fits into the model's context beside its answers")
+    by_scorer = accuracies(items)
+    _paint(folder, by_scorer)
     return {
-        "accuracy_by_scorer": accuracies(items),
-        "over_long": found.count(None),
+        "accuracy_by_scorer": by_scorer,
+        "left_out": left_out,
         "seconds": time.monotonic() - began,
     }
+
+
+def _paint(folder: RunFolder, by_scorer: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw each scorer's accuracy by category."""
+    categories = list(next(iter(by_scorer.values())))
+    series = []
+    for place, (scorer, found) in enumerate(by_scorer.items()):
+        x = [number + 0.1 * place for number in range(len(categories))]  # beside each other
+        low, high = ([found[name]["accuracy_ci95"][side] for name in categories] for side in (0, 1))
+        share = [found[name]["accuracy"] for name in categories]
+        series.append(Series(scorer, x, share, low, high, line=False))
+    plot(folder.path / "hhh", "Better answers told apart", "category", "accuracy", series, names=categories)
 
 
 if __name__ == "__main__":

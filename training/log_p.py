@@ -15,15 +15,17 @@ import torch
 
 from training.config import LogPConfig
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_job, tell_unfit
 from training.lines.lines import data_file
 from training.lines.records import Comparison, read_comparisons
 from training.measuring.calibration import accuracy, wilson_interval
+from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.models.snapshots import PromptTooLong, load_policy, render_reply, render_within
 from training.processes.device import device_of_choice
 from training.reading.likelihood import reply_scores, total_log_p
 from training.runs.parts import Parts
+from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.sampling.self_checks import check_tokenizers
@@ -94,8 +96,9 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         pm, other = PreferenceModel.load(config.preference_model)
         check_tokenizers(tokenizer, other, "preference model")
         configs.append(pm.to(device_of_choice()).backbone.config)
-    room = min(int(getattr(some, "max_position_embeddings", None) or 2048) for some in configs)
+    room = context_of(*configs)
     pairs, left_out = fitting(list(read_comparisons(file)), tokenizer, room, config.weakest_strength)
+    tell_unfit("comparisons", left_out)
     if not pairs:
         raise JobFailed(f"{file} holds no comparison that can be measured on ({dict(left_out)})")
 
@@ -124,7 +127,21 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
             result[key] = share_right(margins) | {
                 "by_mode": {mode: share_right(some) for mode, some in of_mode.items()}
             }
+    _paint(folder, result)
     return result | {"left_out": dict(left_out), "seconds": time.monotonic() - began}
+
+
+def _paint(folder: RunFolder, result: Mapping[str, Any]) -> None:
+    """Draw the accuracy by mode, of the policy and of the preference model."""
+    series, modes = [], ["all", *next(iter(result.values()))["by_mode"]]
+    for place, (name, told) in enumerate(result.items()):
+        rows = [told, *told["by_mode"].values()]
+        x = [number + 0.1 * place for number in range(len(modes))]  # beside each other
+        low, high = ([row["accuracy_ci95"][side] for row in rows] for side in (0, 1))
+        series.append(
+            Series(name.removesuffix("_accuracy"), x, [row["accuracy"] for row in rows], low, high, line=False)
+        )
+    plot(folder.path / "log_p", "Better replies found likelier", "mode", "accuracy", series, names=modes)
 
 
 if __name__ == "__main__":

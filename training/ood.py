@@ -20,9 +20,10 @@ from training import objective
 from training.config import BadConfig, OodConfig
 from training.data.prompts import hold_out, read_prompts, rendered
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_job, tell_unfit
 from training.measuring.calibration import wilson_interval
 from training.measuring.contest import mean_ci95
+from training.models.context import context_of
 from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice
 from training.runs.cadence import Cadence
@@ -128,12 +129,13 @@ def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     layers = config.layers or tuple(range(1, count + 1))
     if max(layers) > count:
         raise BadConfig(f"layers names {max(layers)} and the model has {count}")
-    room = int(getattr(model.config, "max_position_embeddings", None) or 2048)
+    room = context_of(model.config)
     usual, strange = (read_prompts(folder.data / f"{name}.jsonl") for name in ("inliers", "outliers"))
     fitted, held = hold_out(usual, config.held_out)
     prompts, left_out = {}, {}
     for name, side in zip(SIDES, (fitted, held, strange), strict=True):
         prompts[name], left_out[name] = rendered(tokenizer, side, room)
+        tell_unfit(name.replace("_", " "), left_out[name])
     if min(len(prompts["inliers"]), len(prompts["held_out"])) < 2:
         raise JobFailed("inliers.jsonl needs at least four prompts that begin differently: two to fit, two to test")
     if len(prompts["outliers"]) <= max(config.few_shot, default=0):

@@ -127,7 +127,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     if config.shift_on == "held_out" and not test.ranked:
         raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
     for name, part in (("train", trained), ("test", test)):
-        tell_left_out(name, part.dropped, part.shortened, reasons)
+        tell_left_out(f"{name} data", part.dropped, part.shortened, reasons)
     if not test.ranked and ranks.leads():
         print("warning: no comparison is held out, so no accuracy is measured; add data/test.jsonl", file=sys.stderr)
     unknown = sorted(set(config.mode_weights) - {str(element.mode) for element in elements})

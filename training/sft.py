@@ -21,17 +21,18 @@ from training.data.batches import order
 from training.data.examples import Example
 from training.data.prompts import Prompt, evenly, taken
 from training.failure import JobFailed
-from training.job import run_job, tell_left_out
+from training.job import run_job, tell_left_out, tell_unfit
 from training.lines.lines import data_file
 from training.models import lora
+from training.models.context import context_of
 from training.models.models import PreferenceModel
-from training.models.snapshots import PromptTooLong, load_policy, write_manifest
+from training.models.snapshots import load_policy, render_within, write_manifest
 from training.processes import ranks
 from training.reading.pretraining_text import PretrainingText
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
 from training.sampling.self_checks import check_tokenizers
-from training.sampling.variants import Policy, Prefix, Sampling
+from training.sampling.variants import Policy, Sampling, answerable
 from training.supervised.fitting import Fit, chosen_learning_rate
 from training.supervised.selection import Selection
 from training.trunk.recomputing import recompute
@@ -81,14 +82,14 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
         told = demonstrations.reasons(found.dropped)
         raise JobFailed(f"none of the {len(shown)} demonstrations can be learnt from: {told}")
     for name, part in (("train", found), ("test", tested)):
-        tell_left_out(name, part.dropped, part.shortened, demonstrations.reasons)
+        tell_left_out(f"{name} data", part.dropped, part.shortened, demonstrations.reasons)
     texts = pretraining(folder, tokenizer, config, limit)
     by_size = sorted(found.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths
     batches = mixed(len(found.examples), len(texts), config)
     lesson = Lesson(reader, found.examples, texts, config.seed)
     policy = Policy(model, tokenizer, slots=config.slots, precision=config.precision)
-    selection = selected(folder, config, policy, reader, tested, batches)
+    selection, unfit = selected(folder, config, policy, reader, tested, batches)
     fit = Fit(
         folder, config, model, batches, lesson,
         title="finetuning", rate=chosen_learning_rate(config, int(model.config.hidden_size)), began=began, watch=selection,
@@ -105,6 +106,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
         "demonstrations": len(found.examples),
         "test_demonstrations": len(tested.examples),
         "selection_prompts": len(selection.prompts),
+        "selection_left_out": unfit,
         "pretraining_texts": len(texts),
         "dropped": {"train": dict(found.dropped), "test": dict(tested.dropped)},
         "shortened": {"train": found.shortened, "test": tested.shortened},
@@ -167,16 +169,22 @@ def mixed(demonstrated: int, texts: int, config: SftConfig) -> list[list[int]]:
 def selected(
     folder: RunFolder, config: SftConfig, policy: Policy, reader: WordReader,
     tested: demonstrations.Tokenised, batches: Sequence[list[int]],
-) -> Selection:  # fmt: skip
-    """Say how and when the model to keep is chosen, on paper and on standard error."""
-    pm, prompts = None, list[Prompt]()
+) -> tuple[Selection, dict[str, int]]:  # fmt: skip
+    """Say how and when the model to keep is chosen, on paper and on standard error, and which prompts it is not chosen by."""
+    pm, prompts, left_out = None, list[Prompt](), dict[str, int]()
     if config.preference_model:
         pm, pm_tokenizer = PreferenceModel.load(config.preference_model)
         check_tokenizers(policy.tokenizer, pm_tokenizer, "preference model")
         pm.to(reader.device)
-        context = int(getattr(pm.backbone.config, "max_position_embeddings", None) or 2**31)
-        room = min(policy.context - config.max_new_tokens, context - config.max_new_tokens - 1)
-        prompts = evenly(answerable(policy, tested.prompts, room), config.selection_prompts)
+        context = context_of(pm.backbone.config)
+        room = context - config.max_new_tokens - 1  # and the end token that a cut reply is given
+        prompts, left_out = answerable(
+            tested.prompts,
+            [lambda prompt: policy.prompt(prompt, config.max_new_tokens),
+             lambda prompt: render_within(policy.tokenizer, prompt, room)],
+        )  # fmt: skip
+        tell_unfit("selection prompts", left_out)
+        prompts = evenly(prompts, config.selection_prompts)
         if not prompts:
             raise JobFailed(
                 "no held-out prompt is left for the preference model to judge by; give data/test.jsonl, raise held_out, "
@@ -189,22 +197,11 @@ def selected(
     every = config.select_updates or max(1, len(batches) // config.epochs)
     looks = [*range(every, len(batches), every), len(batches)]
     examples = tested.examples
-    return Selection(
+    found = Selection(
         folder.path / "kept", policy, looks, (lambda: reader.mean_loss(examples)) if examples else None, pm, prompts,
         seed=config.seed, sampling=Sampling(config.max_new_tokens, config.temperature),
     )  # fmt: skip
-
-
-def answerable(policy: Policy, prompts: Sequence[Prompt], room: int) -> list[Prompt]:
-    """Return the prompts whose last message fits into `room` tokens."""
-    found = []
-    for prompt in prompts:
-        try:
-            Prefix().within(policy.tokenizer, prompt, room)
-        except PromptTooLong:
-            continue
-        found.append(prompt)
-    return found
+    return found, left_out
 
 
 def keep(folder: RunFolder, selection: Selection, provenance: Mapping[str, Any]) -> None:

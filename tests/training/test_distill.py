@@ -15,11 +15,11 @@ from tests.training.documented import documented
 from tests.training.processes import started, together
 from tests.training.test_distributed import alike
 from training import distill
-from training.distill import main
+from training.distill import main, readers
 from training.models.snapshots import check_snapshot, load_policy, load_tokenizer
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
-from training.sampling.variants import Policy, Prefix
+from training.sampling.variants import Policy, Prefix, answerable
 from training.supervised.teacher import Cache, aligned, written
 
 PROMPT = "Answer in rhymes. "
@@ -169,11 +169,18 @@ def test_the_teachers_own_replies_can_be_the_texts(tmp_path: Path, tiny_policy: 
         tmp_path / "run", tiny_policy, [], source="teacher", learn="replies", held_out=0.2, learning_rate=3e-3
     )
     prompts = [{"prompt": f"{WORDS[n % 6]} {n}"} for n in range(40)] + [{"prompt": "x" * 250}]
+    talk = [{"role": role, "content": "y" * 120} for role in ("user", "assistant", "user")]
     (path / "data" / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts))
     assert main([str(path)]) == 0
     result = json.loads((path / "result.json").read_text())
     assert result["texts"] + result["test_texts"] == 40
     assert sum(counted.get("over_long", 0) for counted in result["dropped"].values()) == 1
+    assert set(result["sample_prompts_left_out"]) == {"shortened", "over_long"}
+    teacher = Policy.load(tiny_policy)
+    whole = readers(teacher, teacher, 9)
+    some = [[{"role": "user", "content": text}] for text in ("Why?", "x" * 300)] + [talk]
+    assert answerable(some, whole, in_full=True) == ([some[0]], {"shortened": 1, "over_long": 1})
+    assert answerable(some, whole)[0] == [some[0], talk]
     assert result["held_out_kl"] < result["held_out_kl_before"]
     cache = Cache(
         path / "teacher", json.loads((path / "teacher" / result["teacher_cache"] / "settings.json").read_text())

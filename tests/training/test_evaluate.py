@@ -51,6 +51,60 @@ def test_a_policy_against_itself(tmp_path: Path, tiny_policy: Path) -> None:
     assert set(result) <= documented()
 
 
+def test_a_run_that_is_killed_goes_on_with_the_next_part(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, tokenizer = load_policy(tiny_policy)
+    with torch.no_grad():
+        other.get_output_embeddings().weight[40:80] *= 1.5
+    save_policy(tmp_path / "other", other, tokenizer)
+    given = {
+        "model": str(tmp_path / "other"),
+        "opponent": str(tiny_policy),
+        "preference_model": str(pm_path),
+        "threads": 1,
+    }
+    folders = [folder(tmp_path / name, part_prompts=5, **given) for name in ("whole", "killed")]
+    for path in folders:
+        with (path / "data/prompts.jsonl").open("a") as file:
+            file.write("\n" + json.dumps({"prompt": "x" * 999}))
+    assert evaluate.main([str(folders[0])]) == 0
+    result = json.loads((folders[0] / "result.json").read_text())
+    assert result["prompts"] == 12 and result["left_out"] == {"shortened": 0, "over_long": 1}
+    assert "prompts: left out 1 too long for a context" in capsys.readouterr().err
+    lines = (folders[0] / "parts.jsonl").read_bytes().split(b"\n")
+    assert [json.loads(line)["part"] for line in lines[1:-1]] == ["prompts 0", "prompts 5", "prompts 10"]
+    kept = json.loads(lines[1])
+    kept["found"]["score"] = [1e6] * 5  # told from what would be measured anew
+    # killed in the second part, while it wrote
+    (folders[1] / "parts.jsonl").write_bytes(
+        lines[0].replace(b"whole", b"killed") + b"\n" + json.dumps(kept).encode() + b"\n" + lines[2][:9]
+    )
+    assert evaluate.main([str(folders[1])]) == 0
+    again = json.loads((folders[1] / "result.json").read_text())
+    assert again["score_after"] > 1e5 and again["win_rate"] >= 5 / 12
+    same = {"kl", "kl_ci95", "score_before", "length_mean", "perplexity", "eos_share", "prompts"}
+    assert {name: again[name] for name in same} == {name: result[name] for name in same}
+
+
+def test_parts_do_not_change_what_is_found_and_the_plot_shows_the_share_that_is_lost(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    given = {"model": str(tiny_policy), "opponent": str(tiny_policy), "preference_model": str(pm_path), "threads": 1}
+    results = []
+    for part in (5, 100):
+        path = folder(tmp_path / str(part), part_prompts=part, **given)
+        assert evaluate.main([str(path)]) == 0
+        results.append(json.loads((path / "result.json").read_text()))
+    for name, value in results[0].items():
+        if name not in ("seconds", "left_out"):
+            assert results[1][name] == pytest.approx(value, abs=1e-5), name
+    drawn = json.loads((path / "evaluate.json").read_text())["series"][0]
+    assert (path / "evaluate.png").stat().st_size > 1000
+    lost = [share for gained, share in zip(drawn["x"], drawn["y"], strict=True) if gained < 0]
+    assert max(lost, default=0.0) == pytest.approx(1 - results[1]["win_rate"])
+
+
 def test_the_divergence_from_another_policy_is_positive(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     other, tokenizer = load_policy(tiny_policy)
     with torch.no_grad():

@@ -44,6 +44,23 @@ def test_both_scorers_by_category(tmp_path: Path, tiny_policy: Path, pm_path: Pa
         }
         right = 2 * found["helpful"]["accuracy"] + found["honest"]["accuracy"]
         assert found["overall"]["accuracy"] == pytest.approx(right / 3)
+    drawn = json.loads((path / "hhh.json").read_text())
+    assert drawn["names"] == ["helpful", "honest", "overall"]
+    assert [series["label"] for series in drawn["series"]] == list(by_scorer)
+    assert drawn["series"][0]["y"] == [found["accuracy"] for found in by_scorer["log_p"].values()]
+
+
+def test_questions_that_are_too_long_are_counted_and_said(
+    tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = "Human: " + "x" * 150 + "\n\nAssistant: hi\n\nHuman: " + "y" * 150
+    long = [{"input": text, "target_scores": {"A tree.": 1, "No.": 0}} for text in ("z" * 999, earlier, "short?")]
+    path = run_folder(tmp_path / "run", {"model": str(tiny_policy)})
+    tasks(path / "data", other=long)
+    assert hhh.main([str(path)]) == 0
+    assert result_of(path)["left_out"] == {"over_long": 1, "shortened": 1}
+    assert result_of(path)["accuracy_by_scorer"]["log_p"]["other"]["items"] == 2
+    assert "questions: left out 1 too long for a context; 1 lost their oldest turns to fit" in capsys.readouterr().err
 
 
 def test_mutual_information_is_what_the_question_adds(any_policy: Path) -> None:
@@ -136,6 +153,9 @@ def test_mean_log_p_accuracy_and_a_run_that_is_killed(tmp_path: Path, tiny_polic
             right += mean[0] > mean[1]
     assert result["mean_log_p_accuracy"]["accuracy"] == pytest.approx(right / 9)
     assert result["mean_log_p_accuracy"]["pairs"] == result["preference_model_accuracy"]["pairs"] == 9
+    drawn = json.loads((path / "log_p.json").read_text())
+    assert drawn["names"] == ["all", "helpful", "red_team"]
+    assert [series["label"] for series in drawn["series"]] == ["mean_log_p", "preference_model"]
     again = run_folder(tmp_path / "again", given, test=COMPARED)
     (again / "parts.jsonl").write_bytes(b"\n".join((path / "parts.jsonl").read_bytes().split(b"\n")[:2]) + b"\n")
     assert log_p.main([str(again)]) == 0

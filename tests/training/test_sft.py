@@ -226,6 +226,7 @@ def test_a_reply_is_learnt_and_the_model_of_the_best_score_is_kept(tmp_path: Pat
     assert [look["held_out_loss"] for look in result["looks"]] == [line["held_out_loss"] for line in looks]
     assert check_snapshot(path / "model").provenance["score"] == result["score"]
     assert not (path / "kept").exists()
+    assert (result["selection_prompts"], result["selection_left_out"]) == (6, {"shortened": 0, "over_long": 0})
 
 
 def test_without_a_preference_model_the_least_held_out_loss_decides(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,16 +13,18 @@ from training import objective
 from training.config import BadConfig, FieldConfig
 from training.data.prompts import Prompt, evenly, read_prompts
 from training.failure import JobFailed
+from training.job import tell_unfit
 from training.measuring.contest import EVALUATION
+from training.models.context import UNSTATED, context_of
 from training.models.models import PreferenceModel
-from training.models.snapshots import PromptTooLong, check_snapshot
+from training.models.snapshots import check_snapshot
 from training.processes.device import Precision, device_of_choice, in_half
 from training.runs.parts import Parts
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.sampling.rollouts import reply_seeds
 from training.sampling.self_checks import check_tokenizers
-from training.sampling.variants import Policy, Prefix, Replies, Sampling, scores
+from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable, scores
 
 
 class Judges:
@@ -51,8 +54,7 @@ class Judges:
 
     def readers(self, new: int) -> list[tuple[Prefix, int]]:
         """How much each can read before a reply of `new` tokens and the end token that a cut one is given."""
-        limits = [getattr(pm.backbone.config, "max_position_embeddings", None) for pm in self.models.values()]
-        return [(Prefix(), int(limit or 2048) - new - 1) for limit in limits]
+        return [(Prefix(), context_of(pm.backbone.config) - new - 1) for pm in self.models.values()]
 
 
 def fitting(
@@ -62,15 +64,8 @@ def fitting(
 
     "shortened" lose their oldest turns for one of the readers at least; "over_long" do not fit at all. JobFailed when none does.
     """
-    found, told = [], {"shortened": 0, "over_long": 0}
-    for prompt in prompts:
-        try:
-            dropped = max(prefix.within(tokenizer, prompt, room).dropped for prefix, room in readers)
-        except PromptTooLong:
-            told["over_long"] += 1
-            continue
-        found.append(prompt)
-        told["shortened"] += dropped > 0
+    found, told = answerable(prompts, [partial(prefix.within, tokenizer, room=room) for prefix, room in readers])
+    tell_unfit("prompts", told)
     if not found:
         raise JobFailed("no prompt fits into the context beside a reply; give shorter ones or lower max_new_tokens")
     return evenly(found, most or len(found)), told
@@ -93,7 +88,7 @@ class Field:
         self.sampling = Sampling(config.max_new_tokens, config.temperature)
         readers = self.judges.readers(config.max_new_tokens)
         for name, path in self.paths.items():
-            context = check_snapshot(path).context or 2048
+            context = check_snapshot(path).context or UNSTATED
             readers.append((self.prefixes.get(name, Prefix()), context - config.max_new_tokens))
         self.prompts, self.left_out = fitting(
             self.reference.tokenizer, read_prompts(folder.data / "prompts.jsonl"), readers, config.evaluation_prompts

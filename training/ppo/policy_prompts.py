@@ -6,6 +6,7 @@ from typing import Any
 
 from training.data.prompts import held_places, mixed, read_prompts, read_prompts_with_modes, rendered, taken
 from training.failure import JobFailed
+from training.job import tell_unfit
 from training.lines.lines import data_file
 
 
@@ -24,6 +25,8 @@ class PolicyPrompts:
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self.train, self.left_out = rendered(tokenizer, [prompts[place] for place in kept], room)
         self.held_out, self.left_out_held_out = rendered(tokenizer, held_out, room)
+        tell_unfit("prompts", self.left_out)
+        tell_unfit("held-out prompts", self.left_out_held_out)
         if not self.train or not self.held_out:
             raise JobFailed(
                 f"{len(self.train)} prompts to train on and {len(self.held_out)} held out fit into {room} tokens; "

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from training.data.batches import Ranked, by_length
 from training.failure import JobFailed
+from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.processes.device import Precision, device_of_choice, in_half
 from training.trunk import FusedTrunk, Trunk, trunk_for
@@ -37,7 +38,7 @@ class Reader:
         self.device = device_of_choice()
         self.model = model.to(self.device)
         self.pad = pad
-        self.context = int(getattr(model.backbone.config, "max_position_embeddings", None) or 2**31)
+        self.context = context_of(model.backbone.config)
         self.budget = GPU_BUDGET if self.device.type == "cuda" else CPU_BUDGET
         self.half = in_half(precision, self.device, model.width)
 

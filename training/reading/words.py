@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from training.data.examples import Example
 from training.failure import JobFailed
+from training.models.context import context_of
 from training.processes.device import Precision, device_of_choice, in_half, products
 from training.trunk import FusedTrunk, GeneralTrunk, Trunk, trunk_for
 from training.trunk.packing import packed
@@ -32,7 +33,7 @@ class WordReader:
     def __init__(self, model: Any, *, precision: Precision = "auto", dropout: float = 0.0) -> None:
         self.device = device_of_choice()
         self.model = model.to(self.device)
-        self.context = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+        self.context = context_of(model.config)
         self.half = in_half(precision, self.device, int(model.config.hidden_size))
         self.head = model.get_output_embeddings()
         self.cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2 bends its logits

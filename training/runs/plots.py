@@ -24,8 +24,13 @@ class Series:
     points: bool = True
 
 
-def plot(path: Path, title: str, x_label: str, y_label: str, series: Sequence[Series]) -> None:
-    """Write `path` as PNG and the numbers beside it as JSON; the same numbers give the same bytes."""
+def plot(
+    path: Path, title: str, x_label: str, y_label: str, series: Sequence[Series], *, names: Sequence[str] = ()
+) -> None:
+    """Write `path` as PNG and the numbers beside it as JSON; the same numbers give the same bytes.
+
+    `names` stand at x = 0, 1, … where what is measured has names and no order.
+    """
     if not ranks.leads():
         return
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
@@ -33,6 +38,8 @@ def plot(path: Path, title: str, x_label: str, y_label: str, series: Sequence[Se
     axes = figure.subplots()
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
+    if names:
+        axes.set_xticks(range(len(names)), names)
     for some in series:
         marker, style = ("o" if some.points else ""), ("-" if some.line else "")
         (drawn,) = axes.plot(some.x, some.y, marker=marker, linestyle=style, markersize=4, label=some.label)
@@ -46,5 +53,6 @@ def plot(path: Path, title: str, x_label: str, y_label: str, series: Sequence[Se
     figure.savefig(path.with_suffix(".png"), dpi=120, metadata={"Software": None})
     files.write_json(
         path.with_suffix(".json"),
-        {"title": title, "x": x_label, "y": y_label, "series": [dataclasses.asdict(some) for some in series]},
+        {"title": title, "x": x_label, "y": y_label, "series": [dataclasses.asdict(some) for some in series]}
+        | ({"names": list(names)} if names else {}),
     )

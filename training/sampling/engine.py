@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.models.context import context_of
 from training.sampling.decoders import Replies, decoder_for
 from training.sampling.sampling import reply_mask, uniforms
 
@@ -73,9 +74,9 @@ class Engine:
         self, model: Any, tokenizer: Any, slots: int = 64, max_length: int | None = None, *, half: bool = False
     ) -> None:
         """`half`: matrix products in bfloat16, where the decoder has them."""
-        limit = getattr(model.config, "max_position_embeddings", None)
-        self.max_length: int = max_length or limit or 2048
-        if limit is not None and self.max_length > limit:
+        limit = context_of(model.config)
+        self.max_length: int = max_length or limit
+        if self.max_length > limit:
             raise ValueError(f"max_length {self.max_length} is more than the {limit} positions of the model")
         self.slots = slots
         self.device = model.device

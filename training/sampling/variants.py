@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from training.data.prompts import Prompt
 from training.failure import JobFailed
+from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.models.snapshots import Fitted, PromptTooLong, load_policy, render, save_policy
 from training.processes.device import Precision, device_of_choice, in_half
@@ -125,7 +126,7 @@ class Policy:
     ) -> None:
         """`shared`: of several processes each writes its part of the replies; all must ask."""
         self.model, self.tokenizer, self.prefix = model, tokenizer, prefix or Prefix()
-        self.context = int(getattr(model.config, "max_position_embeddings", None) or 2048)
+        self.context = context_of(model.config)
         self.slots, self.shared = slots, shared
         self.half = in_half(precision, model.device, int(model.config.hidden_size))
         self._engine: Engine | None = None
@@ -186,6 +187,27 @@ class Policy:
             self._engine.refresh(self.model)
 
 
+def answerable(
+    prompts: Sequence[Prompt], readers: Sequence[Callable[[Prompt], Fitted]], *, in_full: bool = False
+) -> tuple[list[Prompt], dict[str, int]]:
+    """The prompts that every reader has room for, and how many are not among them or lose something.
+
+    "shortened": their oldest turns are left out for one of the readers at least, or, `in_full`, the prompt is, for that reason;
+    "over_long": not even the last message fits.
+    """
+    found, told = list[Prompt](), {"shortened": 0, "over_long": 0}
+    for prompt in prompts:
+        try:
+            dropped = max(read(prompt).dropped for read in readers)
+        except PromptTooLong:
+            told["over_long"] += 1
+            continue
+        told["shortened"] += dropped > 0
+        if not (in_full and dropped):
+            found.append(prompt)
+    return found, told
+
+
 def scores(
     pm: PreferenceModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -195,7 +217,7 @@ def scores(
     half: bool = False,
 ) -> Tensor:
     """Return the preference model's score of each reply to its conversation; it reads no prompt before it.  -> [B]"""
-    context = int(getattr(pm.backbone.config, "max_position_embeddings", None) or 2048)
+    context = context_of(pm.backbone.config)
     nothing, room = Prefix(), context - replies.room - 1  # and the end token that a cut reply is given
     prompts = [nothing.within(tokenizer, conversation, room).ids for conversation in conversations]
     return preference_scores(pm, rollout_of(prompts, replies.generated), int(tokenizer.eos_token_id), half=half)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from server.services.snapshots import registry
+from training.models.context import context_of
 from training.models.snapshots import BadSnapshot, load_policy, render
 from training.sampling.engine import Engine, Request
 from workers.reply.asks import TOLD_NOT_LOADED, CannotAnswer, Source
@@ -68,8 +69,7 @@ def load_resident(source: Source, artifacts: Path) -> Resident:
 
 def table_size(config: Any) -> tuple[int, int]:
     """(tokens a slot, slots) of an engine's key-value table that fits TABLE_BYTES."""
-    context = getattr(config, "max_position_embeddings", None) or 2048
-    length = min(int(context), MAX_LENGTH)
+    length = min(context_of(config), MAX_LENGTH)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     column = 2 * config.num_hidden_layers * heads * size * 4  # keys and values, 4 bytes a number

@@ -54,11 +54,6 @@ class GeneralDecoder(StepwiseDecoder):
 
     def __init__(self, model: Any, slots: int, max_length: int, *, half: bool = False) -> None:
         config, self.half = model.config, half
-        limit = getattr(config, "max_position_embeddings", None)
-        if limit is not None and max_length > limit:
-            raise ValueError(
-                f"max_length {max_length} is more than the {limit} positions of this {config.model_type} model"
-            )
         self.cache = _RowCache(slots, max_length)
         self.kinds = set(getattr(config, "layer_types", None) or [])
         self.window: int | None = getattr(config, "sliding_window", None)
