@@ -2,7 +2,9 @@
 
 Sources: HH = Bai et al. 2022 (arXiv 2204.05862); LA = Askell et al. 2021 (2112.00861); IG = Ouyang et al. 2022
 (2203.02155); L2 = Touvron et al. 2023, "Llama 2" (2307.09288); PM = Zheng et al. 2023, "Secrets of RLHF I" (2307.04964);
-N = Huang et al., "The N implementation details of RLHF with PPO"; starter = measured here on the shipped starter model.
+PM-code = what its authors released (MOSS-RLHF); GI = Zheng et al. 2023, "group invariant learning" (2310.11971);
+N = Huang et al., "The N implementation details of RLHF with PPO"; starter = measured here on the shipped starter model;
+ours = a choice of this project, where no paper says anything.
 """
 
 from training.config.best_of import BestOfConfig

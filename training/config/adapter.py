@@ -13,9 +13,8 @@ class AdapterConfig:
     lora_rank: int = 0  # 0 = all weights are trained; Hu et al. used 1 to 64, 8 and 16 serve most
     lora_alpha: int = 16  # the adapter's output is scaled by alpha / rank (Hu et al. 4.1)
     lora_dropout: float = 0.0  # on the adapters' input; ours: 0, as everywhere here
-    lora_targets: tuple[str, ...] | Literal["auto"] = (
-        "auto"  # names of linear layers; auto = all those of the blocks (QLoRA, Dettmers et al. 2023)
-    )
+    # names of linear layers; auto = all those of the blocks (QLoRA, Dettmers et al. 2023)
+    lora_targets: tuple[str, ...] | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""

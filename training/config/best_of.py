@@ -14,12 +14,14 @@ class BestOfConfig(SamplingConfig):
 
     model: str = ""  # directory of the policy that is sampled; required
     preference_model: str = ""  # directory of the one that chooses; required
-    test_preference_model: str = ""  # directory of one that only judges what was chosen: shows over-optimisation
-    opponent: str = ""  # directory of the policy whose one reply each choice is held against; empty: `model` itself
-    prefix: str = ""  # file with a prompt that stands before every conversation of `model` (variants.py)
+    # directory of one that only judges what was chosen: shows over-optimisation; HH 4.2
+    test_preference_model: str = ""
+    # directory of the policy whose one reply each choice is held against; empty: `model` itself; ours
+    opponent: str = ""
+    prefix: str = ""  # file with a prompt that stands before every conversation of `model` (variants.py); LA
     k: tuple[int, ...] = (1, 4, 16, 64)  # HH B.6
     median_of: int = 0  # > 0: keep the median of so many, as HH 6.1 showed its writers (17), not the best; odd
-    evaluation_prompts: int = 0  # all of data/prompts.jsonl: what is chosen is kept as demonstrations
+    evaluation_prompts: int = 0  # all of data/prompts.jsonl: what is chosen is kept as demonstrations; ours
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""

@@ -10,10 +10,10 @@ from training.config.sampling import SamplingConfig
 class FieldConfig(SamplingConfig):
     """Several policies, the first of which is the reference; each "DIR" or "NAME=DIR"."""
 
-    snapshots: tuple[str, ...] = ()  # the first is the reference: of the KL, of Elo 0, of score 0
+    snapshots: tuple[str, ...] = ()  # the first is the reference: of the KL, of Elo 0, of score 0 (ours)
     prefixes: tuple[
         str, ...
-    ] = ()  # "NAME=FILE": a prompt that stands before every conversation of that one (variants.py)
+    ] = ()  # "NAME=FILE": a prompt that stands before every conversation of that one (variants.py); LA
     preference_model: str = ""  # directory; required
 
     def paths(self) -> dict[str, str]:
@@ -46,7 +46,7 @@ def _named(setting: str, items: tuple[str, ...]) -> dict[str, str]:
 class TournamentConfig(FieldConfig):
     """Settings of `python -m training.tournament`: every policy against every other under a preference model."""
 
-    test_preference_model: str = ""  # directory of a second judge, which gives a table of its own
+    test_preference_model: str = ""  # directory of a second judge, which gives a table of its own; HH 4.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,8 @@ class RobustnessConfig(FieldConfig):
     """Settings of `python -m training.robustness`: the model that a policy was trained against beside one that it was not."""
 
     test_preference_model: str = ""  # directory; required. HH 4.2: trained on the other half of the comparisons
-    centring_share: float = (
-        0.25  # of the prompts: only the reference's replies to these say where each model's 0 is (HH B.2)
-    )
+    # of the prompts: only the reference's replies to these say where each model's 0 is (HH B.2)
+    centring_share: float = 0.25
 
     def __post_init__(self) -> None:
         """Refuse a share that leaves one side empty."""
@@ -71,9 +70,9 @@ class SqrtKlConfig(FieldConfig):
 
     runs: tuple[
         str, ...
-    ] = ()  # folders of policy runs, "DIR" or "NAME=DIR"; their metrics.jsonl is read, nothing is sampled
-    least: float = 0.0  # the range of √KL over which a line is fitted, in √nats
-    most: float = 0.0  # 0 = to the end
+    ] = ()  # folders of policy runs, "DIR" or "NAME=DIR"; their metrics.jsonl is read, nothing is sampled; HH 4.3
+    least: float = 0.0  # the range of √KL over which a line is fitted, in √nats; ours
+    most: float = 0.0  # 0 = to the end; ours
 
     def __post_init__(self) -> None:
         """Refuse a range without points."""

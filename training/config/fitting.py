@@ -11,25 +11,26 @@ from training.config.loading import BadConfig, above_zero, at_least, shares
 class FitConfig(AdapterConfig):
     """How a model is fitted to examples; a job's own config adds what the examples are."""
 
-    seed: int = 0
-    epochs: int = (
-        1  # HH, IG and Secrets of RLHF all train preference models for one: pairs seen twice are learnt by heart
-    )
-    learning_rate: float = 0.0  # 0 = from the width of the model, see fitting.chosen_learning_rate
+    seed: int = 0  # ours
+    # HH, IG and Secrets of RLHF all train preference models for one: pairs seen twice are learnt by heart
+    epochs: int = 1
+    learning_rate: float = 0.0  # 0 = from the width of the model, see fitting.chosen_learning_rate; measured
     warmup_share: float = 0.1  # share of the updates; replaces Adam's bias-corrected first large steps (N 17)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"  # IG C.2: cosine to a tenth
     final_share: float = 0.1  # of the learning rate at the end (IG C.2)
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # PyTorch's
     adam_beta2: float = 0.95  # IG C.4
     adam_eps: float = 1e-8  # 1e-5 makes PyTorch's early steps unlike those of the papers (N 17)
-    max_grad_norm: float = 1.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: see device.py
+    max_grad_norm: float = 1.0  # PM-code
+    # of the matrix products; auto: see device.py; ours, measured
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # whether blocks are computed again in the backward pass, and keep their input alone: less memory, a third more work; ours
     gradient_checkpointing: bool = False
-    sharding: Literal["none", "full"] = "none"  # of several processes: all hold all weights, or each its part (FSDP2)
-    checkpoint_seconds: float = 30.0  # between checkpoints; more where one takes long (runs/cadence.py)
-    checkpoint_steps: int = 0  # > 0: every so many updates instead
-    threads: int = 0  # torch threads; 0 = as the environment says
+    # of several processes: all hold all weights, or each its part (FSDP2); ours
+    sharding: Literal["none", "full"] = "none"
+    checkpoint_seconds: float = 30.0  # between checkpoints; more where one takes long (runs/cadence.py); ours
+    checkpoint_steps: int = 0  # > 0: every so many updates instead; ours
+    threads: int = 0  # torch threads; 0 = as the environment says; ours
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""

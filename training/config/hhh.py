@@ -9,10 +9,10 @@ from training.config.loading import BadConfig, at_least
 class HhhConfig:
     """Settings of `python -m training.hhh`: helpful, honest, harmless, on a copy of BIG-bench's hhh_alignment."""
 
-    tasks: str = ""  # folder with CATEGORY/task.json; empty: the run folder's data/
+    tasks: str = ""  # folder with CATEGORY/task.json; empty: the run folder's data/; ours
     model: str = ""  # directory of a policy, scored by mutual information; this or preference_model is required
-    preference_model: str = ""  # directory
-    threads: int = 0
+    preference_model: str = ""  # directory; HH 3.4, required without one
+    threads: int = 0  # torch threads; 0 = as the environment says; ours
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
@@ -26,10 +26,10 @@ class LogPConfig:
     """Settings of `python -m training.log_p`: whether a policy finds the better replies of comparisons likelier."""
 
     model: str = ""  # directory of the policy; required
-    preference_model: str = ""  # directory; its accuracy on the same comparisons stands beside
+    preference_model: str = ""  # directory; its accuracy on the same comparisons stands beside; LA
     weakest_strength: int = 1  # preferences at or below it are left out, as in training (HH 2.2)
-    batch_comparisons: int = 64  # read, scored and kept together
-    threads: int = 0
+    batch_comparisons: int = 64  # read, scored and kept together; ours
+    threads: int = 0  # torch threads; 0 = as the environment says; ours
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""

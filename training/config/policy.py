@@ -30,15 +30,14 @@ class PolicyConfig(AdapterConfig):
 
     model: str = ""  # directory of the initial policy, which is also the frozen reference; required
     preference_model: str = ""  # directory of the preference model; required. Same tokenizer as `model`
-    preset: Preset = "starter"
-    seed: int = 0
+    preset: Preset = "starter"  # ours: what the starter needs, of all papers
+    seed: int = 0  # ours
     # -- how much
-    episodes: int = 1536  # replies sampled and learnt from in all; critic pretraining comes on top
+    episodes: int = 1536  # replies sampled and learnt from in all; critic pretraining comes on top; starter
     rollout_replies: int = 64  # replies of a rollout; a small buffer stays on-policy (PM 5.4)
-    buffer_rollouts: int = (
-        1  # rollouts gathered before the policy learns from them (PM-code num_rollouts); more = staler
-    )
-    minibatch_replies: int = 32
+    # rollouts gathered before the policy learns from them (PM-code num_rollouts); more = staler
+    buffer_rollouts: int = 1
+    minibatch_replies: int = 32  # of one step; PM 5.4
     inner_epochs: int = 2  # passes over each buffer; HH's K: 1 (main scan), 2, 4 (online); IG and PM 1
     critic_pretraining: int = 2  # iterations in which the critic alone learns (PM 5.3: removes the early noise)
     # > 0: it ends sooner, once the value loss has not fallen by a hundredth for so many iterations (PM: until it is low)
@@ -49,19 +48,19 @@ class PolicyConfig(AdapterConfig):
     # -- sampling
     max_new_tokens: int = 112  # starter: its longest replies; HH 128
     temperature: float = 1.0  # divided out of new, old and reference log-probabilities alike (N)
-    slots: int = 64  # replies written at once
+    slots: int = 64  # replies written at once; ours
     # -- reward
     kl_weight: float = 0.02  # β in score units per nat; 0 = no penalty (IG 0.02)
     kl_unit: Literal["token", "reply"] = "token"  # where it is taken off: each token (IG, PM) or the reply's end (HH)
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"  # of the penalty; HH, IG and PM all take log π/π₀
     kl_target: float = 0.0  # nats per reply; above 0 β adapts to hold it (Ziegler et al. 2019)
-    kl_horizon: float = 10_000.0  # episodes over which an adaptive β may change by a fifth
-    score_normalisation: Literal["none", "scale", "running"] = (
-        "running"  # "scale" divides only; "running" removes the mean too
-    )
+    kl_horizon: float = 10_000.0  # episodes over which an adaptive β may change by a fifth (Ziegler et al. 2019)
+    # "scale" divides only; "running" removes the mean too; PM eq. 18
+    score_normalisation: Literal["none", "scale", "running"] = "running"
     score_clip: float = 5.0  # in standard deviations after normalisation, 0 = off; PM 0.8, DeepSpeed-Chat 5
     missing_end: Literal["subtract", "replace"] = "subtract"  # what happens to the score of a reply that was cut (N)
-    missing_end_penalty: float = 1.0  # taken from the normalised score, or, to "replace", what stands for it, negated
+    # taken from the normalised score, or, to "replace", what stands for it, negated; N
+    missing_end_penalty: float = 1.0
     # -- advantages
     gamma: float = 1.0  # HH, IG: no discount
     lam: float = 0.95  # of the advantage estimator; N; PM 0.9
@@ -69,7 +68,7 @@ class PolicyConfig(AdapterConfig):
     advantage_clip: float = 0.0  # 0 = off; PM-code 0.5, after whitening
     # -- learning
     learning_rate: float = 2e-4  # starter: a model of millions, not billions, of weights
-    critic_learning_rate: float = 4e-4
+    critic_learning_rate: float = 4e-4  # starter; twice the policy's, PM three times
     warmup_iterations: int = 3  # below the full rate, in equal steps up from `warmup_floor` (IG ten)
     warmup_share: float = 0.0  # of all iterations, where that is more (PM a tenth)
     warmup_floor: float = 0.1  # share of the rate before the first iteration (IG, PM-code)
@@ -86,54 +85,52 @@ class PolicyConfig(AdapterConfig):
     # what the ratio is to: the policy that sampled, the frozen reference (PM 5.3.2: as if the buffer were endless), or
     # "off", ratio 1 with the gradient of log π, which is right for the first update of an iteration only
     importance_sampling: Literal["sampler", "reference", "off"] = "sampler"
-    value_clip: float = 0.2  # 0 = off; never while the critic learns alone
+    value_clip: float = 0.2  # 0 = off; never while the critic learns alone; N, PM-code
     entropy_weight: float = 0.0  # of an entropy bonus; HH none, PM not among its starred tricks
     entropy_threshold: float = 0.0  # > 0: the loss is |E[H] - threshold| (PM B.3, where a tenth more or less decided)
-    max_grad_norm: float = 1.0  # 0 = off
-    adam_beta1: float = 0.9
+    max_grad_norm: float = 1.0  # 0 = off; PM-code
+    adam_beta1: float = 0.9  # IG C.4
     adam_beta2: float = 0.95  # IG C.4
     adam_eps: float = 1e-8  # PyTorch's 1e-5 makes early steps unlike those of the papers; warm-up does the rest (N 17)
     critic_adam_eps: float = 1e-8  # PM-code 1e-8 beside 1e-6 for the policy
-    approx_kl_stop: float = (
-        0.1  # nats per token between new and sampling policy that end an iteration's passes; 0 = off
-    )
+    # nats per token between new and sampling policy that end an iteration's passes; 0 = off; ours
+    approx_kl_stop: float = 0.1
     # -- pretraining text (PPO-ptx, IG eq. 2): reads data/pretraining.jsonl(.gz)
     ptx_weight: float = 0.0  # γ on the mean log-probability of a token; IG 27.8, 0 = plain PPO
     ptx_ratio: float = 8.0  # pieces of pretraining text per episode of an update (IG)
-    ptx_tokens: int = 128  # of a piece; longer texts become several
+    ptx_tokens: int = 128  # of a piece; longer texts become several; ours
     # -- average of the weights
     weight_average: float = 0.0  # decay an update of the average that is evaluated and saved (IG 0.992); 0 = the last
     # -- group-invariant learning (GI); the paper prints none of its numbers, so all of these are ours
     groups: int = 0  # M inferred groups; 0 = off; GI 2
-    group_features: Literal["detached", "critic"] = (
-        "detached"  # whether the groups' gradient reaches the critic's trunk
-    )
-    group_critic_weight: float = 1.0  # β_critic on the variance of the groups' returns, which the group head maximises
-    group_balance: float = 0.0  # weight of the entropy of the groups' shares, against an empty group
-    group_policy_weight: float = 0.0  # β_policy on the same variance, which the policy minimises; 0 = off
-    group_kl: bool = False  # multiply each reply's KL penalty by its probability of the high-return group
-    variance_over: Literal["groups", "replies"] = "groups"  # "replies": the penalty without groups, as a control
+    # whether the groups' gradient reaches the critic's trunk; ours
+    group_features: Literal["detached", "critic"] = "detached"
+    # β_critic on the variance of the groups' returns, which the group head maximises; ours
+    group_critic_weight: float = 1.0
+    group_balance: float = 0.0  # weight of the entropy of the groups' shares, against an empty group; ours
+    group_policy_weight: float = 0.0  # β_policy on the same variance, which the policy minimises; 0 = off; ours
+    group_kl: bool = False  # multiply each reply's KL penalty by its probability of the high-return group; ours: off
+    variance_over: Literal["groups", "replies"] = "groups"  # "replies": the penalty without groups, as a control; ours
     # -- collapse: far from the reference with longer and surer replies, or much longer ones, over a window stops the run (PM 5.2)
-    collapse_alarm: bool = True
-    collapse_window: int = 3  # iterations
-    collapse_length: float = 1.8  # times the first window's mean length
-    collapse_runaway: float = (
-        2.5  # times that length, or nearly max_new_tokens: whatever the perplexity (ours: ppo/collapse.py)
-    )
-    collapse_perplexity: float = 0.7  # times the first window's perplexity, less one
-    collapse_kl: float = 0.5  # nats per token
+    collapse_alarm: bool = True  # ours, after PM 5.2
+    collapse_window: int = 3  # iterations; ours
+    collapse_length: float = 1.8  # times the first window's mean length; ours
+    # times that length, or nearly max_new_tokens: whatever the perplexity (ours: ppo/collapse.py)
+    collapse_runaway: float = 2.5
+    collapse_perplexity: float = 0.7  # times the first window's perplexity, less one; ours
+    collapse_kl: float = 0.5  # nats per token; ours
     # -- evaluation on held-out prompts
-    held_out: float = 0.1  # share of prompts never trained on, when data/ has no held_out.jsonl
-    evaluation_prompts: int = 200  # at most so many
-    checkpoint_seconds: float = 20.0  # between checkpoints; more where one takes long (runs/cadence.py)
-    checkpoint_steps: int = 0  # > 0: every so many iterations instead
-    # of the matrix products of policy, reference, preference model and critic; auto: see device.py
+    held_out: float = 0.1  # share of prompts never trained on, when data/ has no held_out.jsonl; ours
+    evaluation_prompts: int = 200  # at most so many; ours
+    checkpoint_seconds: float = 20.0  # between checkpoints; more where one takes long (runs/cadence.py); ours
+    checkpoint_steps: int = 0  # > 0: every so many iterations instead; ours
+    # of the matrix products of policy, reference, preference model and critic; auto: see device.py; ours, measured
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # whether blocks of policy and critic are computed again in the backward pass: less memory, a third more work; ours
     gradient_checkpointing: bool = False
     # of several processes: all hold all four models, or each its part of their blocks (FSDP2); ours
     sharding: Literal["none", "full"] = "none"
-    threads: int = 0  # torch threads; 0 = as the environment says
+    threads: int = 0  # torch threads; 0 = as the environment says; ours
 
     @property
     def iteration_replies(self) -> int:

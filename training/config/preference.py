@@ -14,25 +14,22 @@ class PreferenceConfig(FitConfig):
     A preset replaces the defaults below by a paper's; what config.json names itself goes before both.
     """
 
+    # ours: what the starter needs, of all papers
     preset: Literal["starter", "hh_rlhf", "instructgpt", "pmp", "moss"] = "starter"
     model: str = ""  # directory to start from: a policy, or the preference model of an earlier stage; required
     start_head: Literal["keep", "renew"] = "keep"  # of a preference model to start from (HH A.2 trains on after PMP)
 
     # what is minimised
     objective: Literal["ranked", "binary", "imitation"] = "ranked"  # the other two are the baselines of LA 3
-    grouping: Literal["grouped", "pooled"] = (
-        "grouped"  # all pairs of a prompt in one element, or each for itself (IG 3.5)
-    )
-    batch_prompts: int = (
-        16  # prompts an update, with all their pairs; starter: 300 comparisons still give some 18 updates
-    )
+    # all pairs of a prompt in one element, or each for itself (IG 3.5)
+    grouping: Literal["grouped", "pooled"] = "grouped"
+    # prompts an update, with all their pairs; starter: 300 comparisons still give some 18 updates
+    batch_prompts: int = 16
     lm_weight: float = 0.0  # weight of the language loss on the good reply; HH trains without it, 1 in LA and PM 3.1
-    mode_weights: dict[str, float] = dataclasses.field(
-        default_factory=dict
-    )  # λ of a mode's loss (HH 5.1.2); 1 if unnamed
-    strength_as: Literal["filter", "margin"] = (
-        "filter"  # HH 2.2 drops the weakest and forgets the rest; L2 3.2.2 asks more
-    )
+    # λ of a mode's loss (HH 5.1.2); 1 if unnamed
+    mode_weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    # HH 2.2 drops the weakest and forgets the rest; L2 3.2.2 asks more
+    strength_as: Literal["filter", "margin"] = "filter"
     weakest_strength: int = 1  # as filter: comparisons at or below it are left out (HH 2.2); 0 keeps all
     strength_margins: tuple[float, ...] = (
         0.0,
@@ -51,12 +48,13 @@ class PreferenceConfig(FitConfig):
     split_by: Literal["conversation", "person"] = "conversation"  # HH 2.3; IG 3.2 splits by person
     half: Literal["both", "a", "b"] = "both"  # train on one of two halves: train and test preference model (HH 4.2)
     folds: int = 0  # > 0: hold out fold number `fold` of so many in place of a share (IG 4.1: 5 groups of people)
-    fold: int = 0
+    fold: int = 0  # ours
 
-    max_tokens: int = 0  # prompt and longest reply together; 0 = the model's context. Oldest turns go first, counted
+    # prompt and longest reply together; 0 = the model's context. Oldest turns go first, counted; ours
+    max_tokens: int = 0
     shift_on: Literal["train", "held_out", "demonstrations"] = "train"  # whose scores average 0: ours; HH B.2; IG 3.5
-    calibration_bins: int = 10
-    margin_bands: int = 10  # of as many pairs each, by the size of the score difference
+    calibration_bins: int = 10  # of equal width from 1/2 to 1; ours
+    margin_bands: int = 10  # of as many pairs each, by the size of the score difference; ours
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""

@@ -10,13 +10,14 @@ from training.config.loading import BadConfig, above_zero, at_least
 class SamplingConfig:
     """How replies are drawn; a job's own config adds whose."""
 
-    seed: int = 0
-    max_new_tokens: int = 112
-    temperature: float = 1.0  # scores are compared at the temperature that people are served at
-    slots: int = 64
-    evaluation_prompts: int = 400  # at most so many of data/prompts.jsonl; 0 = all
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: see device.py
-    threads: int = 0
+    seed: int = 0  # ours
+    max_new_tokens: int = 112  # starter: its longest replies
+    temperature: float = 1.0  # scores are compared at the temperature that people are served at; ours
+    slots: int = 64  # replies written at once; ours
+    evaluation_prompts: int = 400  # at most so many of data/prompts.jsonl; 0 = all; ours
+    # of the matrix products; auto: see device.py; ours, measured
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = 0  # torch threads; 0 = as the environment says; ours
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""

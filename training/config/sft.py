@@ -15,21 +15,22 @@ class SftConfig(FitConfig):
     """
 
     model: str = ""  # directory of the policy to finetune; required
+    # ours: what the starter needs, of all papers
     preset: Literal["starter", "instructgpt", "instructgpt_rl_init", "moss"] = "starter"
     epochs: int = 4  # ours: the score hardly rises after two on the starter (LAB.md), larger models went on to 16 (IG)
-    batch_sequences: int = 16  # demonstrations an update; the loss is a mean over their reply tokens
+    batch_sequences: int = 16  # demonstrations an update; the loss is a mean over their reply tokens; ours, IG 32
     turns: Literal["last", "all"] = "last"  # IG: the demonstration is the last reply; PM's dialogues teach all of them
-    max_tokens: int = 0  # a whole example; 0 = the model's context. Oldest turns go first, counted
+    max_tokens: int = 0  # a whole example; 0 = the model's context. Oldest turns go first, counted; ours
     dropout: float = 0.0  # on what each block adds to the residual stream (IG 3.5: 0.2)
     pretraining_share: float = 0.0  # share of each update's sequences from data/pretraining.jsonl (IG C.3: 0.1)
     held_out: float = 0.05  # share of conversations kept for the test when data/ has no test file (HH 2.3)
     # -- which of its epochs' models is kept
     preference_model: str = ""  # directory; its score of sampled replies decides (IG C.1). Empty: held-out loss decides
-    select_updates: int = 0  # look every so many updates; 0 = after each epoch
-    selection_prompts: int = 64  # at most so many held-out prompts are answered at each look
+    select_updates: int = 0  # look every so many updates; 0 = after each epoch; ours
+    selection_prompts: int = 64  # at most so many held-out prompts are answered at each look; ours
     max_new_tokens: int = 112  # starter: its longest replies
-    temperature: float = 1.0  # of those replies
-    slots: int = 64
+    temperature: float = 1.0  # of those replies; ours
+    slots: int = 64  # replies written at once; ours
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot mean anything."""
