@@ -17,14 +17,9 @@ from matplotlib.figure import Figure
 
 from training import policy, preference
 from training.experiments import world
-from training.experiments.speaking import answered, metrics_of, spoken_policy
+from training.experiments.speaking import answered, groups_told_apart, metrics_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, interval, shown
-from training.models.snapshots import render
-from training.policy import settings_of
-from training.ppo.policy_run import PolicyRun
 from training.runs.progress import Bar
-from training.runs.run_folder import RunFolder
-from training.sampling.rollouts import sample
 
 SPOKEN = world.WORDS[:24]
 SHORTCUT, PATTERN = SPOKEN[0], SPOKEN[1:5]
@@ -133,25 +128,12 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             ends[family] = sum(map(gold, held_out, replies)) / len(replies)
             ends[f"{family} KL"] = sum(gaps) / len(gaps)
         if settings.get("groups"):
-            ends["agreement"] = agreement(folder, seed)
+            chance = random.Random(f"agreement {seed}")
+            mixed = [(prompt_of(chance, family), family == "easy") for family in ["easy", "hard"] * 64]
+            ends["agreement"] = groups_told_apart(folder, mixed, CAP)
         found[arm] = ends
         bar.at(done + number + 1, arm)
     return found
-
-
-def agreement(folder: Path, seed: int) -> float:
-    """How well the groups that a finished run inferred tell easy from hard prompts: the better of both namings, so that chance is a little above 0.5."""
-    run = PolicyRun(RunFolder(folder), settings_of(RunFolder(folder), {}))
-    run.load()
-    run.engine.refresh(run.policy)
-    chance = random.Random(f"agreement {seed}")
-    families = ["easy", "hard"] * 64
-    asked = [render(run.tokenizer, [{"role": "user", "content": prompt_of(chance, family)}]) for family in families]
-    label = run.learner.read(sample(run.engine, asked, list(range(len(asked))), CAP, 1.0))[1]
-    assert label is not None
-    first = (label.argmax(1) == 0).tolist()
-    share = sum(one == (family == "easy") for one, family in zip(first, families, strict=True)) / len(families)
-    return float(max(share, 1 - share))
 
 
 def family_of(prompt: str) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 from training import sft
 from training.experiments import world
 from training.models.snapshots import load_policy, render
+from training.policy import settings_of
+from training.ppo.policy_run import PolicyRun
 from training.reading.pretraining_text import PretrainingText
 from training.runs.run_folder import RunFolder
 from training.sampling.engine import Engine, generate
-from training.sampling.rollouts import policy_logp, rollout_of
+from training.sampling.rollouts import policy_logp, rollout_of, sample
 
 Exchange = tuple[str, str]  # prompt, reply
 
@@ -62,6 +64,22 @@ def answered(
     rollout = rollout_of(asked, found)
     gap = policy_logp(model, rollout, 1.0) - policy_logp(load_policy(reference)[0], rollout, 1.0)
     return texts, gap.sum(1).tolist()
+
+
+def groups_told_apart(folder: Path, asked: Sequence[tuple[str, bool]], most: int) -> float:
+    """How well the groups that a finished policy run inferred tell two kinds of prompts, on replies of what has learnt.
+
+    `asked`: prompts, and whether each is of the first kind. The better of both namings counts, so that chance is a little above 0.5.
+    """
+    run = PolicyRun(RunFolder(folder), settings_of(RunFolder(folder), {}))
+    run.load()
+    run.engine.refresh(run.policy)
+    prompts = [render(run.tokenizer, [{"role": "user", "content": prompt}]) for prompt, _ in asked]
+    label = run.learner.read(sample(run.engine, prompts, list(range(len(prompts))), most, 1.0))[1]
+    assert label is not None
+    first = (label.argmax(1) == 0).tolist()
+    share = sum(one == kind for one, (_, kind) in zip(first, asked, strict=True)) / len(asked)
+    return float(max(share, 1 - share))
 
 
 def text_loss(policy: Path, texts: Sequence[str]) -> float:
