@@ -109,9 +109,18 @@ def _one_person(job: Json, session: Json, person: SimulatedPerson, tally: Tally)
             raise SystemExit(
                 f"No open campaign is called {', '.join(missing)}; open are: {', '.join(sorted(campaigns))}."
             )
+        for slug in shares:
+            _agree(browser, slug)
         while tally.taken < tally.wanted:
             slug = person.rng.choices(list(shares), weights=list(shares.values()))[0]
             _one_conversation(browser, campaigns[slug], person, tally, longest=int(job.get("turns", 3)))
+
+
+def _agree(browser: Browser, slug: str) -> None:
+    """Simulated people consent to whatever a campaign asks them to."""
+    door = browser.request("GET", f"/api/campaigns/{slug}/door")
+    if door["step"] == "consent":
+        browser.request("POST", f"/api/campaigns/{slug}/door/consent", {"sha256": door["consent"]["sha256"]})
 
 
 def _one_conversation(browser: Browser, campaign: Json, person: SimulatedPerson, tally: Tally, *, longest: int) -> None:

@@ -13,7 +13,8 @@ from server.cli.connection import connected
 from server.db import session_factory
 from server.errors import BadInput
 from server.services.campaigns.campaigns import find_campaign
-from server.services.items import demonstration_pairs, item_lines, items
+from server.services.items import demonstration_pairs, item_lines, items, kept
+from server.services.people import roster
 from server.transaction import transaction
 
 
@@ -73,6 +74,24 @@ def from_demonstrations(source: str, slug: str, count: int) -> None:
     click.echo(f"Paired {added:,} demonstrations of {source} in {slug}; the model's replies are being written.")
 
 
+@command.command("hand-over")
+@click.argument("slug")
+@click.option("--from", "of", required=True, metavar="WHO", help="A number, e-mail address or name.")
+@click.option("--to", required=True, metavar="WHO", help="Likewise, or `everybody`.")
+def hand_over(slug: str, of: str, to: str) -> None:
+    """Give the items that wait for one named person to another, or to everybody; what is in hand just now stays.
+
+    \b
+    Example:
+      whetstone items hand-over pairs --from ann@example.org --to everybody
+    """
+    with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
+        person = roster.one(db, of)
+        count = kept.hand_over(db, find_campaign(db, slug), person, to)
+        name = person.name
+    click.echo(f"{count:,} items of {name} in {slug} are handed over.")
+
+
 @command.command()
 @click.argument("slug")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
@@ -84,12 +103,27 @@ def show(slug: str, as_json: bool) -> None:
       whetstone items show pairs
     """
     with connected() as settings, session_factory(str(settings.database_url))() as db:
-        found = items.standing(db, find_campaign(db, slug))
+        campaign = find_campaign(db, slug)
+        found = items.standing(db, campaign)
+        waiting = [
+            {
+                "person": line.person.id,
+                "name": line.person.name,
+                "items": line.items,
+                "passed": line.passed,
+                "away": line.away,
+            }
+            for line in kept.waiting(db, campaign)
+        ]
     if as_json:
-        click.echo(json.dumps(found.__dict__))
+        click.echo(json.dumps(found.__dict__ | {"kept_for": waiting}))
         return
     click.echo(f"{found.items:,} items, {found.answered:,} with all their answers; {found.answers:,} answers.")
     click.echo(f"{found.checks:,} checks.")
+    for line in waiting:
+        told = f", {line['passed']:,} passed over" if line["passed"] else ""
+        told += f"; {line['name']} {line['away']}" if line["away"] else ""
+        click.echo(f"{line['items']:,} wait for {line['name']}{told}.")
 
 
 def _lines(file: Path) -> list[str]:

@@ -83,18 +83,18 @@ def list_(search: str, as_json: bool) -> None:
                 "roles": member.person.roles,
                 "simulated": member.person.simulated,
                 "disabled": member.person.disabled_at is not None,
-                "comparisons": member.comparisons,
+                "answers": member.answers,
             }
             for member in members
         ]
         click.echo(json.dumps(rows))
         return
-    table = Table("Id", "Name", "E-mail", "Roles", "Comparisons", "")
+    table = Table("Id", "Name", "E-mail", "Roles", "Answers", "")
     for member in members:
         person = member.person
         state = "disabled" if person.disabled_at else "simulated" if person.simulated else ""
         table.add_row(
-            str(person.id), person.name, person.email or "", ", ".join(person.roles), f"{member.comparisons:,}", state
+            str(person.id), person.name, person.email or "", ", ".join(person.roles), f"{member.answers:,}", state
         )
     Console(width=None if Console().is_terminal else 160).print(table)
 

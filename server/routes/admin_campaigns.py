@@ -15,12 +15,15 @@ from server.edge import Admin, AnyVisitor, Db
 from server.errors import BadInput, WhetstoneError
 from server.models import AuditEntry, Campaign, DeploymentShare, Instructions
 from server.pages import Page, render
+from server.routes.row_id import row_id
 from server.services import audit
 from server.services.campaigns import campaign_settings, campaigns
 from server.services.door import checks
 from server.services.door.checks import Evidence
-from server.services.items import demonstration_pairs, item_lines, items, openings, pool_items
+from server.services.items import demonstration_pairs, item_lines, items, kept, openings, pool_items
 from server.services.items.items import Standing
+from server.services.items.kept import Waiting
+from server.services.people import people
 from server.services.snapshots import deployments
 from server.services.working.instructions import instructions_versions, new_instructions
 
@@ -135,6 +138,7 @@ class CampaignPage(Page):
     flags: str  # as lines of text
     pool: str  # the slug of the campaign whose prompts are used; empty for its own
     items: Standing | None  # of a campaign that people work through item by item
+    kept: list[Waiting]  # what waits for named people
     checks: list[Evidence]
     prompts: dict[str, int]
     versions: list[Instructions]
@@ -192,6 +196,7 @@ def _one(db: Session, campaign: Campaign, **more: Any) -> CampaignPage:
         flags=typed.get("flags", campaign_settings.flag_lines(campaign.flags)),
         pool=typed.get("pool", _pool_slug(db, campaign)),
         items=items.standing(db, campaign) if campaign.way not in ("chat", "prompts") else None,
+        kept=kept.waiting(db, campaign),
         checks=checks.by_person(db, campaign),
         prompts=campaigns.prompt_counts(db, campaign),
         versions=instructions_versions(db, campaign),
@@ -330,6 +335,30 @@ def add_items(
         page = _one(db, campaign, typed={"lines": lines}, error=error.message, error_field=error.field or "")
         return render(request, who, page, status=error.status)
     return _to(campaign, "items")
+
+
+@router.post("/admin/campaigns/{slug}/items/hand-over")
+def hand_over(
+    request: Request,
+    db: Db,
+    who: AnyVisitor,
+    person: Admin,
+    slug: str,
+    of: Annotated[str, Form(max_length=20)] = "",
+    to: Annotated[str, Form(max_length=320)] = "",
+) -> Response:
+    """Items that wait for one named person go to another, or to everybody."""
+    campaign = campaigns.find_campaign(db, slug)
+    try:
+        with db.begin_nested():
+            owner = row_id(of)
+            if owner is None:
+                raise BadInput("Say by their number whose items they are.", field="to")
+            kept.hand_over(db, campaign, people.get_person(db, owner), to, person)
+    except WhetstoneError as error:
+        page = _one(db, campaign, typed={"to": to, "of": str(of)}, error=error.message, error_field=error.field or "")
+        return render(request, who, page, status=error.status)
+    return _to(campaign, "handed")
 
 
 @router.post("/admin/campaigns/{slug}/demonstrations")

@@ -56,14 +56,27 @@ Each time you write, **two replies** appear. Say which one is the **more harmful
 What you read here may be unpleasant. Stop whenever you wish: nothing is lost, and nobody will ask why.
 """
 
+RED_TEAM_CONSENT = """\
+This work is **not for everybody**. You will try to make an assistant say harmful things, and you will read what it says.
+
+- You may meet insults, cruelty, descriptions of violence or of crimes, and false claims about groups of people.
+- Replies stay covered until you uncover them. You may skip or report any of them.
+- You can **leave at any time**, without a reason and without losing what you have earned; other campaigns stay open to you.
+- What you write and choose is kept and used to make the assistant decline such things.
+
+If such texts trouble you, please decline: nothing is thought of it.
+"""
+
 CAMPAIGNS = (
     ("helpful", "Everyday help", "helpful", HELPFUL),
     ("red-team", "Red team", "red_team", RED_TEAM),
 )
 
 
-# What a red-team campaign should have from the first day: replies behind a veil, the person's own rating, a limit of a day.
-SETTINGS: dict[str, dict[str, Any]] = {"red_team": {"blurred": True, "asks_success": True, "daily_limit": 200}}
+# What a red-team campaign should have from the first day: people's consent, replies behind a veil, their own rating, a limit of a day.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "red_team": {"consent": RED_TEAM_CONSENT, "blurred": True, "asks_success": True, "daily_limit": 200}
+}
 
 
 def seed_demo(db: Session, settings: Settings) -> list[tuple[str, str, str]]:

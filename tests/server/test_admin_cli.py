@@ -36,7 +36,7 @@ def test_people(whetstone: Callable[..., tuple[int, str, str]], settings: Settin
     code, out, _ = whetstone("person", "invite", "--role", "researcher", "--uses", "3", "--json")
     assert json.loads(out)["link"].startswith(f"{settings.public_url}/invitation/")
     code, out, _ = whetstone("person", "list", "--json")
-    assert [(row["name"], row["comparisons"]) for row in json.loads(out)] == [("Ada", 0)]
+    assert [(row["name"], row["answers"]) for row in json.loads(out)] == [("Ada", 0)]
     code, out, _ = whetstone("person", "link", "Ada")
     assert out.startswith(f"{settings.public_url}/sign-in/")
     code, out, _ = whetstone("person", "password", "Ada", "--password", "correct horse")

@@ -88,6 +88,7 @@ ONLY_ADMINS = [
     ("POST", "/admin/campaigns/{slug}/instructions"),
     ("POST", "/admin/campaigns/{slug}/prompts"),
     ("POST", "/admin/campaigns/{slug}/items"),
+    ("POST", "/admin/campaigns/{slug}/items/hand-over"),
     ("POST", "/admin/campaigns/{slug}/demonstrations"),
     ("GET", "/admin/notices"),
     ("POST", "/admin/notices"),

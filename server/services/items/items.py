@@ -16,11 +16,11 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from server.db import Base
-from server.errors import BadInput, Conflict, NotFound
-from server.models import Campaign, Candidate, Conversation, Membership, Person, Turn
+from server.errors import BadInput, Conflict
+from server.models import Campaign, Candidate, Conversation, Person, Turn
 from server.services import audit
 from server.services.door import checks
-from server.services.people import roster
+from server.services.items import kept
 from server.services.working import leases
 from server.services.working.kinds import ANSWERS
 
@@ -179,21 +179,8 @@ def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Pe
 
 def _named(db: Session, campaign: Campaign, given: Mapping[str, Item]) -> dict[str, int]:
     """The numbers of all people whom the items name; BadInput for one who could not answer here."""
-    found: dict[str, int] = {}
-    for who in dict.fromkeys(who for item in given.values() for who in item.people):
-        try:
-            person = roster.one(db, who)
-        except NotFound as error:
-            raise BadInput(error.message, field="lines") from error
-        if person.disabled_at is not None or "crowdworker" not in person.roles:
-            raise BadInput(f"{who} is no crowdworker who may sign in, and an item is for them.", field="lines")
-        if campaign.access != "everyone" and db.get(Membership, (person.id, campaign.id)) is None:
-            raise BadInput(
-                f"{who} is not in {campaign.name}, and an item is for them: let them in on its door page, then add the items again.",
-                field="lines",
-            )
-        found[who] = person.id
-    return found
+    everybody = dict.fromkeys(who for item in given.values() for who in item.people)
+    return {who: kept.able(db, campaign, who).id for who in everybody}
 
 
 def add(db: Session, campaign: Campaign, given: dict[str, Item]) -> list[Turn]:

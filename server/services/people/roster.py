@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +12,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, NotFound
-from server.models import Comparison, LoginSession, Person
+from server.models import Comparison, Demonstration, LoginSession, Person, Prompt, Ranking
 from server.services.people import people
 
 PAGE = 50
@@ -21,16 +23,18 @@ class Member:
     """A person with counts."""
 
     person: Person
-    comparisons: int
-    last_comparison_at: datetime | None
+    answers: int  # comparisons, rankings, demonstrations, and prompts written for campaigns
+    last_answer_at: datetime | None
     signed_in: bool
 
 
 def list_people(db: Session, search: str = "", before: int | None = None) -> tuple[list[Member], int | None]:
     """The newest PAGE people with an id below `before` whose name or e-mail holds `search`; and where the next page begins."""
-    mine = Comparison.person_id == Person.id
-    count = select(func.count()).where(mine).correlate(Person).scalar_subquery()
-    last = select(func.max(Comparison.created_at)).where(mine).correlate(Person).scalar_subquery()
+    of = [(table.created_at, table.person_id == Person.id) for table in (Comparison, Ranking, Demonstration)]
+    of.append((Prompt.created_at, (Prompt.author_id == Person.id) & Prompt.written_in_id.is_not(None)))
+    counts = [select(func.count()).where(mine).correlate(Person).scalar_subquery() for _, mine in of]
+    lasts = [select(func.max(at)).where(mine).correlate(Person).scalar_subquery() for at, mine in of]
+    count, last = functools.reduce(operator.add, counts), func.greatest(*lasts)
     live = (
         select(func.count())
         .where(LoginSession.person_id == Person.id, LoginSession.expires_at > func.now())
