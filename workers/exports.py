@@ -20,7 +20,7 @@ from server.errors import BadInput
 from server.models import Comparison, Job
 from server.services.data.selection import Selection
 from server.settings import Settings
-from training.lines import records
+from training.lines import splits
 from training.runs.files import recover_directory, replace_directory, write_json
 from training.runs.run_folder import code_version
 from workers.export_formats import FORMATS, Format
@@ -86,7 +86,7 @@ def _write(
         for sink in sinks.values():
             closing.callback(sink.close)
         for record, campaign, source in form.read(db, selection, secret):
-            name = names[records.is_held_out(record, share)] if share else names[0]
+            name = names[splits.is_held_out(record, share)] if share else names[0]
             sinks[name].add(record)
             grade = str(getattr(record, "strength", None) or "none")
             labels = {
@@ -98,7 +98,7 @@ def _write(
             }
             for key, label in labels.items():
                 counts[key][label] += 1
-            conversations.add(records.conversation_key(record))
+            conversations.add(splits.conversation_key(record))
             done += 1
             if done % 500 == 0:
                 follower(done, total, form.noun)

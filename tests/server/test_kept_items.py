@@ -13,11 +13,11 @@ from server import cli
 from server.db import session_factory
 from server.errors import BadInput
 from server.models import AuditEntry, Campaign, Lease, Person, Turn
-from server.services.working import overlap
 from server.services.chat import queue
 from server.services.door import members
 from server.services.items import item_lines, items, kept
 from server.services.ways import remarks, swift
+from server.services.working import overlap
 from server.settings import Settings
 from tests import factories
 

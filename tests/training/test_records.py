@@ -9,15 +9,13 @@ import pytest
 from training.lines.records import (
     BadRecord,
     Comparison,
-    conversation_key,
-    is_held_out,
     parse_line,
     read_comparisons,
     to_hh_line,
     to_line,
     to_trl_line,
 )
-from training.lines.splits import parted
+from training.lines.splits import conversation_key, is_held_out, parted
 
 # Handmade, in the shapes that the real files have.
 HH_LINES = [

@@ -18,7 +18,8 @@ from training.config import SFT_PRESETS, BadConfig, SftConfig, load_config
 from training.data.demonstrations import Demonstration, read_demonstrations, split, tokenised
 from training.data.examples import Example
 from training.failure import JobFailed
-from training.lines.records import BadRecord, Comparison, is_held_out
+from training.lines.records import BadRecord, Comparison
+from training.lines.splits import is_held_out
 from training.models.snapshots import check_snapshot, load_policy, load_tokenizer, render, render_reply
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder

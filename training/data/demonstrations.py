@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from training.data.examples import Example
 from training.lines.lines import read_lines
 from training.lines.rankings import marked_of, ranking_of
-from training.lines.records import BadRecord, Message, Reason, Spoken, is_held_out, parse_line, prompt_messages
+from training.lines.records import BadRecord, Message, Reason, parse_line, prompt_messages
+from training.lines.splits import Spoken, is_held_out
 from training.models.snapshots import PromptTooLong, render, render_reply, render_within
 
 Turns = Literal["last", "all"]

@@ -9,7 +9,7 @@ from training.lines.lines import data_file
 from training.lines.pmp import Answers, answers_of, binarised, pairs_of_answers
 from training.lines.rankings import Marked, Ranking, marked_of, ranking_of
 from training.lines.records import Comparison, comparison_of, parsed, read_records
-from training.lines.splits import Parts, folded, half_of, parted
+from training.lines.splits import Split, folded, half_of, parted
 from training.runs.run_folder import RunFolder
 
 Feedback = Comparison | Ranking | Marked | Answers
@@ -31,7 +31,7 @@ def parse_feedback(line: str | bytes, number: int) -> Feedback:
     return parsed(line, number, feedback_of)
 
 
-def read_data(folder: RunFolder, config: PreferenceConfig) -> Parts[Feedback]:
+def read_data(folder: RunFolder, config: PreferenceConfig) -> Split[Feedback]:
     """Return what is learnt and what measures; without a test file some conversations or people are held out."""
     train, test = data_file(folder.data, "train"), data_file(folder.data, "test")
     if train is None:
@@ -42,7 +42,7 @@ def read_data(folder: RunFolder, config: PreferenceConfig) -> Parts[Feedback]:
     if test is not None:
         if config.folds:
             raise JobFailed(f"folds are cut from train.jsonl and there is {test.name} too; remove it or set folds to 0")
-        parts = Parts(everything, list(read_records(test, feedback_of)), [])
+        parts = Split(everything, list(read_records(test, feedback_of)), [])
     elif config.folds:
         parts = folded(everything, config.fold, config.folds, config.held_out, config.split_by)
     else:
@@ -52,7 +52,7 @@ def read_data(folder: RunFolder, config: PreferenceConfig) -> Parts[Feedback]:
         train_half, in_group = (half_of(part, config.half, config.split_by) for part in (parts.train, parts.in_group))
         parts = parts._replace(train=train_half, in_group=in_group)
     if config.stage == "pmp":
-        return Parts(*(pretraining_pairs(part, tags=config.pmp_pairs == "binarised") for part in parts))
+        return Split(*(pretraining_pairs(part, tags=config.pmp_pairs == "binarised") for part in parts))
     if any(isinstance(record, Answers) for part in parts for record in part):
         raise JobFailed(
             "there are lines with 'answers' in the data; they are for preference-model pretraining: stage pmp"

@@ -71,7 +71,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accurac
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run everything over the seeds and write what was found."""
-    options = Options.read("objectives", __doc__, seeds=5, arguments=arguments)
+    options = Options.read("objectives", __doc__, seeds=4, arguments=arguments)
     findings = Findings("objectives", options)
     runs: list[Accuracy] = []
     each = len(TARGETS) * len(OBJECTIVES)

@@ -16,14 +16,13 @@ One side may be an empty reply (a model may answer nothing); two equal sides say
 
 import dataclasses
 import gzip
-import hashlib
 import json
 import math
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 Found = TypeVar("Found")
 
@@ -365,36 +364,3 @@ def to_line(comparison: Comparison) -> str:
     record = json.loads(to_trl_line(comparison))
     record |= {key: value for key in _OURS if (value := getattr(comparison, key)) is not None}
     return _line(record | comparison.extra)
-
-
-# -- splits -----------------------------------------------------------------------------------------------------------
-class Spoken(Protocol):
-    """Any record of a conversation."""
-
-    @property
-    def prompt(self) -> tuple[Message, ...]: ...
-    @property
-    def conversation(self) -> str | None: ...
-
-
-def conversation_key(record: Spoken) -> str:
-    """Return what keeps a conversation's records on one side of a split: its id, else its first human message."""
-    if record.conversation is not None:
-        return "id:" + record.conversation
-    first = next(message["content"] for message in record.prompt if message["role"] == "user")
-    return "text:" + hashlib.sha256(first.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def place(key: str, salt: str = "") -> float:
-    """Return where in [0, 1) a key falls; another salt gives an independent place."""
-    digest = hashlib.sha256(f"{salt}\0{key}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8]) / 2**64
-
-
-def is_held_out(record: Spoken, share: float, salt: str = "") -> bool:
-    """Say whether the record's conversation falls into the held-out `share` (0.05, 0.35, 0.5, any).
-
-    It depends on the conversation and the salt alone, so more data moves no conversation from one side to the other, and a
-    smaller share is contained in a larger one.
-    """
-    return place(conversation_key(record), salt) < share

@@ -4,14 +4,47 @@ Where a record falls depends on its conversation or person and on a salt alone, 
 the other. Folds alone are dealt out over the people (or conversations) that are there, so that all are of one size.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from training.failure import JobFailed
-from training.lines.records import Spoken, conversation_key, is_held_out, place
+from training.lines.records import Message
 
 SplitBy = Literal["conversation", "person"]
 HALVES = "half"  # the salt that makes the halves independent of what is held out
+
+
+class Spoken(Protocol):
+    """Any record of a conversation."""
+
+    @property
+    def prompt(self) -> tuple[Message, ...]: ...
+    @property
+    def conversation(self) -> str | None: ...
+
+
+def conversation_key(record: Spoken) -> str:
+    """Return what keeps a conversation's records on one side of a split: its id, else its first human message."""
+    if record.conversation is not None:
+        return "id:" + record.conversation
+    first = next(message["content"] for message in record.prompt if message["role"] == "user")
+    return "text:" + hashlib.sha256(first.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def place(key: str, salt: str = "") -> float:
+    """Return where in [0, 1) a key falls; another salt gives an independent place."""
+    digest = hashlib.sha256(f"{salt}\0{key}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def is_held_out(record: Spoken, share: float, salt: str = "") -> bool:
+    """Say whether the record's conversation falls into the held-out `share` (0.05, 0.35, 0.5, any).
+
+    It depends on the conversation and the salt alone, so more data moves no conversation from one side to the other, and a
+    smaller share is contained in a larger one.
+    """
+    return place(conversation_key(record), salt) < share
 
 
 class Told(Spoken, Protocol):
@@ -24,7 +57,7 @@ class Told(Spoken, Protocol):
 Record = TypeVar("Record", bound=Told)
 
 
-class Parts(NamedTuple, Generic[Record]):
+class Split(NamedTuple, Generic[Record]):
     """What is learnt, what measures, and with a split by person what measures the same people's other conversations."""
 
     train: list[Record]
@@ -41,7 +74,7 @@ def key_of(record: Told, by: SplitBy) -> str:
     return "person:" + record.person
 
 
-def parted(records: Sequence[Record], share: float, by: SplitBy = "conversation") -> Parts[Record]:
+def parted(records: Sequence[Record], share: float, by: SplitBy = "conversation") -> Split[Record]:
     """Hold out about `share` of the conversations (or people); of the other people, that share of the conversations too."""
     test = [record for record in records if place(key_of(record, by)) < share]
     left = [record for record in records if not place(key_of(record, by)) < share]
@@ -50,7 +83,7 @@ def parted(records: Sequence[Record], share: float, by: SplitBy = "conversation"
     return _in_group(left, test, share if by == "person" else 0.0)
 
 
-def folded(records: Sequence[Record], fold: int, folds: int, share: float, by: SplitBy) -> Parts[Record]:
+def folded(records: Sequence[Record], fold: int, folds: int, share: float, by: SplitBy) -> Split[Record]:
     """Hold out fold number `fold` (from 0) of `folds`; of the other people, `share` of the conversations too."""
     keys = sorted({key_of(record, by) for record in records}, key=lambda key: place(key, "fold"))
     if len(keys) < folds:
@@ -61,9 +94,9 @@ def folded(records: Sequence[Record], fold: int, folds: int, share: float, by: S
     return _in_group(left, test, share if by == "person" else 0.0)
 
 
-def _in_group(left: list[Record], test: list[Record], share: float) -> Parts[Record]:
+def _in_group(left: list[Record], test: list[Record], share: float) -> Split[Record]:
     """Hold out conversations of people who stay in training, to tell strangers from mere novelty (IG 4.1)."""
-    return Parts(
+    return Split(
         [record for record in left if not is_held_out(record, share)],
         test,
         [record for record in left if is_held_out(record, share)],

@@ -14,11 +14,10 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, Conflict, NotFound
 from server.models import Campaign, Comparison, Person, Prompt, Question
 from server.services import audit
-from server.services.working import overlap
 from server.services.campaigns.campaign_settings import FIXED, FLAGS, checked_settings
 from server.services.items import openings
 from server.services.people import guests
-from server.services.working import kinds, work_time
+from server.services.working import kinds, overlap, work_time
 from server.services.working.instructions import new_instructions
 
 CHECKED_WAYS = ("pairs", "ranking")

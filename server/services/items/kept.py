@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session
 from server.errors import BadInput, NotFound
 from server.models import Campaign, Lease, Membership, Person, Skip, Turn
 from server.services import audit
-from server.services.working import overlap
 from server.services.people import roster
-from server.services.working import leases
+from server.services.working import leases, overlap
 from server.services.working.kinds import ANSWERS
 
 EVERYBODY = "everybody"
