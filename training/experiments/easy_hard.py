@@ -4,7 +4,8 @@
 
 The first word of a prompt tells its family. EASY: one shortcut word anywhere in the reply earns all of the gold score. HARD: four
 words in their order earn it, each next word a quarter. UNSEEN prompts want what HARD ones want and are never trained on.
-Nobody tells the learner the families. Arms: the paper's ablations, and the variance penalty without groups.
+Nobody tells the learner the families. Arms: the paper's ablations; the variance penalty without groups; and half the KL weight
+without groups, since an adaptive penalty is a weaker one on the mean.
 """
 
 import random
@@ -31,6 +32,7 @@ PENALTY = {"group_policy_weight": 0.4}
 ARMS: dict[str, dict[str, Any]] = {
     "PPO": {"kl_weight": 0.0},
     "PPO + KL": {**FIXED},
+    "PPO + half the KL": {"kl_weight": FIXED["kl_weight"] / 2},
     "GIL alone": {**FIXED, **GROUPED, **PENALTY},
     "adaptive KL alone": {**FIXED, **GROUPED, "group_kl": True},
     "GIL + adaptive KL": {**FIXED, **GROUPED, **PENALTY, "group_kl": True},
@@ -175,6 +177,7 @@ def claims_of(runs: list[dict[str, dict[str, Any]]]) -> list[Claim]:
 
     both, both_least, both_shown = difference("GIL + adaptive KL", "PPO + KL", "hard")
     _, alone_least, alone_shown = difference("GIL alone", "PPO + KL", "hard")
+    _, halved_least, halved_shown = difference("GIL + adaptive KL", "PPO + half the KL", "hard")
     _, unseen_least, unseen_shown = difference("GIL + adaptive KL", "PPO + KL", "unseen")
     control, _, control_shown = difference("variance penalty, no groups", "PPO + KL", "hard")
     gaps = {
@@ -189,6 +192,7 @@ def claims_of(runs: list[dict[str, dict[str, Any]]]) -> list[Claim]:
               f"{mean('PPO + KL', 'easy'):.2f} against {mean('PPO + KL', 'hard'):.2f}"),
         Claim("inferred groups agree with the families above chance", interval(told)[0] - interval(told)[1] > 0.5, shown(told, 2)),
         Claim("GIL with adaptive KL has more of the hard family than PPO + KL", both_least > 0, both_shown),
+        Claim("and more than PPO with half the penalty and no groups", halved_least > 0, halved_shown),
         Claim("GIL alone has more of the hard family than PPO + KL", alone_least > 0, alone_shown),
         Claim("GIL narrows the gap between the families", interval(narrowed)[0] + interval(narrowed)[1] < 0,
               shown(narrowed, 2)),
