@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import configure_mappers
 from starlette.exceptions import HTTPException
+from starlette.status import HTTP_401_UNAUTHORIZED
 
 from server import errors
 from server.edge import Visitor, transactions_on
@@ -60,7 +61,8 @@ def _answer(request: Request, error: errors.WhetstoneError) -> Response:
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     wants_html = "text/html" in request.headers.get("accept", "")
     if wants_html and not request.url.path.startswith("/api/"):
-        page = ErrorPage(title=_("Something went wrong"), status=error.status, message=error.message, code=error.code)
+        title = _("Sign in") if error.status == HTTP_401_UNAUTHORIZED else _("Something went wrong")
+        page = ErrorPage(title=title, status=error.status, message=error.message, code=error.code)
         response: Response = render(request, Visitor(None, None), page, status=error.status)
     else:
         body = {"error": {"code": error.code, "message": error.message, "field": error.field}}

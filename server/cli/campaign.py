@@ -50,6 +50,7 @@ def _described(db: Session, campaign: Campaign) -> dict[str, Any]:
         "pay_per_hour": None if pay is None else str(pay),
         "comparisons": campaigns.comparison_count(db, campaign),
         "prompts": campaigns.prompt_counts(db, campaign),
+        "pool": db.get_one(Campaign, campaign.pool_id).slug if campaign.pool_id is not None else None,
         "served_by": {share.snapshot.name: share.share for share in deployment.shares} if deployment else {},
     }
 
@@ -107,7 +108,10 @@ def show(slug: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    instructions = found.pop("instructions")
+    instructions, flags = found.pop("instructions"), found.pop("flags")
+    found["flags"] = ", ".join(f"{flag['key']} ({flag['label']})" for flag in flags) or None
+    for name in ("prompts", "served_by"):
+        found[name] = ", ".join(f"{key} {value}" for key, value in found[name].items()) or None
     for name, value in found.items():
         click.echo(f"{name.replace('_', ' '):22} {'–' if value is None else value}")
     click.echo(f"\n{instructions}")
@@ -216,8 +220,15 @@ def open_(slug: str) -> None:
 
 def _status(slug: str, status: str) -> None:
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
-        campaigns.update_campaign(db, campaigns.find_campaign(db, slug), None, status=status)
+        campaign = campaigns.find_campaign(db, slug)
+        campaigns.update_campaign(db, campaign, None, status=status)
+        unserved = campaign.way in ("chat", "ranking") and deployments.current(db, campaign) is None
     click.echo(f"{slug} is {status}.")
+    if status == "open" and unserved:
+        click.echo(
+            f"No model serves it, so nobody can work there yet: whetstone snapshot deploy NAME --campaign {slug}",
+            err=True,
+        )
 
 
 def _text(path: Path) -> str:

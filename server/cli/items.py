@@ -51,9 +51,17 @@ def add(file: Path, slug: str, as_json: bool) -> None:
     """
     given = item_lines.read(_lines(file))
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
-        added = items.add_items(db, find_campaign(db, slug), given)
+        campaign = find_campaign(db, slug)
+        added = items.add_items(db, campaign, given)
+        unmet = any(each.expected for each in given) and not campaign.check_rate and not campaign.screening_items
     counts = {"lines": len(given), "added": added, "already_there": len(given) - added}
     click.echo(json.dumps(counts) if as_json else f"Added {added:,} of {len(given):,} items to {slug}.")
+    if unmet:
+        click.echo(
+            "Some are gold items, and the campaign's share of checks is 0, so nobody meets them: "
+            f"whetstone campaign edit {slug} --set check_rate=0.1",
+            err=True,
+        )
 
 
 @command.command("from-demonstrations")
@@ -118,8 +126,8 @@ def show(slug: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.__dict__ | {"kept_for": waiting}))
         return
-    click.echo(f"{found.items:,} items, {found.answered:,} with all their answers; {found.answers:,} answers.")
-    click.echo(f"{found.checks:,} checks.")
+    click.echo(f"{found.items:,} items, {found.answered:,} with all their answers; {found.answers:,} answers in all.")
+    click.echo(f"Checks: {found.checks:,}.")
     for line in waiting:
         told = f", {line['passed']:,} passed over" if line["passed"] else ""
         told += f"; {line['name']} {line['away']}" if line["away"] else ""

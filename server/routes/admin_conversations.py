@@ -61,7 +61,7 @@ def conversations_page(
         source=source or None,
         status=status or None,
         person_id=row_id(by),
-        compared=compared == "yes",
+        answered=compared == "yes",
     )
     lines, following = conversations.list_conversations(db, wanted, row_id(before))
     query = urlencode({**{name: word for name, word in asked.items() if word}, "before": following or ""})

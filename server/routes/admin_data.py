@@ -31,6 +31,7 @@ class DataPage(Page):
     asked: dict[str, str]
     filtered: bool
     totals: statistics.Totals
+    others: dict[str, int]  # rankings, demonstrations and edits, as far as there are any
     agreement: agreement.Agreement
     days: list[tuple[date, int]]
     by_campaign: list[statistics.Group]
@@ -68,6 +69,7 @@ def data_page(
         asked=asked,
         filtered=any(asked.values()),
         totals=statistics.totals(db, selection),
+        others=statistics.others(db, selection),
         agreement=agreement.agreement(db, selection),
         days=statistics.by_day(db, selection),
         by_campaign=statistics.by_campaign(db, selection),

@@ -21,12 +21,13 @@ from server.routes.writing_view import (
     prompt_sheet,
 )
 from server.services import days
-from server.services.chat import dialogue, own_success, queue
+from server.services.chat import dialogue, failures, own_success, queue
 from server.services.data.transcripts import turns_of
 from server.services.door import door
 from server.services.items import openings, pool_items
 from server.services.panels import panels
 from server.services.people import comfort
+from server.services.snapshots import deployments
 from server.services.ways import remarks, undo
 from server.services.working import drafts, kinds, leases
 from server.services.working.instructions import newest_instructions
@@ -95,6 +96,7 @@ class Pair:
     status: str
     texts: list[str | None]
     failure: str
+    hopeless: bool  # trying again would fail in the same way
     reason: str
     own: bool
     item: bool  # given texts of a queue, nobody's conversation
@@ -120,7 +122,7 @@ class ChatView:
     instructions: str
     instructions_id: int | None
     instructions_are_new: bool  # the person has not confirmed this version
-    first_visit: bool  # nothing was given here yet
+    instructions_have_changed: bool  # the person has confirmed an earlier one
     blurred: bool  # replies are shown when asked for
     success_of: int | None  # the conversation that the person may rate
     today: int  # answers here since midnight UTC
@@ -141,6 +143,7 @@ class ChatView:
     justification: str  # off, optional or required
     nothing_left: bool  # a queue that has no item for this person now
     being_written: bool  # but will have in a moment
+    unserved: bool  # and none can be made, since no model is deployed
     undo_turn_id: int | None  # whose answer can be taken back
     skip_reasons: list[tuple[str, str]]
     report_reasons: list[tuple[str, str]]
@@ -184,7 +187,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         instructions=told.markdown if told is not None else "",
         instructions_id=told.id if told is not None else None,
         instructions_are_new=standing.instructions_are_new,
-        first_visit=not kinds.made_by(db, person, campaign),
+        instructions_have_changed=standing.instructions_have_changed,
         blurred=campaign.blurred,
         success_of=own_success.asked(db, person, campaign),
         today=kinds.made_by(db, person, campaign, days.midnight()),
@@ -205,6 +208,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         justification=campaign.justification,
         nothing_left=campaign.way not in ("chat", "prompts") and second is None and refusal is None,
         being_written=second is None and pool_items.being_written(db, campaign),
+        unserved=campaign.way == "ranking" and deployments.current(db, campaign) is None,
         undo_turn_id=last_answer.turn_id if last_answer is not None else None,
         skip_reasons=[(key, _(words)) for key, words in remarks.SKIP_REASONS.items()],
         report_reasons=[(key, _(words)) for key, words in remarks.REPORT_REASONS.items()],
@@ -288,6 +292,7 @@ def _pair(db: Session, person: Person, turn: Turn, *, own: bool) -> Pair:
         status=turn.status if own else "ready",
         texts=[candidate.text if complete else None for candidate in shown],
         failure=_(turn.failure) if turn.failure else "",
+        hopeless=turn.failure == failures.TOO_LONG,
         reason=drafts.load(db, person, drafts.justification_place(turn)),
         own=own,
         item=turn.conversation.source == "item",

@@ -64,6 +64,30 @@ def test_rated_and_ranked_by_keys_alone(live: Live, signed_in_page: Callable[...
     assert rows(live, Ranking) == []
 
 
+def test_what_never_reached_the_server_is_there_after_a_reload(live: Live, signed_in_page: Callable[..., Page]) -> None:
+    campaign(live, "Eggs?", way="ranking", rated=True)
+    page = signed_in_page()
+    page.route("**/api/drafts/**", lambda route: route.abort())
+    page.goto(f"{live.url}/chat/work")
+    for rating in "7531":
+        page.keyboard.press(rating)
+        page.keyboard.press("Enter")
+    for key in ("b", "1", "a", "2"):
+        page.keyboard.press(key)
+    page.reload()
+    expect(page.locator(".board")).to_be_visible()
+    for key in ("c", "3", "d", "3"):
+        page.keyboard.press(key)
+    expect(page.locator(".chosen")).to_have_text("B > A > C = D")
+    page.unroute("**/api/drafts/**")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("There is nothing to do now.")).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.locator("#said")).to_have_text("Choice taken back")
+    expect(page.locator(".chosen")).to_have_text("B > A > C = D")
+    assert rows(live, Ranking) == []
+
+
 def test_a_key_that_was_given_to_something_else_is_no_letter_of_a_reply(
     live: Live, signed_in_page: Callable[..., Page]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,51 @@ def test_numbers_that_name_no_row_are_not_found(client: TestClient, sign_in: Sig
     assert client.get("/admin/data?purpose=x").status_code == 422
     assert client.get("/admin/data?purpose=evaluation").status_code == 200
     assert client.get("/admin/data?campaign=none").status_code == 404
+
+
+def test_what_people_gave_is_counted_for_each_conversation_and_shown_whole(
+    client: TestClient, sign_in: SignIn, cast: Cast, db: Session
+) -> None:
+    ranks = factories.campaign(db, slug="ranks", way="ranking")
+    ranked, waiting = (factories.item(db, ranks, text, replies=("One", "Two", "Three")) for text in ("Q1", "Q2"))
+    row = factories.ranking(db, ranked, cast.alice, [2, 1, 2], justification="<i>So</i>")
+    row.places[0].rating, row.places[0].flags = 6, ["opinion"]
+    chat = factories.campaign(db, slug="talks")
+    turn = factories.turn(db, factories.conversation(db, chat, cast.bob))
+    factories.comparison(db, turn, cast.bob)
+    factories.edit(db, turn, cast.bob, "A **better** one")
+    db.flush()
+    sign_in(cast.rosa)
+    listed = client.get("/admin/conversations").text
+    for asked, count in ((ranked, 1), (waiting, 0), (turn, 1)):
+        line = re.search(
+            rf'<tr>\s*<td class="narrow"><a href="/admin/conversations/{asked.conversation_id}">.*?</tr>',
+            listed,
+            re.DOTALL,
+        )
+        assert line is not None
+        assert re.findall(r'<td class="number">(\d+)</td>', line[0]) == ["1", str(count)]
+    answered = client.get("/admin/conversations?compared=yes&campaign=ranks").text
+    assert f"/admin/conversations/{ranked.conversation_id}" in answered
+    assert f"/admin/conversations/{waiting.conversation_id}" not in answered
+    page = " ".join(client.get(f"/admin/conversations/{ranked.conversation_id}").text.split())
+    assert "ordered the replies from the best:" in page and "an item ·" in page
+    assert "reply 2 &gt; reply 1 (rated 6; opinion) = reply 3, after 9.0 s" in page
+    assert "&lt;i&gt;So" in page and "<i>So" not in page
+    assert "<strong>better</strong>" in client.get(f"/admin/conversations/{turn.conversation_id}").text
+    data = client.get("/admin/data?campaign=ranks").text
+    assert "No comparison here" in data and "Rankings" in data
+
+
+def test_an_export_of_rankings_is_a_job_like_any_other(
+    client: TestClient, sign_in: SignIn, cast: Cast, db: Session
+) -> None:
+    result = {"of": "rankings", "rankings": 7, "conversations": 3, "simulated_left_out": 0, "files": []}
+    db.add(Job(kind="export", status="done", settings={"format": "rankings", "campaign": ""}, result=result))
+    db.flush()
+    sign_in(cast.ada)
+    page = client.get("/admin/jobs")
+    assert page.status_code == 200 and "7 rankings" in page.text
 
 
 def test_conversations_come_page_by_page_without_gap_or_double(

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from server.db import session_factory
 from server.errors import BadInput, Conflict, NotFound, TooLarge
 from server.models import Campaign, Candidate, Conversation, Lease, Person, Prompt, Turn
-from server.services.chat import dialogue
+from server.routes import chat_view
+from server.services.chat import dialogue, failures
 from server.services.items import openings
 from server.services.working import drafts, leases
 from tests import factories
@@ -208,6 +209,23 @@ def test_finishing_makes_room_for_another(db: Session, cast) -> None:
     assert first.status == "finished"
     assert dialogue.finish(db, cast.alice, campaign) is None
     assert dialogue.send_message(db, cast.alice, campaign, "Hi", "another-key").conversation is not first
+
+
+def test_a_message_that_got_no_reply_is_in_the_box_of_the_next_conversation(db: Session, cast) -> None:
+    campaign = factories.campaign(db)
+    turn = dialogue.send_message(db, cast.alice, campaign, "A long story", KEY)
+    turn.status, turn.failure = "failed", failures.TOO_LONG
+    view = chat_view.build_view(db, cast.alice, campaign)
+    assert view.pair is not None and view.pair.hopeless
+    dialogue.finish(db, cast.alice, campaign)
+    place = drafts.message_place(campaign)
+    assert drafts.load(db, cast.alice, place) == "A long story"
+    other = dialogue.send_message(db, cast.alice, campaign, "Another", "another-key")
+    other.status, other.failure = "failed", "no weights"
+    drafts.save(db, cast.alice, place, "What I typed since")
+    assert not chat_view.build_view(db, cast.alice, campaign).pair.hopeless
+    dialogue.finish(db, cast.alice, campaign)
+    assert drafts.load(db, cast.alice, place) == "What I typed since"
 
 
 def test_suggestions_are_never_held_out(db: Session) -> None:

@@ -32,6 +32,9 @@ def test_an_open_campaign_asks_nothing(db: Session, cast) -> None:
     assert not door.standing(db, cast.alice, campaign).instructions_are_new
     new_instructions(db, campaign, "Pick the kinder reply.", cast.ada)
     assert door.standing(db, cast.alice, campaign).instructions_are_new
+    assert door.standing(db, cast.alice, campaign).instructions_have_changed
+    found = door.standing(db, cast.bob, campaign)  # who has confirmed none
+    assert found.instructions_are_new and not found.instructions_have_changed
     with pytest.raises(BadInput):
         other = factories.campaign(db)
         door.confirm_instructions(db, cast.alice, other, found.instructions_id)

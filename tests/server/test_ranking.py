@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import CheckResult, Draft, Ranking, Undone
+from server.routes.ranking_view import ranking_sheet
 from server.services.campaigns import campaign_settings, campaigns
 from server.services.chat import queue
 from server.services.items import item_lines, items
@@ -157,6 +158,18 @@ def test_a_ranking_is_taken_back_whole(db: Session, cast) -> None:
     assert kept.kind == "ranking"
     assert [each["shown"] for each in sorted(kept.answer["places"], key=lambda each: each["place"])] == [0, 1, 2, 3]
     assert [each.id for each in lend(db, cast.alice, campaign)[1]] == [each.id for each in shown]
+
+
+def test_what_was_taken_back_is_in_the_form_again(db: Session, cast) -> None:
+    campaign = factories.campaign(db, way="ranking", rated=True, justification="optional")
+    factories.item(db, campaign, replies=REPLIES)
+    turn, _ = lend(db, cast.alice, campaign)
+    placed = [Placed(at, (2, 1, 1, 3)[at], rating=at + 1) for at in range(4)]
+    ranking.store_ranking(db, cast.alice, turn.id, placed, Sent(9000, KEY), "So it is.")
+    undo.undo(db, cast.alice, campaign)
+    sheet = ranking_sheet(db, cast.alice, campaign, turn)
+    assert [(reply.place, reply.rating) for reply in sheet.replies] == [(2, 1), (1, 2), (1, 3), (3, 4)]
+    assert sheet.reason == "So it is."
 
 
 def test_over_the_api_and_the_form(client, db: Session, cast, sign_in) -> None:

@@ -53,7 +53,7 @@ async function refresh(query = "") {
 }
 
 /** Show what came of something that was sent; the focus goes to what is next, and that is said. */
-async function show(told) {
+async function show(told, path = "") {
   await refresh(told?.conversation?.status === "finished" ? "?complete=1" : told?.report ? "?reported=1" : "");
   const next = chat.querySelector(".reply, #written, #message, .empty");
   const typed = next?.matches("textarea");
@@ -66,7 +66,7 @@ async function show(told) {
     const words = [...notice.childNodes];
     notice.replaceChildren();
     setTimeout(() => notice.replaceChildren(...words), 100);
-  } else announce(typed ? _("Stored. Go on writing.") : chat.querySelector("form.choice[data-status=sampling]") ? _("Both replies are being written …") : next?.matches(".reply") ? _("Stored. The next one is here.") : "");
+  } else announce(path.endsWith("/undo") ? _("Choice taken back") : typed ? _("Stored. Go on writing.") : chat.querySelector("form.choice[data-status=sampling]") ? _("Both replies are being written …") : next?.matches(".reply") ? _("Stored. The next one is here.") : "");
 }
 
 /** Send one thing through the outbox; afterwards the page shows what came of it, or why not. */
@@ -83,13 +83,19 @@ async function deliver(path, body, controls, goOn = () => {}) {
       bringIntoView(document.querySelector("#outbox"));
       goOn();
     });
-    if (!outbox.pending.size) await show(told); // else the last one does
+    if (!outbox.pending.size) await show(told, path); // else the last one does
   } catch (error) {
     controls.forEach((control) => { control.disabled = false; });
     if (!away) busy = false; // they may mend it and send again at once
     await keepTyped(path, body);
     // Signed out: it is kept. Everything else that is refused stands in the outbox, with the reason.
-    if (error.status === 401) tell(error.message);
+    if (error.status === 401) {
+      tell(`${error.message} `);
+      const link = document.createElement("a");
+      link.href = `/sign-in?next=${encodeURIComponent(location.pathname)}`;
+      link.textContent = _("Sign in");
+      connection.append(link);
+    }
     // The server has moved on (another tab, an expired conversation): show how it stands.
     if (error.code === "conflict" || error.code === "not_found") await refresh();
   } finally {
@@ -182,7 +188,7 @@ function wireChoice(form) {
       announce(form.dataset.lastKey ? _("Both replies are complete. Choose with the keys 1 to {last}.", { last: form.dataset.lastKey }) : _("Both replies are complete."));
       bringIntoView(form.querySelector("fieldset"));
     },
-    failed() { refresh(); },
+    failed() { announce(""); refresh(); }, // which has an alert of its own
     away(lost) { tell(lost ? _("The connection is lost. The replies are written on; they appear when it is back.") : ""); },
   });
   bringIntoView(form);

@@ -22,7 +22,6 @@ export function wireRanking(form, submit, keep) {
   const box = document.createElement("textarea");
   box.dataset.place = form.dataset.draft;
   const draft = new Draft(box, () => {});
-  for (const each of JSON.parse(box.value || "[]")) restore(each); // placed here, and never known to have reached the server
   let at = null; // the reply in hand while they are rated; null while they are ordered
 
   const select = (card) => card.querySelector("select");
@@ -30,6 +29,8 @@ export function wireRanking(form, submit, keep) {
   const rating = (card) => Number(card.querySelector(".rating :checked")?.value) || null;
   const flags = (card) => [...card.querySelectorAll(".flags :checked")].map((each) => each.value);
   const letter = (card) => LETTERS[card.dataset.position].toUpperCase();
+  // Placed here, and never known to have reached the server. Not before the lines above: it reads the cards as they do.
+  for (const each of JSON.parse(box.value || "[]")) restore(each);
   const said = () => cards.map((card) => ({ position: Number(card.dataset.position), place: place(card), rating: rating(card), flags: flags(card) }));
 
   /** The opposite of said(). */

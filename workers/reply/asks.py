@@ -12,9 +12,6 @@ from training.lines.records import Message
 TOLD_NOT_LOADED = later(
     "The model that should answer could not be loaded. Whoever runs this site finds the reason in its log; try again later."
 )
-TOLD_TOO_LONG = later(
-    "Your message is too long for the model that answers here. Start a new conversation with a shorter one."
-)
 TOLD_AWAY = later("The model that should answer cannot be reached at the moment. Try again in a minute.")
 TOLD_BROKEN = later(
     "The model stopped while it was answering. Try again; if it happens twice, whoever runs this site should look at its log."

@@ -15,9 +15,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from server.services.chat import failures
 from training.models.snapshots import Fitted, PromptTooLong, render_within
 from training.sampling.engine import Event, Request
-from workers.reply.asks import TOLD_BROKEN, TOLD_NOT_LOADED, TOLD_TOO_LONG, CannotAnswer, Failed, Source, Written
+from workers.reply.asks import TOLD_BROKEN, TOLD_NOT_LOADED, CannotAnswer, Failed, Source, Written
 from workers.reply.loading import Resident, Writing, load_resident
 from workers.reply.spelling import Spelling, whole_text
 from workers.reply.stream import Pen, StreamWriter
@@ -108,7 +109,7 @@ class LocalBackend:
             if fitted is None:
                 fitted = prompts[resident.source.id, room] = render_within(resident.tokenizer, ask.messages, room)
         except PromptTooLong as error:
-            pen.end(Failed(f"Snapshot {resident.source.name}: {error}.", TOLD_TOO_LONG))
+            pen.end(Failed(f"Snapshot {resident.source.name}: {error}.", failures.TOO_LONG))
             return
         except Exception as error:  # a chat template may refuse in any way; recorded in the row
             log.exception("%s cannot render a conversation.", resident.source.name)

@@ -239,6 +239,11 @@ def finish(db: Session, person: Person, campaign: Campaign) -> Conversation | No
     leases.lock(db, f"chat:{person.id}:{campaign.id}")
     conversation = open_conversation(db, person, campaign)
     if conversation is not None:
+        last = last_turn(db, conversation)
+        if last is not None and last.status == "failed" and not drafts.load(db, person, drafts.message_place(campaign)):
+            drafts.save(
+                db, person, drafts.message_place(campaign), last.message
+            )  # never answered: it is theirs to mend
         _close(db, conversation, "finished")
         leases.release(db, person, conversation)
     return conversation

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from server.errors import NotFound
@@ -15,9 +17,13 @@ from server.models import (
     Candidate,
     Comparison,
     Conversation,
+    Demonstration,
+    Edit,
     Instructions,
     Job,
     Person,
+    Ranking,
+    RankingPlace,
     Round,
     Snapshot,
     Turn,
@@ -25,6 +31,7 @@ from server.models import (
 from server.models.campaigns import MODES
 from server.services.data.selection import SOURCES
 
+ANSWERED: tuple[type[Any], ...] = (Comparison, Ranking, Demonstration)  # of turns, by people or imports
 STATUSES = ("open", "finished", "abandoned")
 PAGE = 30
 
@@ -38,7 +45,7 @@ class Filter:
     source: str | None = None
     status: str | None = None
     person_id: int | None = None
-    compared: bool = False  # only those with at least one comparison
+    answered: bool = False  # only those with at least one answer
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Line:
     status: str
     opening: str
     turns: int
-    comparisons: int
+    answers: int  # comparisons, rankings and demonstrations
     started_at: datetime
 
 
@@ -76,6 +83,28 @@ class ComparisonRecord:
 
 
 @dataclass(frozen=True)
+class RankingRecord:
+    """A ranking as shown beside its turn: the candidates of each place, the best first."""
+
+    person: str
+    order: list[list[RankingPlace]]
+    seconds: float
+    justification: str | None
+    signals: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WritingRecord:
+    """What a person wrote at a turn: a reply of their own, or an improvement of the reply `original_id`."""
+
+    person: str
+    text: str
+    seconds: float
+    original_id: int | None
+    signals: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Reply:
     """A candidate with the snapshot that wrote it."""
 
@@ -90,6 +119,8 @@ class TurnRecord:
     turn: Turn
     replies: list[Reply]
     comparisons: list[ComparisonRecord]
+    rankings: list[RankingRecord]
+    writings: list[WritingRecord]
 
 
 @dataclass(frozen=True)
@@ -113,14 +144,20 @@ def list_conversations(db: Session, wanted: Filter, before: int | None = None) -
         .scalar_subquery()
     )
     turns = select(func.count()).where(Turn.conversation_id == Conversation.id).scalar_subquery()
-    compared = (
-        select(Comparison.id).join(Turn, Turn.id == Comparison.turn_id).where(Turn.conversation_id == Conversation.id)
-    )
-    comparisons = select(func.count()).select_from(compared.subquery()).scalar_subquery()
+    counts = [
+        select(func.count())
+        .select_from(table)
+        .join(Turn, Turn.id == table.turn_id)
+        .where(Turn.conversation_id == Conversation.id)
+        .correlate(Conversation)
+        .scalar_subquery()
+        for table in ANSWERED
+    ]
+    answers: ColumnElement[int] = functools.reduce(operator.add, counts)
     query = (
         select(
             Conversation.id, Campaign.name, Campaign.mode, Person.name, Conversation.source, Conversation.status,
-            func.coalesce(opening, ""), turns, comparisons, Conversation.started_at,
+            func.coalesce(opening, ""), turns, answers, Conversation.started_at,
         )
         .join(Campaign, Campaign.id == Conversation.campaign_id)
         .outerjoin(Person, Person.id == Conversation.person_id)
@@ -140,8 +177,8 @@ def list_conversations(db: Session, wanted: Filter, before: int | None = None) -
         query = query.where(Conversation.status == wanted.status)
     if wanted.person_id is not None:
         query = query.where(Conversation.person_id == wanted.person_id)
-    if wanted.compared:
-        query = query.where(exists(compared))
+    if wanted.answered:
+        query = query.where(answers > 0)
     lines = [Line(*row) for row in db.execute(query)]
     return lines[:PAGE], (lines[PAGE - 1].id if len(lines) > PAGE else None)
 
@@ -157,11 +194,14 @@ def read_conversation(db: Session, conversation_id: int) -> ConversationRecord:
         raise NotFound(f"There is no conversation {conversation_id}.")
     names = _snapshot_names(db, found)
     comparisons = _comparisons(db, conversation_id)
+    rankings, writings = _rankings(db, conversation_id), _writings(db, conversation_id)
     turns = [
         TurnRecord(
             turn,
             [Reply(candidate, names.get(candidate.snapshot_id or 0)) for candidate in turn.candidates],
             comparisons.get(turn.id, []),
+            rankings.get(turn.id, []),
+            writings.get(turn.id, []),
         )
         for turn in found.turns
     ]
@@ -214,4 +254,42 @@ def _comparisons(db: Session, conversation_id: int) -> dict[int, list[Comparison
                 at=row.created_at,
             )
         )
+    return found
+
+
+def _rankings(db: Session, conversation_id: int) -> dict[int, list[RankingRecord]]:
+    rows = db.execute(
+        select(Ranking, Person.name)
+        .join(Turn, Turn.id == Ranking.turn_id)
+        .join(Person, Person.id == Ranking.person_id)
+        .where(Turn.conversation_id == conversation_id)
+        .options(selectinload(Ranking.places))
+        .order_by(Ranking.id)
+    )
+    found: dict[int, list[RankingRecord]] = {}
+    for row, person in rows:
+        by_place: dict[int, list[RankingPlace]] = {}
+        for each in sorted(row.places, key=lambda each: (each.place, each.candidate_id)):
+            by_place.setdefault(each.place, []).append(each)
+        seconds = row.milliseconds_to_decide / 1000
+        record = RankingRecord(person, list(by_place.values()), seconds, row.justification, row.signals)
+        found.setdefault(row.turn_id, []).append(record)
+    return found
+
+
+def _writings(db: Session, conversation_id: int) -> dict[int, list[WritingRecord]]:
+    found: dict[int, list[WritingRecord]] = {}
+    tables: tuple[type[Any], ...] = (Demonstration, Edit)
+    for table in tables:
+        rows = db.execute(
+            select(table, Person.name)
+            .join(Turn, Turn.id == table.turn_id)
+            .join(Person, Person.id == table.person_id)
+            .where(Turn.conversation_id == conversation_id)
+            .order_by(table.id)
+        )
+        for row, person in rows:
+            original = getattr(row, "original_id", None)
+            record = WritingRecord(person, row.text, row.milliseconds / 1000, original, row.signals)
+            found.setdefault(row.turn_id, []).append(record)
     return found

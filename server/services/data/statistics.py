@@ -8,7 +8,19 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import Date, case, cast, func, select, text
 from sqlalchemy.orm import Session, aliased
 
-from server.models import Campaign, Candidate, Comparison, Conversation, Job, Person, Snapshot, Turn
+from server.models import (
+    Campaign,
+    Candidate,
+    Comparison,
+    Conversation,
+    Demonstration,
+    Edit,
+    Job,
+    Person,
+    Ranking,
+    Snapshot,
+    Turn,
+)
 from server.services import days
 from server.services.data.selection import Selection
 from server.services.intervals import Share
@@ -73,6 +85,18 @@ def totals(db: Session, selection: Selection) -> Totals:
         .where(*selection.conditions())
     )
     return Totals(row[0], conversations or 0, row[1], row[2], row[3], _seconds(row[4]))
+
+
+def others(db: Session, selection: Selection) -> dict[str, int]:
+    """What people gave in the selection that is no comparison, by its name; nothing that is not there."""
+    tables: dict[str, type[Ranking | Demonstration | Edit]] = {
+        "rankings": Ranking, "demonstrations": Demonstration, "edits": Edit,
+    }  # fmt: skip
+    counts = {
+        name: db.scalar(select(func.count()).select_from(table).where(*selection.conditions(table))) or 0
+        for name, table in tables.items()
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def by_day(db: Session, selection: Selection, days: int = 30) -> list[tuple[date, int]]:

@@ -38,6 +38,11 @@ class Standing:
     instructions_id: int | None  # the newest
     instructions_are_new: bool  # the person has not confirmed this version
 
+    @property
+    def instructions_have_changed(self) -> bool:
+        """Whether the person has confirmed an earlier version, and not this one."""
+        return self.instructions_are_new and self.membership is not None and self.membership.instructions_id is not None
+
 
 def standing(db: Session, person: Person, campaign: Campaign) -> Standing:
     """How this person stands; one statement, and one more where a day has a limit."""

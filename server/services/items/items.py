@@ -130,8 +130,10 @@ def _messages(prompt: Any) -> tuple[dict[str, str], ...]:
     for place, message in enumerate(prompt):
         role = ("user", "assistant")[place % 2]
         fits = isinstance(message, dict) and message.get("role") == role and isinstance(message.get("content"), str)
-        if not fits or not message["content"].strip() or not _storable(message["content"]):
+        if not fits or not message["content"].strip():
             raise BadInput(sentence)
+        if not _storable(message["content"]):
+            raise BadInput('the "prompt" holds U+0000 or half a surrogate pair, which the database cannot store.')
     return tuple({"role": each["role"], "content": each["content"]} for each in prompt)
 
 
@@ -179,8 +181,15 @@ def add_items(db: Session, campaign: Campaign, given: Iterable[Item], person: Pe
 
 def _named(db: Session, campaign: Campaign, given: Mapping[str, Item]) -> dict[str, int]:
     """The numbers of all people whom the items name; BadInput for one who could not answer here."""
-    everybody = dict.fromkeys(who for item in given.values() for who in item.people)
-    return {who: kept.able(db, campaign, who).id for who in everybody}
+    found: dict[str, int] = {}
+    for number, item in enumerate(given.values(), 1):
+        for who in item.people:
+            if who not in found:
+                try:
+                    found[who] = kept.able(db, campaign, who).id
+                except BadInput as error:
+                    raise BadInput(f"Item {number}: {error.message}", field="lines") from error
+    return found
 
 
 def add(db: Session, campaign: Campaign, given: dict[str, Item]) -> list[Turn]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from server.models import (
 )
 from server.services.chat import dialogue, queue
 from server.services.door import door
-from server.services.working import leases
+from server.services.working import drafts, leases
 from server.services.working.kinds import ANSWERS
 
 Answer = Comparison | Ranking | Demonstration
@@ -111,7 +112,26 @@ def undo(db: Session, person: Person, campaign: Campaign, turn_id: int | None = 
     else:
         queue.reopen(db, campaign, turn)
         leases.hold(db, person, campaign, conversation, turn.id)
+    _give_back(db, person, turn, answer)
     return turn
+
+
+def _give_back(db: Session, person: Person, turn: Turn, answer: Answer) -> None:
+    """What was typed, rated and ordered is in the boxes again, to be mended and not to be done anew."""
+    reason = getattr(answer, "justification", None)
+    if reason:
+        drafts.save(db, person, drafts.justification_place(turn), reason)
+    if isinstance(answer, Demonstration):
+        drafts.save(db, person, drafts.turn_place("demonstration", turn), answer.text)
+    if isinstance(answer, Ranking):
+        places = {each.candidate_id: each for each in answer.places}
+        shown = queue.as_shown(turn, leases.find(db, person, turn.conversation, turn.id))
+        form = [
+            {"position": at, "place": each.place, "rating": each.rating, "flags": list(each.flags)}
+            for at, candidate in enumerate(shown)
+            if (each := places.get(candidate.id)) is not None
+        ]
+        drafts.save(db, person, drafts.turn_place("ranking", turn), json.dumps(form))
 
 
 def _answers_again(person: Person, campaign: Campaign) -> ColumnElement[bool]:
