@@ -93,7 +93,7 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     asked, unfit = answerable(
         [without_reply(talk) for talk in talks[1]], readers(teacher, student, config.max_new_tokens), in_full=True
     )
-    tell_unfit("sample prompts", unfit)
+    tell_unfit("sample prompts", {"over_long": sum(unfit.values())})
     asked = evenly(asked, config.sample_prompts)
     samples = sampled(teacher, asked, reply_seeds(config.seed, TEST, len(asked)), config)
     del teacher  # all that it has to say is said
@@ -281,9 +281,13 @@ class Looks(Pace):
         super().__init__()
         self.reader, self.cache, self.every, self.key = reader, cache, max(1, every), key
 
+    def reads_model(self, step: int) -> bool:
+        """After each epoch."""
+        return step % self.every == 0
+
     def see(self, step: int, numbers: Mapping[str, float]) -> Mapping[str, float]:  # noqa: ARG002 (a job needs them)
         """Return the held-out KL after an epoch."""
-        found = held_out_kl(self.reader, self.cache) if step % self.every == 0 else None
+        found = held_out_kl(self.reader, self.cache) if self.reads_model(step) else None
         return {} if found is None else {"held_out_kl": found}
 
     def state(self) -> dict[str, Any]:

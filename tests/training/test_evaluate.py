@@ -87,6 +87,18 @@ def test_a_run_that_is_killed_goes_on_with_the_next_part(
     assert {name: again[name] for name in same} == {name: result[name] for name in same}
 
 
+def test_a_setting_that_a_begun_run_refuses_is_not_kept(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    given = {"model": str(tiny_policy), "opponent": str(tiny_policy), "preference_model": str(pm_path), "threads": 1}
+    path = folder(tmp_path / "run", part_prompts=5, **given)
+    assert evaluate.main([str(path)]) == 0
+    (path / "result.json").unlink()
+    before = (path / "config.json").read_text()
+    assert evaluate.main([str(path), "--opponent", str(tmp_path / "other")]) == 2
+    assert "opponent was" in json.loads((path / "failure.json").read_text())["reason"]
+    assert (path / "config.json").read_text() == before
+    assert evaluate.main([str(path)]) == 0
+
+
 def test_parts_do_not_change_what_is_found_and_the_plot_shows_the_share_that_is_lost(
     tmp_path: Path, tiny_policy: Path, pm_path: Path
 ) -> None:

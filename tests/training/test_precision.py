@@ -42,6 +42,7 @@ def test_a_policy_run_in_bfloat16_starts_at_ratio_one_and_kl_zero(
 def test_every_pass_rounds(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     """Products in bfloat16 move every number a little, which also shows that they are on."""
     run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path, **HALF))
+    run.engine.refresh(run.policy)
     rollout = sample(run.engine, run.prompts.train[:4], reply_seeds(0, 0, 4), 12, 1.0)
     logp = [policy_logp(run.policy, rollout, 1.0, half=half)[rollout.mask] for half in (False, True)]
     score = [preference_scores(run.pm, rollout, run.end_id, half=half) for half in (False, True)]
@@ -55,6 +56,7 @@ def test_a_sampler_with_other_weights_is_found_in_bfloat16_too(
     tmp_path: Path, tiny_policy: Path, pm_path: Path
 ) -> None:
     run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path, **HALF))
+    run.engine.refresh(run.policy)
     rollout = sample(run.engine, run.prompts.train[:6], reply_seeds(0, 0, 6), 12, 1.0)
     with torch.no_grad():
         for weight in run.policy.model.layers[0].parameters():

@@ -15,7 +15,7 @@ from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
 from training.runs.run_folder import RunFolder
 from training.sampling.engine import Engine, generate
-from training.sampling.rollouts import Rollout, rollout_of, values
+from training.sampling.rollouts import Rollout, rollout_of, values_and_states
 from training.sampling.sampling import log_probs, reply_states
 from training.trunk import fused
 from training.trunk.recomputing import recompute, recomputes
@@ -35,7 +35,7 @@ def gradients(path: Path, rollout: Rollout, *, again: bool, half: bool) -> dict[
         recompute(model)
         recompute(pm.backbone)
     states = reply_states(model, rollout.tokens, rollout.prompt_length, rollout.mask, half=half)
-    (log_probs(states, rollout.mask).sum() + values(pm, rollout, half=half).square().sum()).backward()
+    (log_probs(states, rollout.mask).sum() + values_and_states(pm, rollout, half=half)[0].square().sum()).backward()
     named = [*model.named_parameters("policy"), *pm.named_parameters("pm")]
     return {name: weight.grad for name, weight in named if weight.grad is not None}
 

@@ -18,6 +18,7 @@ def run(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> PolicyRun:
 
 
 def rollout_of(run: PolicyRun) -> Rollout:
+    run.engine.refresh(run.policy)
     return sample(run.engine, run.prompts.train[:6], reply_seeds(0, 0, 6), 12, 1.0)
 
 

@@ -17,11 +17,13 @@ from training import policy, preference, sft
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
 from training.policy import settings_of
+from training.ppo import policy_run
 from training.ppo.policy_models import load_models
-from training.processes import distributed
+from training.processes import distributed, ranks
 from training.processes.sharding import shard, whole
 from training.reading import reading
 from training.runs.run_folder import RunFolder
+from training.supervised import fitting
 
 
 def run_of(path: Path, policy: Path, **settings: object) -> RunFolder:
@@ -179,3 +181,43 @@ def test_four_models_in_shards_are_a_part_each(tmp_path: Path, tiny_policy: Path
 
     for said in told(2, tmp_path, say):
         assert all(held == blocks / 2 for blocks, held in said)
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_nobody_leaves_a_collapsed_run_before_its_model_is_written(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, monkeypatch: pytest.MonkeyPatch, sharding: str
+):
+    touchy = {"collapse_length": 1e-6, "collapse_perplexity": 1e6, "collapse_kl": -1.0, "collapse_window": 1}
+    monkeypatch.setattr("training.config.policy.at_least", lambda *_: None)  # a KL bound that is always passed
+    folder = ppo(tmp_path / "run", tiny_policy, pm_path, sharding=sharding, critic_pretraining=0, **touchy)
+    written = policy_run.save_policy
+
+    def slowly(*given: object, **more: object) -> object:
+        time.sleep(1.0)
+        return written(*given, **more)
+
+    monkeypatch.setattr(policy_run, "save_policy", slowly)
+
+    def run() -> int:
+        code = policy.main([str(folder.path)])
+        (tmp_path / f"{ranks.rank()}.json").write_text(json.dumps(folder.model.exists()))
+        return code
+
+    assert together(2, run) == [2, 2]
+    assert "model/ holds the policy of step 1" in json.loads(folder.failure_file.read_text())["reason"]
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [True, True]
+
+
+def test_a_model_is_gathered_for_looks_alone(tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = run_of(tmp_path / "run", tiny_policy, sharding="full")
+    gathers = []
+    gather = fitting.whole
+    monkeypatch.setattr(fitting, "whole", lambda model: gathers.append(1) or gather(model))
+
+    def run() -> int:
+        code = preference.main([str(folder.path)])
+        (tmp_path / f"{ranks.rank()}.json").write_text(json.dumps(len(gathers)))
+        return code
+
+    assert together(2, run) == [0, 0]
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [1, 1]  # after the last update

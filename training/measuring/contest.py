@@ -10,6 +10,7 @@ from torch import Tensor
 from training import objective
 from training.failure import JobFailed
 from training.measuring.calibration import wilson_interval
+from training.models import lora
 from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.processes.sharding import whole
@@ -49,14 +50,19 @@ def measured(
 ) -> dict[str, list[float]]:  # fmt: skip
     """Sample both on the same prompts and score them: numbers of each prompt's two replies, as JSON can say them.
 
-    `seeds`: those of the policy's replies, then those of the opponent's. `each_step` is told how many replies are done.
+    `seeds`: those of the policy's replies, then those of the opponent's. `each_step` is told how many replies are done. One
+    engine at a time holds its weights.
     """
     done = len(prompts)
     with whole(policy):
+        engine.refresh(policy)
         rollout = sample(engine, prompts, seeds[:done], max_new_tokens, temperature, each_step)
+        engine.release()
     later = None if each_step is None else (lambda count: each_step(done + count))
-    with whole(opponent):
+    with whole(opponent), lora.seen(opponent):
+        rival_engine.refresh(opponent)
         rival = sample(rival_engine, prompts, seeds[done:], max_new_tokens, temperature, later)
+        rival_engine.release()
     score, rival_score = (preference_scores(pm, written, end_id, half=half) for written in (rollout, rival))
     own, others = (policy_logp(model, rollout, temperature, half=half) for model in (policy, opponent))
     k1, _, k3 = objective.kl_estimators(own, others, rollout.mask)

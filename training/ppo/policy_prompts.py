@@ -45,6 +45,11 @@ class PolicyPrompts:
                 )
 
     @property
+    def count(self) -> int:
+        """How many different prompts training can meet: none of a mode that is given no weight."""
+        return sum(map(len, self.by_mode.values())) if self.weights else len(self.train)
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest prompt, held-out ones included."""
         return max(map(len, [*self.train, *self.held_out]))

@@ -63,6 +63,7 @@ class PolicyRun:
         self.width = self.prompts.longest + config.max_new_tokens
         with whole(self.policy):
             self.engine = Engine(self.policy, self.tokenizer, config.slots, self.width, half=self.half)
+        self.engine.release()  # each use begins by refreshing it
         self.normaliser = ScoreNormaliser(config.score_normalisation, config.score_clip)
         self.kl_weight = config.kl_weight
         self.alarm = CollapseAlarm(
@@ -222,7 +223,9 @@ class PolicyRun:
         prompts = self.prompts.train[:count]
         temperature = self.config.temperature
         with whole(self.policy):
+            self.engine.refresh(self.policy)
             rollout = sample(self.engine, prompts, reply_seeds(self.config.seed, 2**30, count), 24, temperature)
+            self.engine.release()
         return check_start(self.policy, self.reference, self.pm, rollout, temperature, half=self.half)
 
     def save(self, step: int) -> None:
@@ -286,6 +289,7 @@ class PolicyRun:
             raise JobFailed(f"step {step}: {reason}. No policy but the initial one is from before that")
         self.learner.wear(found[1])
         self._write_model(found[0])
+        distributed.barrier()  # a process that leaves takes the one that writes with it
         raise JobFailed(f"step {step}: {reason}. model/ holds the policy of step {found[0]}, from before that")
 
     def finish(self, step: int) -> dict[str, Any]:
@@ -302,7 +306,7 @@ class PolicyRun:
             "iterations": step,
             **{name: number for name, number in found.items() if name != "prompts"},
             "held_out_prompts": found["prompts"],
-            "train_prompts": len(self.prompts.train),
+            "train_prompts": self.prompts.count,
             "left_out": self.prompts.left_out,
             "left_out_held_out": self.prompts.left_out_held_out,
             **(
@@ -317,10 +321,9 @@ class PolicyRun:
 
     def _measure(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
         config = self.config
-        with whole(self.policy):
-            self.engine.refresh(self.policy)
         with whole(self.reference), lora.seen(self.reference):
             rival = Engine(self.reference, self.tokenizer, config.slots, self.width, half=self.half)
+        rival.release()
         with Bar("evaluation", 2 * len(prompts)) as bar:
             return against(
                 self.policy, self.engine, self.reference, rival, self.pm, self.end_id, prompts, config.seed,

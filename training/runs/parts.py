@@ -22,8 +22,8 @@ class Parts:
 
     def __init__(self, folder: RunFolder, config: Any) -> None:
         """`config` is the run's frozen config: parts that were measured under another are refused."""
-        self.path = folder.path / "parts.jsonl"
-        # how many are written at once, and by how many threads, is no part of what is measured
+        self.path = folder.parts_file
+        # by how many threads is no part of what is measured
         settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
         self._kept: dict[str, Any] = {}
         settings = json.loads(json.dumps(settings))

@@ -59,6 +59,7 @@ class RunFolder:
         self.data = self.path / "data"
         self.metrics_file = self.path / "metrics.jsonl"
         self.checkpoint = self.path / "checkpoint"
+        self.parts_file = self.path / "parts.jsonl"  # of a measuring job, see parts.py
         self.model = self.path / "model"
         self.result_file = self.path / "result.json"
         self.failure_file = self.path / "failure.json"
@@ -99,7 +100,7 @@ class RunFolder:
     def configure(self, cls: type[Config], job: str, **overrides: Any) -> Config:
         """Read config.json as `cls`, overrides first, and write it back complete, with job and code version.
 
-        A run that has a checkpoint keeps the settings it was started with: an override that differs is refused.
+        A run that has a checkpoint, or parts that are measured, keeps the settings it was started with: an override that differs is refused.
         """
         settings = self.settings()
         started = {name: settings.pop(name) for name in PROVENANCE if name in settings}
@@ -107,9 +108,10 @@ class RunFolder:
             raise RunFolderError(f"{self.path} belongs to the job {started['job']!r}, not {job!r}; use another folder")
         given = {name: value for name, value in overrides.items() if value is not None}
         for name, value in given.items():
-            if self.checkpoint.exists() and settings.get(name, value) != value:
+            begun = self.checkpoint.exists() or self.parts_file.exists()
+            if begun and settings.get(name, value) != value:
                 raise RunFolderError(
-                    f"{name} was {settings[name]!r} when this run began; start a new folder to train with {value!r}",
+                    f"{name} was {settings[name]!r} when this run began; start a new folder for {value!r}"
                 )
         config = load_config(cls, settings | given)
         complete = dataclasses.asdict(config) | {  # type: ignore[call-overload]

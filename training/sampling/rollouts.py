@@ -161,13 +161,8 @@ def _scores(model: PreferenceModel, part: Rollout, end_id: int, half: bool) -> T
     return model.normalised(trunk_for(model.backbone, half=half).hidden(packing, packing.reply_ends()))
 
 
-def values(model: PreferenceModel, rollout: Rollout, *, half: bool = False) -> Tensor:
-    """V(s_t) of a critic at the state before each reply token, 0 in the padding.  -> [B, R]"""
-    return values_and_states(model, rollout, half=half)[0]
-
-
 def values_and_states(model: PreferenceModel, rollout: Rollout, *, half: bool = False) -> tuple[Tensor, Tensor]:
-    """The same with the states they were read from, flat in the order of the mask.  -> [B, R], [N, d]"""
+    """V(s_t) of a critic at the state before each reply token, 0 in the padding, and these states in the order of the mask.  -> [B, R], [N, d]"""
     packing = packed_rows(rollout.tokens, rollout.prompt_length, rollout.length)
     states = trunk_for(model.backbone, half=half).hidden(packing, packing.state_columns())
     found = model.normalised(states)

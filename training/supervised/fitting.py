@@ -55,6 +55,10 @@ def rate_share(step: int, updates: int, config: FitConfig) -> float:
 class Watch:
     """What a job looks at between updates, and what a checkpoint keeps of it; this one looks at nothing."""
 
+    def reads_model(self, step: int) -> bool:  # noqa: ARG002 (a job needs it)
+        """Whether `look` reads the model after update `step`, so that one in shards must be gathered for it."""
+        return False
+
     def look(self, step: int, numbers: Mapping[str, float]) -> Mapping[str, float]:  # noqa: ARG002 (a job needs them)
         """Return what is logged beside the `numbers` of update `step`, which is done."""
         return {}
@@ -136,7 +140,7 @@ class Fit:
             while self.step < len(self.batches):
                 numbers = self.update(self.batches[self.step])
                 self.step += 1
-                with self._whole():
+                with self._whole() if self.watch.reads_model(self.step) else nullcontext():
                     numbers |= self.watch.look(self.step, numbers)
                 self.folder.log(step=self.step, of=len(self.batches), **numbers, seconds=round(self.seconds(), 3))
                 bar.at(self.step, f"loss {numbers['loss']:.3f}")

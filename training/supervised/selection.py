@@ -47,10 +47,14 @@ class Selection(Pace):
         self.found: list[dict[str, float]] = []  # one look each
         self.best: dict[str, float] | None = None
 
+    def reads_model(self, step: int) -> bool:
+        """At each look, where anything chooses."""
+        return step in self.looks and self.by != "last"
+
     def see(self, step: int, numbers: Mapping[str, float]) -> Mapping[str, float]:
         """Return the perplexity of every update, and what a look found."""
         more = {"perplexity": math.exp(min(numbers["loss"], 700.0))}
-        if step in self.looks and self.by != "last":
+        if self.reads_model(step):
             more |= self._look(step)
         return more
 
