@@ -239,7 +239,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--k", type=numbers, help="numbers of replies, such as 1,4,16,64")
     parser.add_argument("--median-of", type=int, help="keep the median of so many (odd), not the best")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _best_of(folder, given))
+    return run_job(given.pop("folder"), lambda folder: _best_of(folder, given), given)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
     given = vars(parser.parse_args(arguments))
     return run_job(
-        given.pop("folder"), lambda folder: train(folder, folder.configure(DistillConfig, "distill", **given))
+        given.pop("folder"), lambda folder: train(folder, folder.configure(DistillConfig, "distill", **given)), given
     )
 
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--opponent", help="directory of the policy it is held against")
     parser.add_argument("--preference-model", help="directory of the preference model")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _evaluate(folder, given))
+    return run_job(given.pop("folder"), lambda folder: _evaluate(folder, given), given)
 
 
 def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

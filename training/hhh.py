@@ -180,7 +180,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", help="directory of a policy")
     parser.add_argument("--preference-model", help="directory of a preference model")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _hhh(folder, given))
+    return run_job(given.pop("folder"), lambda folder: _hhh(folder, given), given)
 
 
 def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,22 +17,30 @@ from training.models.snapshots import BadSnapshot
 from training.processes import distributed, ranks
 from training.runs.run_folder import RunFolder, RunFolderError
 
+REFUSED = 2  # the exit code of what cannot be used
 REFUSALS = (BadConfig, BadRecord, BadSnapshot, JobFailed, RunFolderError)
 
 
-def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]]) -> int:
-    """Lock the folder, do `work` unless it is done already, write result.json or failure.json; return the exit code."""
+def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Mapping[str, Any] | None = None) -> int:
+    """Lock the folder, do `work` unless it is done already, write result.json or failure.json; return the exit code.
+
+    `given`: the settings of the command line, which a finished run must have been made with.
+    """
     try:
         folder = RunFolder(path)
         with distributed.joined(), _held(folder):
             if folder.finished:
+                folder.refuse_others(given or {})
                 if ranks.leads():
                     print(f"{folder.path} is finished; its result.json stands", file=sys.stderr)
                 return 0
             return _recorded(folder, work)
-    except RunFolderError as busy:  # no folder, or another process has it: nothing of ours to write there
-        print(busy, file=sys.stderr)
-        return 2
+    except (
+        RunFolderError
+    ) as busy:  # no folder, another process has it, or it is finished: nothing of ours to write there
+        if ranks.leads():
+            print(busy, file=sys.stderr)
+        return REFUSED
 
 
 def tell_left_out(part: str, dropped: Counter[str], shortened: int, reasons: Callable[[Counter[str]], str]) -> None:
@@ -75,9 +83,9 @@ def _recorded(folder: RunFolder, work: Callable[[RunFolder], Mapping[str, Any]])
         folder.write_result(work(folder))
         distributed.barrier()  # nobody leaves, which would read as a failure, before all is written
     except REFUSALS as refusal:
-        folder.write_failure(str(refusal))
-        print(refusal, file=sys.stderr)
-        return 2
+        if folder.write_failure(str(refusal)):  # of several processes the first to fail speaks
+            print(refusal, file=sys.stderr)
+        return REFUSED
     except distributed.PeerLost as lost:
         folder.write_failure(str(lost))
         print(lost, file=sys.stderr)

@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", help="run folder with config.json, data/inliers.jsonl and data/outliers.jsonl")
     parser.add_argument("--model", help="directory of the policy whose activations are read")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _ood(folder, given))
+    return run_job(given.pop("folder"), lambda folder: _ood(folder, given), given)
 
 
 def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

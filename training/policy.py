@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             raise JobFailed("there is no checkpoint to finish from; start the run without --finish")
         return run.finish(step)
 
-    return run_job(given.pop("folder"), work)
+    return run_job(given.pop("folder"), work, given)
 
 
 if __name__ == "__main__":

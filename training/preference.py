@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(arguments))
 
     def work(folder: RunFolder) -> dict[str, Any]:
-        return train(folder, settings_of(folder, {name: given[name] for name in ("model", "preset", "seed")}))
+        return train(folder, settings_of(folder, given))
 
-    return run_job(given["folder"], work)
+    return run_job(given.pop("folder"), work, given)
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PreferenceConfig:
@@ -129,7 +129,10 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     for name, part in (("train", trained), ("test", test)):
         tell_left_out(f"{name} data", part.dropped, part.shortened, reasons)
     if not test.ranked and ranks.leads():
-        print("warning: no comparison is held out, so no accuracy is measured; add data/test.jsonl", file=sys.stderr)
+        print(
+            "warning: no comparison is held out, so no accuracy is measured; give data/test.jsonl comparisons, or raise held_out",
+            file=sys.stderr,
+        )
     unknown = sorted(set(config.mode_weights) - {str(element.mode) for element in elements})
     if unknown:
         print(f"warning: mode_weights names {', '.join(unknown)}, a mode that nothing in the data has", file=sys.stderr)

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--preference-model", help="directory of the one that they were trained against")
     parser.add_argument("--test-preference-model", help="directory of one that they were not")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _robustness(folder, given))
+    return run_job(given.pop("folder"), lambda folder: _robustness(folder, given), given)
 
 
 def _robustness(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

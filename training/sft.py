@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", choices=list(SFT_PRESETS), help="settings of a paper by name")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: train(folder, settings_of(folder, given)))
+    return run_job(given.pop("folder"), lambda folder: train(folder, settings_of(folder, given)), given)
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> SftConfig:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--least", type=float, help="where the fitted range of the square root begins")
     parser.add_argument("--most", type=float, help="where it ends")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _sqrt_kl(folder, given))
+    return run_job(given.pop("folder"), lambda folder: _sqrt_kl(folder, given), given)
 
 
 def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

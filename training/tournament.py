@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--preference-model", help="directory of the preference model that judges")
     parser.add_argument("--test-preference-model", help="directory of another one, for a second table")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _tournament(folder, given))
+    return run_job(given.pop("folder"), lambda folder: _tournament(folder, given), given)
 
 
 def _tournament(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

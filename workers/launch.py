@@ -142,7 +142,7 @@ def launch(folder: Path, job: str, follow: Callable[[Metrics], bool], processes:
 
 def command(folder: Path, job: str, processes: int) -> list[str]:
     """The command line of a job of so many processes on this host."""
-    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    together = ["-m", "training.processes.together", str(processes)]
     return [sys.executable, *(together if processes > 1 else []), "-m", f"training.{job}", str(folder)]
 
 

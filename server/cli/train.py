@@ -1,5 +1,7 @@
 """`whetstone train`: hands a run folder to `training`, which this side never imports."""
 
+import ctypes
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,10 @@ import click
 JOBS = (
     "sft", "distill", "preference", "policy", "evaluate", "best_of", "tournament", "robustness", "sqrt_kl", "ood", "hhh", "log_p",
 )  # fmt: skip
+
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
+PATIENCE_SECONDS = 10
+PR_SET_PDEATHSIG = 1
 
 
 @click.command(
@@ -40,8 +46,32 @@ def command(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     processes, rest = _processes(arguments[1:])
     module = ["-m", f"training.{arguments[0]}", *rest]
     if processes > 1:
-        module = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *module]
-    ctx.exit(subprocess.run([sys.executable, *module], check=False).returncode)
+        module = ["-m", "training.processes.together", str(processes), *module]
+    ctx.exit(_run([sys.executable, *module]))
+
+
+def _run(line: list[str]) -> int:
+    """Run a program that ends with this one: what asks this process to stop is passed on. Its exit code."""
+    child = subprocess.Popen(line, preexec_fn=_end_with_parent)  # noqa: PLW1509 - no thread is here yet
+    passed_on = {number: signal.signal(number, lambda asked, _: child.send_signal(asked)) for number in PASSED_ON}
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:  # the terminal has told the job as well
+        try:
+            child.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+    finally:
+        for number, before in passed_on.items():
+            signal.signal(number, before)
+    return 128 - code if code < 0 else code
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process when the one that started it is killed."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _processes(arguments: tuple[str, ...]) -> tuple[int, list[str]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,16 +15,23 @@ from click.testing import CliRunner
 from server.cli import whetstone
 
 
+class Ended:
+    """A program that has ended with 7."""
+
+    def wait(self, _seconds: float | None = None) -> int:
+        return 7
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines that were started."""
     lines: list[list[str]] = []
 
-    def run(line: list[str], **_: object) -> subprocess.CompletedProcess:
+    def start(line: list[str], **_: object) -> Ended:
         lines.append(line)
-        return subprocess.CompletedProcess(line, 7)
+        return Ended()
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", start)
     return lines
 
 
@@ -34,7 +45,7 @@ def test_one_process_is_plain_python(asked: list[list[str]]) -> None:
 def test_several_are_started_together(words: list[str], asked: list[list[str]]) -> None:
     CliRunner().invoke(whetstone, ["train", "policy", *words, "folder"])
     assert asked[0][1:] == [
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m", "training.policy", "folder",
+        "-m", "training.processes.together", "4", "-m", "training.policy", "folder",
     ]  # fmt: skip
 
 
@@ -44,3 +55,39 @@ def test_a_number_that_is_none_is_refused(words: list[str], asked: list[list[str
     assert found.exit_code == 2
     assert "--processes needs a number" in found.output
     assert not asked
+
+
+SLEEPER = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_stops_the_command_stops_the_job(number: int, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    line = f"from server.cli import train; train._run([{sys.executable!r}, '-c', {SLEEPER!r}, {str(told)!r}])"
+    command = subprocess.Popen([sys.executable, "-c", line])
+    deadline = time.monotonic() + 30
+    while not (told.exists() and told.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job = int(told.read_text())
+    command.send_signal(number)
+    command.wait(10)
+    while time.monotonic() < deadline:
+        try:
+            os.kill(job, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{job}/stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError("the job goes on")
+
+
+@pytest.mark.slow
+def test_several_processes_end_as_the_job_did_with_its_reason_last(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "config.json").write_text('{"model": "none", "epochs": "x"}')
+    words = [sys.executable, "-m", "server.cli", "train", "preference", str(tmp_path), "--processes", "2"]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 2
+    assert "epochs must be of type int" in found.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in found.stderr

@@ -30,7 +30,7 @@ def test_both_forms_are_read_and_other_keys_left_alone(tmp_path: Path) -> None:
     ("line", "why"),
     [
         ("[]", "object"),
-        ('{"text": "x"}', "messages"),
+        ('{"texts": "x"}', "messages"),
         ('{"messages": []}', "messages"),
         ('{"messages": [{"role": "user", "content": 3}]}', "content"),
         ('{"messages": [{"role": "system", "content": "x"}]}', "role"),

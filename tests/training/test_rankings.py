@@ -7,18 +7,13 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from training.data.batches import Ranked, learnt_of, tokenised, weighted
-from training.data.feedback import Feedback, feedback_of, pretraining_pairs
+from training.data.feedback import parse_feedback, pretraining_pairs
 from training.lines.pmp import Answers, binarised, pairs_of_answers, stack_exchange_score
 from training.lines.rankings import Marked, Ranking, to_line
-from training.lines.records import BadRecord, Comparison, parsed
+from training.lines.records import BadRecord, Comparison
 from training.lines.records import to_line as comparison_line
 
 HI = ({"role": "user", "content": "hi"},)
-
-
-def parse_feedback(line: str, number: int) -> Feedback:
-    """One line of any shape."""
-    return parsed(line, number, feedback_of)
 
 
 def ranking(*ranks: int, **beside: object) -> Ranking:

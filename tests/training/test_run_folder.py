@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from training.config import BadConfig, PreferenceConfig, load_config
+from training.job import run_job
 from training.runs import files
 from training.runs.run_folder import RunFolder, RunFolderError
 
@@ -178,3 +179,29 @@ def test_a_bad_setting_is_named(settings: dict, complaint: str):
 
 def test_a_whole_number_serves_as_a_float():
     assert load_config(PreferenceConfig, {"lm_weight": 1}).lm_weight == 1.0
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    folder = RunFolder(tmp_path / "run")
+    folder.config_file.write_text(json.dumps({"seed": 3, "k": [1, 2]}))
+    folder.write_result({"seconds": 1.0})
+    for given, code in (
+        ({}, 0),
+        ({"seed": 3, "k": (1, 2)}, 0),
+        ({"seed": None}, 0),
+        ({"seed": 4}, 2),
+        ({"k": (1,)}, 2),
+    ):
+        assert run_job(str(folder.path), lambda _folder: {}, given) == code
+        told = capsys.readouterr().err
+        assert ("its result.json stands" in told) == (code == 0) and ("start a new folder" in told) == (code == 2)
+    assert folder.result() == {"seconds": 1.0} and not folder.failure_file.exists()
+    folder.checkpoint.mkdir()
+    (folder.checkpoint / "state.json").write_text(json.dumps({"begun": {"settings": {"seed": 3}, "data": {}}}))
+    assert run_job(str(folder.path), lambda _folder: {}) == 0
+    folder.config_file.write_text(json.dumps({"seed": 5}))
+    assert run_job(str(folder.path), lambda _folder: {}) == 2
+    assert "seed was 3 when this run began and config.json says 5" in capsys.readouterr().err

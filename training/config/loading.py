@@ -1,5 +1,6 @@
 """From config.json to a frozen config: what is missing takes its default, what is wrong is refused by name."""
 
+import difflib
 import math
 import types
 import typing
@@ -40,7 +41,9 @@ def load_config(cls: type[Config], settings: Mapping[str, Any]) -> Config:
     kinds = typing.get_type_hints(cls)
     unknown = sorted(set(settings) - set(kinds))
     if unknown:
-        raise BadConfig(f"unknown setting {unknown[0]!r}; {cls.__name__} knows {', '.join(sorted(kinds))}")
+        near = difflib.get_close_matches(unknown[0], kinds, 1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise BadConfig(f"unknown setting {unknown[0]!r}; {meant}{cls.__name__} knows {', '.join(sorted(kinds))}")
     try:
         return cls(**{name: _fitting(name, value, kinds[name]) for name, value in settings.items()})
     except TypeError as missing:

@@ -8,7 +8,7 @@ from training.failure import JobFailed
 from training.lines.lines import data_file
 from training.lines.pmp import Answers, answers_of, binarised, pairs_of_answers
 from training.lines.rankings import Marked, Ranking, marked_of, ranking_of
-from training.lines.records import Comparison, comparison_of, read_records
+from training.lines.records import Comparison, comparison_of, parsed, read_records
 from training.lines.splits import Split, folded, half_of, parted
 from training.runs.run_folder import RunFolder
 
@@ -24,6 +24,11 @@ def feedback_of(record: dict[str, Any], line: str) -> Feedback:
     if "good" in record and "chosen" not in record:
         return marked_of(record)
     return comparison_of(record, line)
+
+
+def parse_feedback(line: str | bytes, number: int) -> Feedback:
+    """Read one line of any shape; BadRecord(number, reason) when it is none."""
+    return parsed(line, number, feedback_of)
 
 
 def read_data(folder: RunFolder, config: PreferenceConfig) -> Split[Feedback]:

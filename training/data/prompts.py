@@ -42,11 +42,11 @@ def read_prompts_with_modes(path: Path) -> list[tuple[Prompt, str | None]]:
 
 
 def _prompt(record: dict[str, Any]) -> Prompt:
-    messages: Any = record.get("messages", record.get("prompt"))
+    messages: Any = record.get("messages", record.get("prompt", record.get("text")))
     if isinstance(messages, str):  # one message, or a whole hh-rlhf transcript as in the preference job
         return list(prompt_messages(messages))
     if not isinstance(messages, list) or not messages:
-        raise Reason("a prompt needs 'messages' (a list) or 'prompt' (a text)")
+        raise Reason("a prompt needs 'messages' (a list), 'prompt' or 'text' (a text)")
     found: Prompt = []
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in {"user", "assistant"}:

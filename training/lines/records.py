@@ -144,7 +144,7 @@ def comparison_of(record: dict[str, Any], line: str) -> Comparison:
         if type(side) is not type(chosen):
             raise Reason("'chosen' and 'rejected' must be both texts or both lists of messages")
     if chosen == rejected:
-        raise Reason("'chosen' and 'rejected' are the same")
+        raise Reason("'chosen' and 'rejected' are the same, which says nothing; remove the line")
     if isinstance(chosen, list):
         messages, good, bad = _from_messages(prompt, chosen, rejected)
     elif prompt is not None:
@@ -154,7 +154,7 @@ def comparison_of(record: dict[str, Any], line: str) -> Comparison:
     else:
         messages, good, bad = _from_texts(chosen, rejected)
     if good == bad:
-        raise Reason("'chosen' and 'rejected' are the same")
+        raise Reason("'chosen' and 'rejected' are the same, which says nothing; remove the line")
     if not any(message["content"].strip() for message in messages if message["role"] == "user"):
         raise Reason("the prompt is empty")
     found = Comparison(
@@ -174,8 +174,8 @@ def provenance(record: dict[str, Any], *known: str) -> dict[str, Any]:
     """Return who said it where, as fields of a record, and under "extra" every key that is neither these nor `known`."""
     return {
         "mode": _typed(record, "mode", str),
-        "conversation": _typed(record, "conversation", str),
-        "person": _typed(record, "person", str),
+        "conversation": _named(record, "conversation"),
+        "person": _named(record, "person"),
         "round": _typed(record, "round", int),
         "extra": {key: value for key, value in record.items() if key not in {"prompt", *known, *_OURS}},
     }
@@ -204,6 +204,12 @@ def _typed(record: dict[str, Any], key: str, kind: type) -> Any:
     if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
     raise Reason(f"{key!r} must be {'a whole number' if kind is int else 'a text'}, not {value!r}")
+
+
+def _named(record: dict[str, Any], key: str) -> str | None:
+    """Return a name; where others count their conversations and people, the number is one."""
+    value = record.get(key)
+    return str(value) if type(value) is int else _typed(record, key, str)
 
 
 def _is_transcript(text: str) -> bool:

@@ -103,7 +103,10 @@ class PolicyRun:
             whose = "; ".join(
                 f"reply {row + 1} to {self.tokenizer.decode(prompts[row][-40:])!r}" for row in bad.replies[:4]
             )
-            raise JobFailed(f"{bad}{f' ({whose})' if whose else ''}. The last checkpoint is intact") from bad
+            kept = ", whose last checkpoint is kept" if self.folder.checkpoint.exists() else ""
+            raise JobFailed(
+                f"{bad}{f' ({whose})' if whose else ''}. Other settings need a new folder beside this one{kept}"
+            ) from bad
         if turn < 0:
             self._end_pretraining(numbers["value_loss"])
         elif config.kl_target > 0:

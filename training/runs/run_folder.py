@@ -122,6 +122,20 @@ class RunFolder:
             files.write_json(self.config_file, complete)
         return config
 
+    def refuse_others(self, given: Mapping[str, Any]) -> None:
+        """Raise RunFolderError where a finished run was made with other settings than `given`, or than config.json has now."""
+        settings = self.settings()
+        for name, value in given.items():
+            asked = list(value) if isinstance(value, tuple) else value
+            if value is not None and name in settings and settings[name] != asked:
+                raise RunFolderError(
+                    f"{self.path} is finished with {name} {settings[name]!r}; start a new folder for {asked!r}"
+                )
+        state = self.checkpoint / "state.json"
+        if state.exists():
+            begun = json.loads(state.read_text("utf-8")).get("begun", {}).get("settings", {})
+            self._refuse_settings(begun)
+
     # -- metrics --------------------------------------------------------------------------------------------------
     def log(self, *, step: int, **numbers: Any) -> None:
         """Append one line to metrics.jsonl and its numbers to the event file; NaN, which is no JSON number, is a ValueError."""
@@ -167,16 +181,20 @@ class RunFolder:
     def _refuse_changes(self, begun: Mapping[str, Mapping[str, Any]]) -> None:
         """Raise RunFolderError when config.json or data/ are not those that the checkpoint came from."""
         now = self._begun_with
-        for name, value in begun["settings"].items():
-            if name in now["settings"] and now["settings"][name] != value:
-                raise RunFolderError(
-                    f"{name} was {value!r} when this run began and config.json says {now['settings'][name]!r}; "
-                    "put it back, or start a new folder"
-                )
+        self._refuse_settings(begun["settings"])
         for name in sorted(begun["data"].keys() | now["data"].keys()):
             if begun["data"].get(name) != now["data"].get(name):
                 raise RunFolderError(
                     f"{name} of {self.path} is not what it was when this run began; put it back, or start a new folder"
+                )
+
+    def _refuse_settings(self, begun: Mapping[str, Any]) -> None:
+        now = self.settings()
+        for name, value in begun.items():
+            if name in now and now[name] != value:
+                raise RunFolderError(
+                    f"{name} was {value!r} when this run began and config.json says {now[name]!r}; "
+                    "put it back, or start a new folder"
                 )
 
     # -- checkpoint -----------------------------------------------------------------------------------------------
@@ -227,11 +245,12 @@ class RunFolder:
         self.failure_file.unlink(missing_ok=True)
         files.write_json(self.result_file, dict(result))
 
-    def write_failure(self, reason: str) -> None:
-        """Write failure.json with the reason; the next start removes it. Of several processes the first reason stands."""
+    def write_failure(self, reason: str) -> bool:
+        """Write failure.json with the reason; the next start removes it. Of several processes the first reason stands: whether it is this."""
         if ranks.size() > 1 and self.failure_file.exists():
-            return  # the others fail because one did
+            return False  # the others fail because one did
         files.write_json(self.failure_file, {"reason": reason})
+        return True
 
     def clear_failure(self) -> None:
         """Forget an earlier failure: this start is another try."""

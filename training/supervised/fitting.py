@@ -193,7 +193,8 @@ class Fit:
         if wrong:
             raise JobFailed(
                 f"{wrong[0]} at step {self.step + 1} (examples {', '.join(map(str, batch[:4]))}, …); "
-                "the last checkpoint is kept; lower learning_rate and start a new folder",
+                f"{'the last checkpoint is kept; ' if self.folder.checkpoint.exists() else ''}lower learning_rate and start "
+                "a new folder",
             )
         self.optimizer.step()
         return numbers | {"learning_rate": rate, "grad_norm": norm}
