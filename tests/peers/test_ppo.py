@@ -21,7 +21,14 @@ from training.config import PolicyConfig
 from training.models.models import PreferenceModel
 from training.ppo.learner import Learner
 from training.sampling.engine import Generated
-from training.sampling.rollouts import Experience, Rollout, policy_logp, preference_scores, rollout_of, values
+from training.sampling.rollouts import (
+    Experience,
+    Rollout,
+    policy_logp,
+    preference_scores,
+    rollout_of,
+    values_and_states,
+)
 from training.sampling.sampling import reply_mask
 
 pytestmark = pytest.mark.peers
@@ -113,7 +120,7 @@ def test_log_probs_of_policy_and_reference_agree_at_either_temperature(each: Cas
 
 def test_values_agree_and_so_do_the_scores_of_replies_that_ended(each: Case) -> None:
     with torch.no_grad():
-        each.agree(values(each.critic, each.rollout), each.theirs("values"))
+        each.agree(values_and_states(each.critic, each.rollout)[0], each.theirs("values"))
     # A cut reply we read on an end token put after it, TRL on its last word.
     ended = each.rollout.ended
     scores = preference_scores(each.pm, each.rollout, each.end_id)

@@ -16,7 +16,7 @@ from training.sampling.rollouts import (
     preference_scores,
     reply_seeds,
     rollout_of,
-    values,
+    values_and_states,
 )
 from training.sampling.sampling import log_probs, reply_states
 
@@ -80,7 +80,7 @@ def test_values_stand_at_the_state_before_each_token(tiny_policy: Path) -> None:
     pm, _ = PreferenceModel.from_policy(tiny_policy, seed=3)
     rollout = made([[5, 6, END], [6]], [[1, 2], [3, 4, 5, 6]])
     with torch.no_grad():
-        found, whole = values(pm, rollout), pm.values(rollout.tokens)
+        found, whole = values_and_states(pm, rollout)[0], pm.values(rollout.tokens)
     assert torch.allclose(found[0], whole[0, 1:4])
     assert torch.allclose(found[1], torch.stack([whole[1, 3], torch.tensor(0.0), torch.tensor(0.0)]))
 
@@ -96,10 +96,12 @@ def test_fused_passes_equal_plain_ones(
     for switch in ("1", "0"):
         monkeypatch.setenv("WHETSTONE_FUSED", switch)
         states = reply_states(policy, rollout.tokens, rollout.prompt_length, rollout.mask, 0.7)
-        (log_probs(states, rollout.mask).sum() + states.entropy.sum() + values(pm, rollout).sum()).backward()
+        (
+            log_probs(states, rollout.mask).sum() + states.entropy.sum() + values_and_states(pm, rollout)[0].sum()
+        ).backward()
         found.append([
             policy_logp(policy, rollout, 0.7), preference_scores(pm, rollout, tokenizer.eos_token_id),
-            values(pm, rollout).detach(), states.entropy.detach(), states.logits.detach(), states.hidden.detach(),
+            values_and_states(pm, rollout)[0].detach(), states.entropy.detach(), states.logits.detach(), states.hidden.detach(),
             *(weight.grad for module in (policy, pm) for weight in module.parameters()),
         ])  # fmt: skip
         policy.zero_grad()
