@@ -222,13 +222,12 @@ def _status(slug: str, status: str) -> None:
     with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
         campaign = campaigns.find_campaign(db, slug)
         campaigns.update_campaign(db, campaign, None, status=status)
-        unserved = campaign.way in ("chat", "ranking") and deployments.current(db, campaign) is None
+        way = campaign.way
+        unserved = way in ("chat", "ranking") and deployments.current(db, campaign) is None
     click.echo(f"{slug} is {status}.")
     if status == "open" and unserved:
-        click.echo(
-            f"No model serves it, so nobody can work there yet: whetstone snapshot deploy NAME --campaign {slug}",
-            err=True,
-        )
+        there = "nobody can work there yet" if way == "chat" else "only items that you add can be ranked"
+        click.echo(f"No model serves it, so {there}: whetstone snapshot deploy NAME --campaign {slug}", err=True)
 
 
 def _text(path: Path) -> str:

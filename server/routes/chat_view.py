@@ -27,7 +27,6 @@ from server.services.door import door
 from server.services.items import openings, pool_items
 from server.services.panels import panels
 from server.services.people import comfort
-from server.services.snapshots import deployments
 from server.services.ways import remarks, undo
 from server.services.working import drafts, kinds, leases
 from server.services.working.instructions import newest_instructions
@@ -208,7 +207,7 @@ def build_view(db: Session, person: Person, campaign: Campaign, notice: str = ""
         justification=campaign.justification,
         nothing_left=campaign.way not in ("chat", "prompts") and second is None and refusal is None,
         being_written=second is None and pool_items.being_written(db, campaign),
-        unserved=campaign.way == "ranking" and deployments.current(db, campaign) is None,
+        unserved=second is None and pool_items.waits_for_model(db, campaign),
         undo_turn_id=last_answer.turn_id if last_answer is not None else None,
         skip_reasons=[(key, _(words)) for key, words in remarks.SKIP_REASONS.items()],
         report_reasons=[(key, _(words)) for key, words in remarks.REPORT_REASONS.items()],

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
 from server.models import CheckResult, Draft, Ranking, Undone
+from server.routes import chat_view
 from server.routes.ranking_view import ranking_sheet
 from server.services.campaigns import campaign_settings, campaigns
 from server.services.chat import queue
@@ -158,6 +159,15 @@ def test_a_ranking_is_taken_back_whole(db: Session, cast) -> None:
     assert kept.kind == "ranking"
     assert [each["shown"] for each in sorted(kept.answer["places"], key=lambda each: each["place"])] == [0, 1, 2, 3]
     assert [each.id for each in lend(db, cast.alice, campaign)[1]] == [each.id for each in shown]
+
+
+def test_a_campaign_without_items_and_without_a_model_says_which_is_missing(db: Session, cast) -> None:
+    campaign = factories.campaign(db, way="ranking")
+    assert chat_view.build_view(db, cast.alice, campaign).unserved
+    factories.item(db, campaign, replies=REPLIES)
+    assert not chat_view.build_view(db, cast.alice, campaign).unserved
+    lend(db, cast.alice, campaign)
+    assert not chat_view.build_view(db, cast.bob, campaign).unserved  # all items that were brought are with somebody
 
 
 def test_what_was_taken_back_is_in_the_form_again(db: Session, cast) -> None:

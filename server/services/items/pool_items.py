@@ -91,6 +91,14 @@ def being_written(db: Session, campaign: Campaign) -> bool:
     return campaign.way in WAYS and db.scalar(waiting) is not None
 
 
+def waits_for_model(db: Session, campaign: Campaign) -> bool:
+    """Whether there has never been an item to rank, and none can be made since no model is deployed."""
+    if campaign.way != "ranking" or deployments.current(db, campaign) is not None:
+        return False
+    brought = select(Conversation.id).where(Conversation.campaign_id == campaign.id, Conversation.source == "item")
+    return db.scalar(brought.limit(1)) is None
+
+
 def _put_away(db: Session, campaign: Campaign, deployment: Deployment | None) -> None:
     """Take out of the queue what failed, and what a newer deployment overtook before anybody was at it."""
     talk = aliased(Conversation)
