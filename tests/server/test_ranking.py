@@ -162,7 +162,12 @@ def test_a_ranking_is_taken_back_whole(db: Session, cast) -> None:
 
 
 def test_a_campaign_without_items_and_without_a_model_says_which_is_missing(db: Session, cast) -> None:
-    campaign = factories.campaign(db, way="ranking")
+    assert not chat_view.build_view(
+        db, cast.alice, factories.campaign(db, way="ranking")
+    ).unserved  # one that is served
+    campaign = campaigns.create_campaign(
+        db, slug="bare", name="Bare", mode="helpful", instructions="Rank.", way="ranking"
+    )
     assert chat_view.build_view(db, cast.alice, campaign).unserved
     factories.item(db, campaign, replies=REPLIES)
     assert not chat_view.build_view(db, cast.alice, campaign).unserved
