@@ -35,9 +35,8 @@ def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Ma
                     print(f"{folder.path} is finished; its result.json stands", file=sys.stderr)
                 return 0
             return _recorded(folder, work)
-    except (
-        RunFolderError
-    ) as busy:  # no folder, another process has it, or it is finished: nothing of ours to write there
+    except RunFolderError as busy:
+        # no folder, another process has it, or it is finished: nothing of ours to write there
         if ranks.leads():
             print(busy, file=sys.stderr)
         return REFUSED
@@ -52,7 +51,7 @@ def tell_left_out(part: str, dropped: Counter[str], shortened: int, reasons: Cal
 
 
 def tell_unfit(part: str, left_out: Mapping[str, int]) -> None:
-    """The same of prompts and questions: how many are too long for a context ("over_long") or lost turns ("shortened")."""
+    """Say the same of prompts and questions: how many are too long for a context ("over_long") or lost turns ("shortened")."""
     dropped = Counter({"over_long": left_out.get("over_long", 0)})
     tell_left_out(part, dropped, left_out.get("shortened", 0), lambda found: f"{found.total()} too long for a context")
 

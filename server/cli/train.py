@@ -1,12 +1,13 @@
 """`whetstone train`: hands a run folder to `training`, which this side never imports."""
 
-import ctypes
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+
+from server.embedded.process import die_with_parent
 
 # Each is `python -m training.<name>`; a program of its own, so that torch never lives in the web process.
 JOBS = (
@@ -15,7 +16,6 @@ JOBS = (
 
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 PATIENCE_SECONDS = 10
-PR_SET_PDEATHSIG = 1
 
 
 @click.command(
@@ -52,7 +52,7 @@ def command(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 
 def _run(line: list[str]) -> int:
     """Run a program that ends with this one: what asks this process to stop is passed on. Its exit code."""
-    child = subprocess.Popen(line, preexec_fn=_end_with_parent)  # noqa: PLW1509 - no thread is here yet
+    child = subprocess.Popen(line, preexec_fn=die_with_parent(signal.SIGTERM))  # noqa: PLW1509 - no thread is here yet
     passed_on = {number: signal.signal(number, lambda asked, _: child.send_signal(asked)) for number in PASSED_ON}
     try:
         code = child.wait()
@@ -66,12 +66,6 @@ def _run(line: list[str]) -> int:
         for number, before in passed_on.items():
             signal.signal(number, before)
     return 128 - code if code < 0 else code
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to end this process when the one that started it is killed."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _processes(arguments: tuple[str, ...]) -> tuple[int, list[str]]:

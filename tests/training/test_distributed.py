@@ -170,7 +170,10 @@ PPO = {
 
 
 def ppo(path: Path, tiny_policy: Path, pm_path: Path, **settings: object) -> RunFolder:
-    return folder_of(path, tiny_policy, pm_path, **PPO | settings)
+    folder = folder_of(path, tiny_policy, pm_path, **PPO | settings)
+    texts = [json.dumps({"text": f"number {n} is {n * n}"}) + "\n" for n in range(9)]  # read with ptx_weight alone
+    (folder.data / "pretraining.jsonl").write_text("".join(texts))
+    return folder
 
 
 TRICKS = {
@@ -190,10 +193,6 @@ TRICKS = {
 @pytest.mark.parametrize("settings", [{}, TRICKS], ids=["plain", "every trick"])
 def test_two_processes_learn_a_policy_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path, settings: dict):
     one, two = (ppo(tmp_path / name, tiny_policy, pm_path, **settings) for name in ("one", "two"))
-    for folder in (one, two):
-        (folder.data / "pretraining.jsonl").write_text(
-            "".join(json.dumps({"text": f"number {n} is {n * n}"}) + "\n" for n in range(9))
-        )
     assert policy.main([str(one.path)]) == 0
     assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
     alike(one, two)

@@ -130,10 +130,6 @@ def test_a_policy_in_shards_learns_as_a_whole_one(
     tmp_path: Path, tiny_policy: Path, pm_path: Path, settings: dict[str, object]
 ):
     one, two = (ppo(tmp_path / name, tiny_policy, pm_path, sharding="full", **settings) for name in ("one", "two"))
-    for folder in (one, two):
-        (folder.data / "pretraining.jsonl").write_text(
-            "".join(json.dumps({"text": f"number {n} is {n * n}"}) + "\n" for n in range(9))
-        )
     assert policy.main([str(one.path)]) == 0
     assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
     alike(one, two)

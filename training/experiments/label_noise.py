@@ -16,7 +16,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from training import policy, preference
-from training.experiments import world
+from training.experiments import easy_hard, world
+from training.experiments.easy_hard import FIXED, GROUPED, PENALTY
 from training.experiments.speaking import answered, groups_told_apart, metrics_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
 from training.runs.progress import Bar
@@ -25,9 +26,6 @@ SPOKEN = world.WORDS[:24]
 GOOD = frozenset(SPOKEN[:6])
 FAMILIES = {"clean": world.WORDS[24:30], "noisy": world.WORDS[30:36]}
 CAP = 12  # tokens of a reply at most
-FIXED = {"kl_weight": 0.05}
-GROUPED = {"groups": 2, "group_critic_weight": 1.0}
-PENALTY = {"group_policy_weight": 0.4}
 ARMS: dict[str, dict[str, Any]] = {
     "PPO + KL": {**FIXED},
     "GIL alone": {**FIXED, **GROUPED, **PENALTY},
@@ -35,9 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "GIL + adaptive KL": {**FIXED, **GROUPED, **PENALTY, "group_kl": True},
     "variance penalty, no groups": {**FIXED, **PENALTY, "variance_over": "replies"},
 }
-COMMON = {"learning_rate": 1e-3, "critic_learning_rate": 2e-3, "rollout_replies": 64, "minibatch_replies": 32,
-          "max_new_tokens": CAP, "evaluation_prompts": 32, "threads": 1, "missing_end_penalty": 0.5,
-          "collapse_alarm": False}  # fmt: skip
+COMMON = easy_hard.COMMON | {"max_new_tokens": CAP}
 
 
 def gold(_prompt: str, reply: str) -> float:

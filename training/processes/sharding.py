@@ -46,9 +46,8 @@ def shard(model: nn.Module, device: torch.device) -> "Level":
     for module in _sharded(model):
         module.set_gradient_divide_factor(1.0)  # shares of a mean are added
         module.set_force_sum_reduction_for_comms(True)
-    with (
-        torch.no_grad()
-    ):  # a pass of nothing: FSDP2 sets itself up in the first one, and `whole` asks it to forget passes
+    # a pass of nothing: FSDP2 sets itself up in the first one, and `whole` asks it to forget passes
+    with torch.no_grad():
         trunk(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False)
     return Level(trunk)
 
@@ -112,9 +111,8 @@ def whole(model: Any) -> Iterator[None]:
         for module in modules:
             module.reshard()
             module.set_reshard_after_forward(True, recurse=False)
-        if (
-            modules
-        ):  # the outermost first: forget the passes of this block, or the next backward would gather in their order
+        # the outermost first: forget the passes of this block, or the next backward would gather in their order
+        if modules:
             modules[0].reset_iter_state()
 
 

@@ -240,10 +240,10 @@ def finish(db: Session, person: Person, campaign: Campaign) -> Conversation | No
     conversation = open_conversation(db, person, campaign)
     if conversation is not None:
         last = last_turn(db, conversation)
-        if last is not None and last.status == "failed" and not drafts.load(db, person, drafts.message_place(campaign)):
-            drafts.save(
-                db, person, drafts.message_place(campaign), last.message
-            )  # never answered: it is theirs to mend
+        place = drafts.message_place(campaign)
+        # a message that was never answered is theirs to mend
+        if last is not None and last.status == "failed" and not drafts.load(db, person, place):
+            drafts.save(db, person, place, last.message)
         _close(db, conversation, "finished")
         leases.release(db, person, conversation)
     return conversation
