@@ -23,8 +23,10 @@ typedef struct {
     long count, heads, key_heads, width; /* groups, query heads, key heads, width of a head */
     const float *query, *key, *value;    /* rows query_stride, key_stride, value_stride apart */
     long query_stride, key_stride, value_stride;
-    float *found, *total;                    /* [M, heads width], [M, heads] log of the sum of exponentials */
-    const float *gradient;                   /* [M, heads width] */
+    void *found;                             /* [M, heads width], in float32 or bfloat16 as `half` says */
+    float *total;                            /* [M, heads] log of the sum of exponentials */
+    const void *gradient;                    /* as found */
+    int half;
     float *into_query, *into_key, *into_value; /* rows into_stride apart */
     long into_query_stride, into_stride;
     _Atomic long next;
@@ -92,21 +94,44 @@ static float *take(float **from, long floats) {
 }
 
 /* Rows [count] of `width`, `stride` apart, into rows of `wide`; what is left of `rows` rows and `wide` columns is 0. */
-static void copy_rows(float *to, const float *from, long stride, long count, long width, long wide, long rows, float factor) {
+static ALWAYS_INLINE void copy_rows_of(float *restrict to, const void *restrict from, long stride, long count, long width,
+                                       long wide, long rows, float factor, const int half) {
     for (long i = 0; i < count; i++) {
-        for (long j = 0; j < width; j++) to[i * wide + j] = from[i * stride + j] * factor;
+        const void *row = at(from, i * stride, half);
+        for (long j = 0; j < width; j++) to[i * wide + j] = get(row, j, half) * factor;
         for (long j = width; j < wide; j++) to[i * wide + j] = 0;
     }
     memset(to + count * wide, 0, (size_t)((rows - count) * wide) * 4);
 }
 
+static void copy_rows(float *to, const float *from, long stride, long count, long width, long wide, long rows, float factor) {
+    copy_rows_of(to, from, stride, count, width, wide, rows, factor, 0);
+}
+
+/* LANES rows of LANES numbers, transposed. To shuffle the upper half of the rows into the lower as one shuffles cards moves
+   every number's row by a bit towards its column; after as many times as there are bits, they have changed places. */
+static inline void transpose(float *to, long ld, const float *from, long stride) {
+    Floats rows[LANES], turned[LANES];
+    for (int i = 0; i < LANES; i++) rows[i] = load(from + i * stride);
+    for (int bit = 1; bit < LANES; bit *= 2) {
+        for (int i = 0; i < LANES / 2; i++) {
+            turned[2 * i] = LOW_HALVES(rows[i], rows[i + LANES / 2]);
+            turned[2 * i + 1] = HIGH_HALVES(rows[i], rows[i + LANES / 2]);
+        }
+        memcpy(rows, turned, sizeof rows);
+    }
+    for (int j = 0; j < LANES; j++) store(to + j * ld, rows[j]);
+}
+
 /* The same, transposed: to [width, ld]. */
 static void copy_columns(float *to, const float *from, long stride, long count, long width, long ld) {
-    long i = 0;
-    for (; i + WIDE <= count; i += WIDE) /* writes side by side, reads from rows that stay near */
-        for (long j = 0; j < width; j++)
-            for (long k = 0; k < WIDE; k++) to[j * ld + i + k] = from[(i + k) * stride + j];
-    for (; i < count; i++)
+    long whole = count / LANES * LANES, wide = width / LANES * LANES;
+    for (long i = 0; i < whole; i += LANES) {
+        for (long j = 0; j < wide; j += LANES) transpose(to + j * ld + i, ld, from + i * stride + j, stride);
+        for (long j = wide; j < width; j++)
+            for (long k = 0; k < LANES; k++) to[j * ld + i + k] = from[(i + k) * stride + j];
+    }
+    for (long i = whole; i < count; i++)
         for (long j = 0; j < width; j++) to[j * ld + i] = from[i * stride + j];
     for (long j = 0; j < width; j++) memset(to + j * ld + count, 0, (size_t)(ld - count) * 4);
 }
@@ -191,7 +216,7 @@ static inline void clear(float *row, long from, long to) {
     for (long j = from; j < to; j += WIDE) *(Wide *)(row + j) = (Wide){0};
 }
 
-static void forward_piece(Attention *a, long group, long key_head) {
+static ALWAYS_INLINE void forward_piece(Attention *a, long group, long key_head, const int half) {
     Room room = room_of(a, group);
     long wide = room.wide, width = a->width, shared = a->heads / a->key_heads;
     float *memory = scratch(width * room.ld + (room.columns + WIDE) * wide + QUERIES * (room.most + 2 * wide) + 8 * WIDE);
@@ -229,14 +254,15 @@ static void forward_piece(Attention *a, long group, long key_head) {
                     product(scores, room.most, 1, values + b.prefix_at * wide, wide, found, wide, b.rows, wide, b.prefix_real, 0);
                 product(scores + b.prefix, room.most, 1, values + b.own_at * wide, wide, found, wide, b.rows, wide, b.own_real,
                         b.prefix > 0);
-                for (long i = 0; i < b.queries; i++)
-                    for (long j = 0; j < width; j++)
-                        a->found[((row + i) * a->heads + head) * width + j] = found[i * wide + j] * shares[i];
+                for (long i = 0; i < b.queries; i++) {
+                    void *into = at(a->found, ((row + i) * a->heads + head) * width, half);
+                    for (long j = 0; j < width; j++) put(into, j, found[i * wide + j] * shares[i], half);
+                }
             }
     }
 }
 
-static void backward_piece(Attention *a, long group, long key_head) {
+static ALWAYS_INLINE void backward_piece(Attention *a, long group, long key_head, const int half) {
     Room room = room_of(a, group);
     long wide = room.wide, width = a->width, shared = a->heads / a->key_heads, rows = room.columns + WIDE;
     float *memory = scratch(2 * width * room.ld + 3 * rows * wide + QUERIES * (2 * room.most + 3 * wide) + 12 * WIDE);
@@ -262,17 +288,17 @@ static void backward_piece(Attention *a, long group, long key_head) {
             for (long first = 0; first < segment->queries; first += QUERIES) {
                 Block b = block_of(a, segment, first, room.begin);
                 long row = segment->query + first, stride = a->heads * width;
-                const float *gradient = a->gradient + row * stride + head * width;
-                const float *found = a->found + row * stride + head * width;
+                const void *gradient = at(a->gradient, row * stride + head * width, half);
+                const void *found = at(a->found, row * stride + head * width, half);
                 copy_rows(queries, a->query + row * a->query_stride + head * width, a->query_stride, b.queries, width, wide,
                           b.rows, factor);
-                copy_rows(gradients, gradient, stride, b.queries, width, wide, b.rows, 1);
+                copy_rows_of(gradients, gradient, stride, b.queries, width, wide, b.rows, 1, half);
                 scores_of(&b, queries, wide, keys, room.ld, scores, room.most, width);
                 scores_of(&b, gradients, wide, values, room.ld, pulls, room.most, width);
                 for (long i = 0; i < b.queries; i++) {
                     float *p = scores + i * room.most, *pull = pulls + i * room.most, mean = 0;
                     float total = a->total[(row + i) * a->heads + head];
-                    for (long j = 0; j < width; j++) mean += gradient[i * stride + j] * found[i * stride + j];
+                    for (long j = 0; j < width; j++) mean += gradients[i * wide + j] * get(found, i * stride + j, half);
                     long far = b.prefix + padded(b.reach[i]);
                     hide_ends(&b, p, b.reach[i]);
                     pull_back(p, pull, far, total, mean);
@@ -310,31 +336,38 @@ static void pieces(void *what, Team *team, int me) {
     (void)me;
     Attention *a = what;
     long number, all = a->count * a->key_heads;
-    while ((number = atomic_fetch_add(&a->next, 1)) < all)
-        (a->gradient ? backward_piece : forward_piece)(a, number / a->key_heads, number % a->key_heads);
+    while ((number = atomic_fetch_add(&a->next, 1)) < all) {
+        long group = number / a->key_heads, key_head = number % a->key_heads;
+        if (a->gradient && a->half) backward_piece(a, group, key_head, 1);
+        else if (a->gradient) backward_piece(a, group, key_head, 0);
+        else if (a->half) forward_piece(a, group, key_head, 1);
+        else forward_piece(a, group, key_head, 0);
+    }
 }
 
 /* 0, or 1 when there was no memory. Strides in floats. */
 int trunk_attend(const int64_t *segments, const int64_t *groups, const int64_t *reach, long count, long heads, long key_heads,
                  long width, const float *query, long query_stride, const float *key, long key_stride, const float *value,
-                 long value_stride, float *found, float *total, int threads) {
+                 long value_stride, void *found, float *total, int half, int threads) {
     Attention a = {.segments = (const Segment *)segments, .groups = groups, .reach = reach, .count = count, .heads = heads,
                    .key_heads = key_heads, .width = width, .query = query, .query_stride = query_stride, .key = key,
-                   .key_stride = key_stride, .value = value, .value_stride = value_stride, .found = found, .total = total};
+                   .key_stride = key_stride, .value = value, .value_stride = value_stride, .found = found, .total = total,
+                   .half = half};
     team_run(pieces, &a, threads);
     return atomic_load(&a.failed);
 }
 
 int trunk_attend_backward(const int64_t *segments, const int64_t *groups, const int64_t *reach, long count, long heads,
                           long key_heads, long width, const float *query, long query_stride, const float *key,
-                          long key_stride, const float *value, long value_stride, float *found, float *total,
-                          const float *gradient, float *into_query, long into_query_stride, float *into_key,
-                          float *into_value, long into_stride, int threads) {
+                          long key_stride, const float *value, long value_stride, void *found, float *total,
+                          const void *gradient, float *into_query, long into_query_stride, float *into_key,
+                          float *into_value, long into_stride, int half, int threads) {
     Attention a = {.segments = (const Segment *)segments, .groups = groups, .reach = reach, .count = count, .heads = heads,
                    .key_heads = key_heads, .width = width, .query = query, .query_stride = query_stride, .key = key,
                    .key_stride = key_stride, .value = value, .value_stride = value_stride, .found = found, .total = total,
                    .gradient = gradient, .into_query = into_query, .into_query_stride = into_query_stride,
-                   .into_key = into_key, .into_value = into_value, .into_stride = into_stride};
+                   .into_key = into_key, .into_value = into_value, .into_stride = into_stride,
+                   .half = half};
     team_run(pieces, &a, threads);
     return atomic_load(&a.failed);
 }

@@ -5,12 +5,22 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "half.h"
+
 #define WIDE 16
 typedef float Wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
 
 static inline long padded(long n) { return (n + WIDE - 1) / WIDE * WIDE; }
 
 typedef int32_t Masks __attribute__((vector_size(4 * WIDE)));
+
+/* Numbers j .. j + WIDE - 1 of a row. */
+static ALWAYS_INLINE Wide get_wide(const void *row, long j, const int half) {
+    if (!half) return *(const Wide *)((const float *)row + j);
+    typedef Half Halves __attribute__((vector_size(2 * WIDE), aligned(2), may_alias));
+    typedef uint32_t Bits __attribute__((vector_size(4 * WIDE)));
+    return (Wide)(__builtin_convertvector(*(const Halves *)((const Half *)row + j), Bits) << 16);
+}
 
 static inline Wide larger(Wide a, Wide b) {
     Masks more = a > b;
@@ -43,17 +53,19 @@ static inline float sum_of_lanes(Wide x) {
 }
 
 /* The largest of x [n], n > 0; a NaN may be passed over. Written out, since compilers keep the order of such comparisons. */
-static inline float largest(const float *x, long n) {
-    float most = x[0];
+static ALWAYS_INLINE float largest_in(const void *x, long n, const int half) {
+    float most = get(x, 0, half);
     long j = 0;
     if (n >= WIDE) {
-        Wide best = *(const Wide *)x;
-        for (j = WIDE; j + WIDE <= n; j += WIDE) best = larger(*(const Wide *)(x + j), best);
+        Wide best = get_wide(x, 0, half);
+        for (j = WIDE; j + WIDE <= n; j += WIDE) best = larger(get_wide(x, j, half), best);
         most = largest_lane(best);
     }
-    for (; j < n; j++) most = x[j] > most ? x[j] : most;
+    for (; j < n; j++) most = get(x, j, half) > most ? get(x, j, half) : most;
     return most;
 }
+
+static inline float largest(const float *x, long n) { return largest_in(x, n, 0); }
 
 /* e^x to about one unit in the last place, in a form that compilers turn into vector code; 0 below -87, NaN stays NaN. */
 static inline float exp_one(float x) {

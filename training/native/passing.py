@@ -1,5 +1,6 @@
 """The calls of pointwise.c and attention.c, from tensors. Shapes and meanings stand there."""
 
+from collections.abc import Sequence
 from ctypes import CDLL, c_float, c_int, c_long, c_void_p
 from functools import cache
 
@@ -10,15 +11,16 @@ from training import native
 
 P, L, N, F = c_void_p, c_long, c_int, c_float
 ARGUMENTS: dict[str, list[type]] = {
-    "trunk_norm": [P, P, P, P, L, L, F, N],
-    "trunk_norm_backward": [P, P, P, P, P, P, P, L, L, N],
+    "trunk_norm": [P, P, P, P, L, L, F, N, N],
+    "trunk_norm_backward": [P, P, P, P, P, P, P, L, L, N, N],
     "trunk_turn": [P, P, P, L, L, L, L, N, N],
-    "trunk_gate": [P, P, L, L, N],
-    "trunk_gate_backward": [P, P, L, L, N],
-    "trunk_normalise": [P, P, P, P, F, L, L, N],
-    "trunk_denormalise": [P, P, P, L, L, N],
-    "trunk_attend": [P, P, P, L, L, L, L, P, L, P, L, P, L, P, P, N],
-    "trunk_attend_backward": [P, P, P, L, L, L, L, P, L, P, L, P, L, P, P, P, P, L, P, P, L, N],
+    "trunk_turn_into": [P, P, P, P, L, L, L, L, N, N, N],
+    "trunk_gate": [P, P, L, L, N, N],
+    "trunk_gate_backward": [P, P, L, L, N, N],
+    "trunk_normalise": [P, P, P, P, P, F, L, L, N, N],
+    "trunk_denormalise": [P, P, P, P, F, L, L, N, N],
+    "trunk_attend": [P, P, P, L, L, L, L, P, L, P, L, P, L, P, P, N, N],
+    "trunk_attend_backward": [P, P, P, L, L, L, L, P, L, P, L, P, L, P, P, P, P, L, P, P, L, N, N],
 }
 
 
@@ -33,21 +35,30 @@ def kernels() -> CDLL | None:
     return found
 
 
-def takes(*tensors: Tensor) -> bool:
-    """Whether the kernels can work on these: contiguous float32 on the CPU, and there is a library."""
-    return kernels() is not None and all(
-        part.dtype is torch.float32 and part.device.type == "cpu" and part.is_contiguous() for part in tensors
+def takes(*tensors: Tensor, tables: Sequence[Tensor] = ()) -> bool:
+    """Whether the kernels can work on these: contiguous float32 on the CPU, `tables` all so or all bfloat16; and there is a library."""
+    return (
+        kernels() is not None
+        and all(part.dtype is torch.float32 for part in tensors)
+        and len({part.dtype for part in tables}) <= 1
+        and all(part.dtype in (torch.float32, torch.bfloat16) for part in tables)
+        and all(part.device.type == "cpu" and part.is_contiguous() for part in (*tensors, *tables))
     )
 
 
-def norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    found, scale = torch.empty_like(x), x.new_empty(*x.shape[:-1], 1)
+def _half(table: Tensor) -> bool:
+    return table.dtype is torch.bfloat16
+
+
+def norm(x: Tensor, weight: Tensor, eps: float, found: Tensor) -> Tensor:
+    """Into the first rows of `found`; the inverse roots."""
+    scale = x.new_empty(*x.shape[:-1], 1)
     width = x.shape[-1]
     _lib().trunk_norm(
         x.data_ptr(), weight.data_ptr(), found.data_ptr(), scale.data_ptr(), x.numel() // width, width, eps,
-        native.threads(),
+        _half(found), native.threads(),
     )  # fmt: skip
-    return found, scale
+    return scale
 
 
 def norm_backward(
@@ -57,7 +68,8 @@ def norm_backward(
     into, sums = torch.empty_like(x), x.new_empty(threads, width)
     _lib().trunk_norm_backward(
         gradient.data_ptr(), x.data_ptr(), weight.data_ptr(), scale.data_ptr(),
-        None if plus is None else plus.data_ptr(), into.data_ptr(), sums.data_ptr(), x.numel() // width, width, threads,
+        None if plus is None else plus.data_ptr(), into.data_ptr(), sums.data_ptr(), x.numel() // width, width,
+        _half(gradient), threads,
     )  # fmt: skip
     return into, sums[0]
 
@@ -70,30 +82,42 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> None:
     )
 
 
+def turn_into(found: Tensor, x: Tensor, cos: Tensor, sin: Tensor, heads: int, *, back: bool) -> None:
+    """From `x` [N, H, D] into the first rows of `found`, one of them in bfloat16; the first `heads` heads are turned."""
+    rows, every, width = x.shape
+    _lib().trunk_turn_into(
+        x.data_ptr(), found.data_ptr(), cos.data_ptr(), sin.data_ptr(), rows, heads, every, width, back, _half(x),
+        native.threads(),
+    )  # fmt: skip
+
+
 def gate(gate_up: Tensor) -> Tensor:
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     found = gate_up.new_empty(rows, width)
-    _lib().trunk_gate(gate_up.data_ptr(), found.data_ptr(), rows, width, native.threads())
+    _lib().trunk_gate(gate_up.data_ptr(), found.data_ptr(), rows, width, _half(found), native.threads())
     return found
 
 
 def gate_backward(gate_up: Tensor, gradient: Tensor) -> None:
-    _lib().trunk_gate_backward(gate_up.data_ptr(), gradient.data_ptr(), *gradient.shape, native.threads())
-
-
-def normalise(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logp, entropy = logits.new_empty(len(logits)), logits.new_empty(len(logits))
-    _lib().trunk_normalise(
-        logits.data_ptr(), tokens.data_ptr(), logp.data_ptr(), entropy.data_ptr(), 1 / temperature, *logits.shape,
-        native.threads(),
-    )  # fmt: skip
-    return logp, entropy
-
-
-def denormalise(probability: Tensor, tokens: Tensor, gradient: Tensor) -> None:
-    _lib().trunk_denormalise(
-        probability.data_ptr(), tokens.data_ptr(), gradient.data_ptr(), *probability.shape, native.threads()
+    _lib().trunk_gate_backward(
+        gate_up.data_ptr(), gradient.data_ptr(), *gradient.shape, _half(gradient), native.threads()
     )
+
+
+def normalise(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    logp, entropy, total = torch.empty(3, len(logits))
+    _lib().trunk_normalise(
+        logits.data_ptr(), tokens.data_ptr(), logp.data_ptr(), entropy.data_ptr(), total.data_ptr(), 1 / temperature,
+        *logits.shape, _half(logits), native.threads(),
+    )  # fmt: skip
+    return logp, entropy, total
+
+
+def denormalise(logits: Tensor, tokens: Tensor, gradient: Tensor, total: Tensor, temperature: float) -> None:
+    _lib().trunk_denormalise(
+        logits.data_ptr(), tokens.data_ptr(), gradient.data_ptr(), total.data_ptr(), 1 / temperature, *logits.shape,
+        _half(logits), native.threads(),
+    )  # fmt: skip
 
 
 class Tables:
@@ -106,23 +130,24 @@ class Tables:
         return self.segments.data_ptr(), self.groups.data_ptr(), self.reach.data_ptr(), len(self.groups) - 1
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
-    """Rows of heads, which may lie in a larger table.  [M, H, D], [N, KV, D] twice -> [M, H·D], [M, H]"""
+def attend(query: Tensor, key: Tensor, value: Tensor, tables: Tables, found: Tensor) -> Tensor:
+    """Into the first rows of `found`, and the logarithms of sums [M, H].  [M, H, D] and [N, KV, D] twice, heads of a larger table."""
     queries, heads, width = query.shape
-    found, total = query.new_empty(queries, heads * width), query.new_empty(queries, heads)
+    total = query.new_empty(queries, heads)
     failed = _lib().trunk_attend(
         *tables.pointers(), heads, key.shape[1], width, query.data_ptr(), query.stride(0), key.data_ptr(),
-        key.stride(0), value.data_ptr(), value.stride(0), found.data_ptr(), total.data_ptr(), native.threads(),
+        key.stride(0), value.data_ptr(), value.stride(0), found.data_ptr(), total.data_ptr(), _half(found),
+        native.threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("no memory for the scores of attention; make the batches smaller")
-    return found, total
+    return total
 
 
 def attend_backward(
     query: Tensor, key: Tensor, value: Tensor, tables: Tables, found: Tensor, total: Tensor, gradient: Tensor
 ) -> tuple[Tensor, ...]:
-    """The gradient of queries, keys and values in one table [N, H + 2 KV, D], or in two where M < N."""
+    """The gradient of queries, keys and values in one table [N, H + 2 KV, D], or in two where M < N. `found` and `gradient` are of one kind."""
     queries, heads, width = query.shape
     columns, key_heads = key.shape[0], key.shape[1]
     if queries == columns:
@@ -134,7 +159,8 @@ def attend_backward(
     failed = _lib().trunk_attend_backward(
         *tables.pointers(), heads, key_heads, width, query.data_ptr(), query.stride(0), key.data_ptr(), key.stride(0),
         value.data_ptr(), value.stride(0), found.data_ptr(), total.data_ptr(), gradient.data_ptr(), asked.data_ptr(),
-        asked.stride(0), told.data_ptr(), told[:, key_heads:].data_ptr(), told.stride(0), native.threads(),
+        asked.stride(0), told.data_ptr(), told[:, key_heads:].data_ptr(), told.stride(0), _half(found),
+        native.threads(),
     )  # fmt: skip
     if failed:
         raise MemoryError("no memory for the scores of attention; make the batches smaller")

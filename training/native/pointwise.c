@@ -6,64 +6,87 @@
 #define ROWS 8 /* rows of a thread's share come in pieces of so many */
 
 typedef struct {
-    float *a, *b, *c, *d;
+    void *table, *other; /* in float32 or bfloat16, as `half` says */
+    float *a, *b, *c;
     const float *x, *y, *z, *w;
     const int64_t *index;
     long n, width, heads, stride;
     float eps;
-    int flag;
+    int flag, half;
 } Call;
 
-/* y = w x / sqrt(mean x^2 + eps), scale = that root's inverse.  x y [n, width], w [width], scale [n] */
-static void norm_share(void *what, Team *team, int me) {
-    Call *call = what;
-    long first, last, width = call->width;
-    team_share(team, me, call->n, ROWS, &first, &last);
+/* A kernel whose rows are written for either kind of table. */
+#define BOTH_KINDS(call, rows, ...) \
+    do { \
+        if ((call)->half) rows(__VA_ARGS__, 1); \
+        else rows(__VA_ARGS__, 0); \
+    } while (0)
+
+/* y = w x / sqrt(mean x^2 + eps), scale = that root's inverse.  x y [n, width], w [width], scale [n]; y of either kind */
+static ALWAYS_INLINE void norm_rows(Call *call, long first, long last, const int half) {
+    long width = call->width;
+    const float *w = call->w;
     for (long i = first; i < last; i++) {
-        const float *x = call->x + i * width;
-        float *y = call->a + i * width, sum = 0;
+        const float *restrict x = call->x + i * width;
+        void *restrict y = at(call->table, i * width, half);
+        float sum = 0;
         for (long j = 0; j < width; j++) sum += x[j] * x[j];
         float scale = 1.0f / __builtin_sqrtf(sum / (float)width + call->eps);
         call->b[i] = scale;
-        for (long j = 0; j < width; j++) y[j] = x[j] * scale * call->w[j];
+        for (long j = 0; j < width; j++) put(y, j, x[j] * scale * w[j], half);
     }
 }
 
-void trunk_norm(const float *x, const float *w, float *y, float *scale, long n, long width, float eps, int threads) {
-    Call call = {.x = x, .w = w, .a = y, .b = scale, .n = n, .width = width, .eps = eps};
+static void norm_share(void *what, Team *team, int me) {
+    Call *call = what;
+    long first, last;
+    team_share(team, me, call->n, ROWS, &first, &last);
+    BOTH_KINDS(call, norm_rows, call, first, last);
+}
+
+void trunk_norm(const float *x, const float *w, void *y, float *scale, long n, long width, float eps, int half, int threads) {
+    Call call = {.x = x, .w = w, .table = y, .b = scale, .n = n, .width = width, .eps = eps, .half = half};
     team_run(norm_share, &call, threads);
 }
 
-/* dx = plus + (the gradient of x), share of dw in sums [threads, width].  dy x plus dx [n, width]; plus may be 0 or dx */
+/* dx = plus + (the gradient of x), share of dw in sums [threads, width].  dy x plus dx [n, width]; plus may be 0 or dx, dy of
+   either kind */
+static ALWAYS_INLINE void norm_backward_rows(Call *call, float *restrict dw, long first, long last, const int half) {
+    long width = call->width;
+    for (long i = first; i < last; i++) {
+        const void *restrict dy = at(call->table, i * width, half);
+        const float *restrict x = call->x + i * width, *w = call->w, *plus = call->z ? call->z + i * width : 0;
+        float *dx = call->a + i * width, scale = call->c[i], dot = 0;
+        for (long j = 0; j < width; j++) {
+            float pulled = get(dy, j, half);
+            dot += pulled * w[j] * x[j];
+            dw[j] += pulled * x[j] * scale;
+        }
+        float back = dot * scale * scale * scale / (float)width;
+        if (plus)
+            for (long j = 0; j < width; j++) dx[j] = plus[j] + get(dy, j, half) * w[j] * scale - x[j] * back;
+        else
+            for (long j = 0; j < width; j++) dx[j] = get(dy, j, half) * w[j] * scale - x[j] * back;
+    }
+}
+
 static void norm_backward_share(void *what, Team *team, int me) {
     Call *call = what;
     long first, last, width = call->width;
     team_share(team, me, call->n, ROWS, &first, &last);
-    float *restrict dw = call->b + me * width;
+    float *dw = call->b + me * width;
     for (long j = 0; j < width; j++) dw[j] = 0;
-    for (long i = first; i < last; i++) {
-        const float *restrict dy = call->y + i * width, *restrict x = call->x + i * width, *w = call->w;
-        const float *plus = call->z ? call->z + i * width : 0;
-        float *dx = call->a + i * width, scale = call->c[i], dot = 0;
-        for (long j = 0; j < width; j++) {
-            dot += dy[j] * w[j] * x[j];
-            dw[j] += dy[j] * x[j] * scale;
-        }
-        float back = dot * scale * scale * scale / (float)width;
-        if (plus)
-            for (long j = 0; j < width; j++) dx[j] = plus[j] + dy[j] * w[j] * scale - x[j] * back;
-        else
-            for (long j = 0; j < width; j++) dx[j] = dy[j] * w[j] * scale - x[j] * back;
-    }
+    BOTH_KINDS(call, norm_backward_rows, call, dw, first, last);
     team_wait(team);
     if (me) return;
     for (int other = 1; other < team->size; other++)
         for (long j = 0; j < width; j++) call->b[j] += call->b[other * width + j];
 }
 
-void trunk_norm_backward(const float *dy, const float *x, const float *w, float *scale, const float *plus, float *dx,
-                         float *sums, long n, long width, int threads) {
-    Call call = {.y = dy, .x = x, .w = w, .c = scale, .z = plus, .a = dx, .b = sums, .n = n, .width = width};
+void trunk_norm_backward(const void *dy, const float *x, const float *w, float *scale, const float *plus, float *dx,
+                         float *sums, long n, long width, int half, int threads) {
+    Call call = {.table = (void *)dy, .x = x, .w = w, .c = scale, .z = plus, .a = dx, .b = sums, .n = n, .width = width,
+                 .half = half};
     team_run(norm_backward_share, &call, threads);
 }
 
@@ -92,86 +115,152 @@ void trunk_turn(float *x, const float *cosine, const float *sine, long n, long h
     team_run(turn_share, &call, threads);
 }
 
-/* found = silu(gate) up.  gate_up [n, 2 width], found [n, width] */
-static void gate_share(void *what, Team *team, int me) {
-    Call *call = what;
-    long first, last, width = call->width;
-    team_share(team, me, call->n, ROWS, &first, &last);
+/* The same into a table of the other kind: the first `heads` heads of each row of `all` are turned, the rest copied.
+   x is in bfloat16 and y in float32 with half, else the other way round; rows are dense in both. */
+static ALWAYS_INLINE void turn_into_rows(Call *call, long first, long last, const int half) {
+    long part = call->width / 2, all = call->stride * call->width;
+    float sign = call->flag ? -1.0f : 1.0f;
     for (long i = first; i < last; i++) {
-        const float *restrict gate = call->x + 2 * i * width, *restrict up = gate + width;
-        float *restrict found = call->a + i * width;
-        for (long j = 0; j < width; j++) found[j] = gate[j] / (1.0f + exp_one(-gate[j])) * up[j];
+        const float *restrict cosine = call->x + i * part, *restrict sine = call->y + i * part;
+        const void *restrict from = at(call->table, i * all, half);
+        void *restrict to = at(call->other, i * all, !half);
+        long h = 0;
+        for (; h < call->heads * call->width; h += call->width)
+            for (long j = h; j < h + part; j++) {
+                float l = get(from, j, half), r = get(from, j + part, half), c = cosine[j - h], s = sine[j - h] * sign;
+                put(to, j, l * c - r * s, !half);
+                put(to, j + part, r * c + l * s, !half);
+            }
+        for (; h < all; h++) put(to, h, get(from, h, half), !half);
     }
 }
 
-void trunk_gate(const float *gate_up, float *found, long n, long width, int threads) {
-    Call call = {.x = gate_up, .a = found, .n = n, .width = width};
+static void turn_into_share(void *what, Team *team, int me) {
+    Call *call = what;
+    long first, last;
+    team_share(team, me, call->n, ROWS, &first, &last);
+    BOTH_KINDS(call, turn_into_rows, call, first, last);
+}
+
+void trunk_turn_into(const void *x, void *y, const float *cosine, const float *sine, long n, long heads, long all, long width,
+                     int back, int half, int threads) {
+    Call call = {.table = (void *)x, .other = y, .x = cosine, .y = sine, .n = n, .heads = heads, .stride = all, .width = width,
+                 .flag = back, .half = half};
+    team_run(turn_into_share, &call, threads);
+}
+
+/* found = silu(gate) up.  gate_up [n, 2 width], found [n, width], both of either kind */
+static ALWAYS_INLINE void gate_rows(Call *call, long first, long last, const int half) {
+    long width = call->width;
+    for (long i = first; i < last; i++) {
+        const void *restrict gate = at(call->table, 2 * i * width, half), *restrict up = at(gate, width, half);
+        void *restrict found = at(call->other, i * width, half);
+        for (long j = 0; j < width; j++) {
+            float x = get(gate, j, half);
+            put(found, j, x / (1.0f + exp_one(-x)) * get(up, j, half), half);
+        }
+    }
+}
+
+static void gate_share(void *what, Team *team, int me) {
+    Call *call = what;
+    long first, last;
+    team_share(team, me, call->n, ROWS, &first, &last);
+    BOTH_KINDS(call, gate_rows, call, first, last);
+}
+
+void trunk_gate(const void *gate_up, void *found, long n, long width, int half, int threads) {
+    Call call = {.table = (void *)gate_up, .other = found, .n = n, .width = width, .half = half};
     team_run(gate_share, &call, threads);
 }
 
-/* gate_up becomes its gradient, gradient becomes what trunk_gate had found. */
-static void gate_backward_share(void *what, Team *team, int me) {
-    Call *call = what;
-    long first, last, width = call->width;
-    team_share(team, me, call->n, ROWS, &first, &last);
+/* gate_up becomes its gradient, gradient becomes what trunk_gate had found; both of either kind. */
+static ALWAYS_INLINE void gate_backward_rows(Call *call, long first, long last, const int half) {
+    long width = call->width;
     for (long i = first; i < last; i++) {
-        float *restrict gate = call->a + 2 * i * width, *restrict up = gate + width;
-        float *restrict gradient = call->b + i * width;
+        void *restrict gate = at(call->table, 2 * i * width, half), *restrict up = at(gate, width, half);
+        void *restrict gradient = at(call->other, i * width, half);
         for (long j = 0; j < width; j++) {
-            float share = 1.0f / (1.0f + exp_one(-gate[j])), silu = gate[j] * share, pulled = gradient[j];
-            gradient[j] = silu * up[j];
-            gate[j] = pulled * up[j] * (share + silu * (1.0f - share));
-            up[j] = pulled * silu;
+            float x = get(gate, j, half), y = get(up, j, half), pulled = get(gradient, j, half);
+            float share = 1.0f / (1.0f + exp_one(-x)), silu = x * share;
+            put(gradient, j, silu * y, half);
+            put(gate, j, pulled * y * (share + silu * (1.0f - share)), half);
+            put(up, j, pulled * silu, half);
         }
     }
 }
 
-void trunk_gate_backward(float *gate_up, float *gradient, long n, long width, int threads) {
-    Call call = {.a = gate_up, .b = gradient, .n = n, .width = width};
+static void gate_backward_share(void *what, Team *team, int me) {
+    Call *call = what;
+    long first, last;
+    team_share(team, me, call->n, ROWS, &first, &last);
+    BOTH_KINDS(call, gate_backward_rows, call, first, last);
+}
+
+void trunk_gate_backward(void *gate_up, void *gradient, long n, long width, int half, int threads) {
+    Call call = {.table = gate_up, .other = gradient, .n = n, .width = width, .half = half};
     team_run(gate_backward_share, &call, threads);
 }
 
-/* Logits become probabilities in place; log p of the tokens, entropies.  logits [n, width], index logp entropy [n] */
-static void normalise_share(void *what, Team *team, int me) {
-    Call *call = what;
-    long first, last, width = call->width;
-    team_share(team, me, call->n, 1, &first, &last);
+/* Of softmax(factor logits): log p of the tokens, entropies, and the logarithm of the sum of exponentials.  logits [n, width]
+   of either kind, index logp entropy total [n] */
+static ALWAYS_INLINE void normalise_rows(Call *call, long first, long last, const int half) {
+    long width = call->width;
+    float factor = call->eps;
     for (long i = first; i < last; i++) {
-        float *restrict logits = call->a + i * width, factor = call->eps, sum = 0, mean = 0;
-        float wanted = logits[call->index[i]] * factor, most = largest(logits, width) * factor;
+        const void *logits = at(call->table, i * width, half);
+        float most = largest_in(logits, width, half) * factor, sum = 0, mean = 0;
         for (long j = 0; j < width; j++) {
-            float z = logits[j] * factor - most, p = exp_one(z);
+            float z = get(logits, j, half) * factor - most, p = exp_one(z);
             z = z < -100.0f ? -100.0f : z; /* there p is 0 and adds nothing, be z infinite */
             sum += p;
             mean += p * z;
-            logits[j] = p;
         }
-        float share = 1.0f / sum, total = __builtin_logf(sum);
-        for (long j = 0; j < width; j++) logits[j] *= share;
-        call->b[i] = wanted - most - total;
-        call->c[i] = total - mean * share;
+        float over = __builtin_logf(sum);
+        call->a[i] = most + over;
+        call->b[i] = get(logits, call->index[i], half) * factor - most - over;
+        call->c[i] = over - mean / sum;
     }
 }
 
-void trunk_normalise(float *logits, const int64_t *tokens, float *logp, float *entropy, float factor, long n, long width,
-                     int threads) {
-    Call call = {.a = logits, .index = tokens, .b = logp, .c = entropy, .eps = factor, .n = n, .width = width};
+static void normalise_share(void *what, Team *team, int me) {
+    Call *call = what;
+    long first, last;
+    team_share(team, me, call->n, 1, &first, &last);
+    BOTH_KINDS(call, normalise_rows, call, first, last);
+}
+
+void trunk_normalise(const void *logits, const int64_t *tokens, float *logp, float *entropy, float *total, float factor,
+                     long n, long width, int half, int threads) {
+    Call call = {.table = (void *)logits, .index = tokens, .b = logp, .c = entropy, .a = total, .eps = factor, .n = n,
+                 .width = width, .half = half};
     team_run(normalise_share, &call, threads);
 }
 
-/* Probabilities become (1[token] - p) g in place.  probability [n, width], index gradient [n] */
-static void denormalise_share(void *what, Team *team, int me) {
-    Call *call = what;
-    long first, last, width = call->width;
-    team_share(team, me, call->n, 1, &first, &last);
+/* Logits become (1[token] - p) g in place, p = e^(factor logits - total).  logits [n, width] of either kind, index gradient
+   total [n] */
+static ALWAYS_INLINE void denormalise_rows(Call *call, long first, long last, const int half) {
+    long width = call->width;
+    float factor = call->eps;
     for (long i = first; i < last; i++) {
-        float *p = call->a + i * width, g = call->x[i];
-        for (long j = 0; j < width; j++) p[j] *= -g;
-        p[call->index[i]] += g;
+        void *row = at(call->table, i * width, half);
+        float g = call->x[i], total = call->y[i];
+        float token = (1.0f - exp_one(get(row, call->index[i], half) * factor - total)) * g;
+        for (long j = 0; j < width; j++) put(row, j, exp_one(get(row, j, half) * factor - total) * -g, half);
+        put(row, call->index[i], token, half);
     }
 }
 
-void trunk_denormalise(float *probability, const int64_t *tokens, const float *gradient, long n, long width, int threads) {
-    Call call = {.a = probability, .index = tokens, .x = gradient, .n = n, .width = width};
+static void denormalise_share(void *what, Team *team, int me) {
+    Call *call = what;
+    long first, last;
+    team_share(team, me, call->n, 1, &first, &last);
+    BOTH_KINDS(call, denormalise_rows, call, first, last);
+}
+
+void trunk_denormalise(void *logits, const int64_t *tokens, const float *gradient, const float *total, float factor, long n,
+                       long width, int half, int threads) {
+    Call call = {.table = logits, .index = tokens, .x = gradient, .y = total, .eps = factor, .n = n, .width = width,
+                 .half = half};
     team_run(denormalise_share, &call, threads);
 }

@@ -18,6 +18,25 @@ static inline Floats load(const float *from) { return *(const Unaligned *)from; 
 static inline void store(float *to, Floats x) { *(Unaligned *)to = x; }
 static inline Floats spread(float x) { return (Floats){0} + x; }
 
+/* The lower halves of a and b with their numbers taken in turn, and the upper ones. */
+#if LANES == 16
+#define LOW_TURNS 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_TURNS 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif LANES == 8
+#define LOW_TURNS 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_TURNS 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define LOW_TURNS 0, 4, 1, 5
+#define HIGH_TURNS 2, 6, 3, 7
+#endif
+#if defined(__clang__)
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, LOW_TURNS)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, HIGH_TURNS)
+#else
+#define LOW_HALVES(a, b) __builtin_shuffle(a, b, (Ints){LOW_TURNS})
+#define HIGH_HALVES(a, b) __builtin_shuffle(a, b, (Ints){HIGH_TURNS})
+#endif
+
 /* a where the mask is set, b elsewhere. */
 static inline Floats pick(Ints mask, Floats a, Floats b) { return (Floats)((mask & (Ints)a) | (~mask & (Ints)b)); }
 

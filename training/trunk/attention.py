@@ -10,36 +10,43 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.native import passing
+from training.trunk.half import Rows, room, rows_of
 from training.trunk.layout import Layout
 
 
 class Attended:
-    """Softmax(q kᵀ / √D) v of every query [M, H, D] over the keys it may see [N, KV, D], and what its gradient needs."""
+    """Softmax(q kᵀ / √D) v of every query [M, H, D] over the keys it may see [N, KV, D], and what its gradient needs.
 
-    found: Tensor  # [M, H·D]
+    It is computed in float32; what comes out, and the gradient that comes back, are in bfloat16 where `half` says so.
+    """
 
-    def __init__(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, learn: bool) -> None:
+    found: Rows  # [M or more, H·D]
+
+    def __init__(
+        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, learn: bool, half: bool = False
+    ) -> None:
         self._graph: Tensor | None = None
         self._total: Tensor | None = None
         self._layout = layout
         self._inputs = [part.detach() for part in (query, key, value)]
         if passing.takes() and all(part.dtype is torch.float32 and part.is_cpu for part in self._inputs):
-            self.found, self._total = passing.attend(query, key, value, layout.tables)
+            self.found = room(len(query), query.shape[1] * query.shape[2], query, half)
+            self._total = passing.attend(query, key, value, layout.tables, self.found.table)
             return
         with torch.set_grad_enabled(learn):
             query, key, value = (part.requires_grad_(learn) for part in self._inputs)
             self._graph = _by_segments(query, key, value, layout)
-        self.found = self._graph.detach()
+        self.found = rows_of(self._graph.detach(), half)
 
     def backward(self, gradient: Tensor) -> tuple[Tensor, ...]:
         """The gradients of queries, keys and values in one table [N, H + 2 KV, D]; where M < N in two.  [M, H·D] ->"""
         query, key, value = self._inputs
         if self._total is not None:
             return passing.attend_backward(
-                query, key, value, self._layout.tables, self.found, self._total, gradient.contiguous()
+                query, key, value, self._layout.tables, self.found.table, self._total, gradient.contiguous()
             )
         assert self._graph is not None
-        query, key, value = torch.autograd.grad(self._graph, self._inputs, gradient)
+        query, key, value = torch.autograd.grad(self._graph, self._inputs, gradient.float())
         if len(query) == len(key):
             return (torch.cat([query, key, value], dim=1),)
         return query.contiguous(), torch.cat([key, value], dim=1)

@@ -21,7 +21,7 @@ from training.trunk.general import GeneralTrunk
 from training.trunk.half import Rows, rows_of
 from training.trunk.layout import Layout, layout_of
 from training.trunk.packing import Packed
-from training.trunk.pointwise import gate, gate_backward, norm, norm_backward, turn
+from training.trunk.pointwise import gate, gate_backward, norm, norm_backward, turn, turned, turned_back
 from training.trunk.recomputing import recomputes
 
 KNOWN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -166,7 +166,7 @@ class _Work:
 
 
 class _Products:
-    """Matrix products in the precision of the pass, results in float32."""
+    """Matrix products in the precision of the pass."""
 
     def __init__(self, half: bool) -> None:
         self.half = half
@@ -175,11 +175,24 @@ class _Products:
         """A table of states for several products, converted once."""
         return rows_of(x, self.half)
 
+    def weight(self, *parts: Tensor) -> Tensor:
+        """Weights below each other, as products take them.  [a, b] each -> [sum of a, b]"""
+        if not self.half:
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+        found = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1], dtype=torch.bfloat16)
+        for part, place in zip(parts, found.split([len(part) for part in parts]), strict=True):
+            place.copy_(part)
+        return found
+
+    def raw(self, x: Rows, weight: Tensor) -> Rows:
+        """The product x W as it is made, for what reads it in any precision.  [N, a], [a, b] -> [N, b]"""
+        return Rows(torch.mm(x.table, weight), x.filled)
+
     def __call__(self, x: Rows, weight: Tensor, plus: Tensor | None = None) -> Tensor:
-        """The product x W, plus `plus` [columns] or [rows, columns].  [N, a], [a, b] -> [N, b]"""
+        """The product x W, plus `plus` [columns] or [rows, columns], in float32.  [N, a], [a, b] -> [N, b]"""
         if not self.half:
             return torch.mm(x.table, weight) if plus is None else torch.addmm(plus, x.table, weight)
-        found = torch.mm(x.table, weight.bfloat16())[: x.filled].float()
+        found = self.raw(x, weight).own.float()
         return found if plus is None else found.add_(plus)
 
     def across(self, x: Rows, y: Rows) -> Tensor:
@@ -193,14 +206,16 @@ class _Kept(NamedTuple):
     x: Tensor
     scale1: Tensor
     normed1: Rows
-    qkv: Tensor  # the joined weight
+    qkv: Tensor  # the joined weight, as products take it; so are those below
     raw: tuple[Tensor, Tensor, Tensor, Tensor] | None  # queries and keys before their norms, and the inverse roots
     attended: Attended
+    out: Tensor
     x2: Tensor
     scale2: Tensor
     normed2: Rows
-    gate_up: Tensor  # the joined weight
-    opened: Tensor  # gate and up
+    gate_up: Tensor
+    opened: Rows  # gate and up
+    down: Tensor
 
 
 def _joined(*parts: Tensor | None) -> Tensor | None:
@@ -208,48 +223,59 @@ def _joined(*parts: Tensor | None) -> Tensor | None:
     return None if parts[0] is None else torch.cat([part for part in parts if part is not None])
 
 
+def _angles(work: _Work, chosen: Tensor | None) -> list[tuple[Tensor, Tensor, int]]:
+    """For each table of heads the angles of its rows and how many heads are turned: one table, or queries apart from the rest."""
+    if chosen is None:
+        return [(work.cos, work.sin, work.heads + work.kv_heads)]
+    return [(work.cos[chosen], work.sin[chosen], work.heads), (work.cos, work.sin, work.kv_heads)]
+
+
 def _forward(block: _Block, x: Tensor, work: _Work, chosen: Tensor | None, learn: bool) -> tuple[Tensor, _Kept]:
     """One block; with `chosen` the states of those columns alone come out.  [N, d] -> [N or M, d]"""
     product, heads, kv, size = _Products(work.half), work.heads, work.kv_heads, work.size
-    normed, scale1 = norm(x, block.norm1, work.eps)
-    normed1 = product.rows(normed)
-    weight = torch.cat([block.query, block.key, block.value])
+    normed1, scale1 = norm(x, block.norm1, work.eps, half=work.half)
+    weight = product.weight(block.query, block.key, block.value)
     bias = _joined(block.query_bias, block.key_bias, block.value_bias)
     asking = heads * size  # columns of the queries in the joined product
-    if chosen is None:
-        mixed = product(normed1, weight.t(), bias).view(len(x), -1, size)
-        query, key_value = mixed.split([heads, 2 * kv], 1)
-        turned = [(mixed[:, : heads + kv], work.cos, work.sin)]
-    else:
-        asked = product.rows(normed[chosen])
-        query = product(asked, weight[:asking].t(), None if bias is None else bias[:asking]).view(-1, heads, size)
-        key_value = product(normed1, weight[asking:].t(), None if bias is None else bias[asking:]).view(
-            -1, 2 * kv, size
+    columns = [(normed1, slice(None))]
+    if chosen is not None:
+        columns = [(product.rows(normed1.table[chosen]), slice(asking)), (normed1, slice(asking, None))]
+    tables = [
+        (product.raw(rows, weight[at].t()).own if bias is None else product(rows, weight[at].t(), bias[at])).view(
+            rows.filled, -1, size
         )
-        turned = [(query, work.cos[chosen], work.sin[chosen]), (key_value[:, :kv], work.cos, work.sin)]
+        for rows, at in columns
+    ]
     raw = None
     if block.query_norm is not None and block.key_norm is not None:
-        kept = query.clone(), key_value[:, :kv].clone()
+        tables = [table.float() for table in tables]
+        query, key = tables[0][:, :heads], tables[-1][:, -2 * kv : -kv]
+        kept = query.clone(), key.clone()
         normed_query, query_scale = norm(kept[0], block.query_norm, work.eps)
         normed_key, key_scale = norm(kept[1], block.key_norm, work.eps)
-        query.copy_(normed_query)
-        key_value[:, :kv].copy_(normed_key)
+        query.copy_(normed_query.table)
+        key.copy_(normed_key.table)
         raw = (*kept, query_scale, key_scale)
-    for part, cos, sin in turned:
-        turn(part, cos, sin)
-    key, value = key_value.split(kv, 1)
-    attended = Attended(query, key, value, work.layout if chosen is None else work.last_layout, learn=learn)
-    x2 = product(product.rows(attended.found), block.out.t(), x if chosen is None else x[chosen])
+    tables = [turned(table, *angles) for table, angles in zip(tables, _angles(work, chosen), strict=True)]
+    query, key, value = tables[0][:, :heads], tables[-1][:, -2 * kv : -kv], tables[-1][:, -kv:]
+    attended = Attended(
+        query, key, value, work.layout if chosen is None else work.last_layout, learn=learn, half=work.half
+    )
+    out, gate_up, down = product.weight(block.out), product.weight(block.gate, block.up), product.weight(block.down)
+    x2 = product(attended.found, out.t(), x if chosen is None else x[chosen])
     if block.out_bias is not None:
         x2 += block.out_bias
-    normed, scale2 = norm(x2, block.norm2, work.eps)
-    normed2 = product.rows(normed)
-    gate_up = torch.cat([block.gate, block.up])
-    opened = product(normed2, gate_up.t(), _joined(block.gate_bias, block.up_bias))
-    found = product(product.rows(gate(opened)), block.down.t(), x2)
+    normed2, scale2 = norm(x2, block.norm2, work.eps, half=work.half)
+    opened = product.raw(normed2, gate_up.t())
+    gate_up_bias = _joined(block.gate_bias, block.up_bias)
+    if gate_up_bias is not None:
+        opened.own.add_(gate_up_bias)
+    found = product(Rows(gate(opened.table), opened.filled), down.t(), x2)
     if block.down_bias is not None:
         found += block.down_bias
-    return found, _Kept(x, scale1, normed1, weight, raw, attended, x2, scale2, normed2, gate_up, opened)
+    return found, _Kept(
+        x, scale1, normed1, weight, raw, attended, out, x2, scale2, normed2, gate_up, opened, down
+    )  # fmt: skip
 
 
 def _backward(
@@ -262,62 +288,57 @@ def _backward(
 
     # feed-forward part
     pushed = product.rows(gradient)
-    hidden = product(pushed, block.down)
-    gate_backward(kept.opened, hidden)
-    opened, gated = kept.opened, hidden  # now its gradient, and what the gate let through
+    gated = product.raw(pushed, kept.down)
+    opened = kept.opened
+    gate_backward(opened.table, gated.table)  # now the gradient of `opened`, and what the gate let through
     if wanted["down"]:
-        into["down"] = product.across(pushed, product.rows(gated))
+        into["down"] = product.across(pushed, gated)
     if wanted["down_bias"]:
         into["down_bias"] = gradient.sum(0)
-    pushed = product.rows(opened)
     if wanted["gate"] or wanted["up"]:
-        into["gate"], into["up"] = product.across(pushed, kept.normed2).chunk(2)
+        into["gate"], into["up"] = product.across(opened, kept.normed2).chunk(2)
     if wanted["gate_bias"]:
-        into["gate_bias"], into["up_bias"] = opened.sum(0).chunk(2)
-    normed = product(pushed, kept.gate_up)
-    gradient, into["norm2"] = norm_backward(normed, kept.x2, block.norm2, kept.scale2, gradient)
+        into["gate_bias"], into["up_bias"] = opened.own.sum(0, dtype=torch.float32).chunk(2)
+    normed = product.raw(opened, kept.gate_up)
+    gradient, into["norm2"] = norm_backward(normed.own, kept.x2, block.norm2, kept.scale2, gradient)
 
     # attention
     pushed = product.rows(gradient)
     if wanted["out"]:
-        into["out"] = product.across(pushed, product.rows(kept.attended.found))
+        into["out"] = product.across(pushed, kept.attended.found)
     if wanted["out_bias"]:
         into["out_bias"] = gradient.sum(0)
-    tables = kept.attended.backward(product(pushed, block.out))
-    if chosen is None:
-        query, key = tables[0][:, :heads], tables[0][:, heads : heads + kv]
-        turn(tables[0][:, : heads + kv], work.cos, work.sin, back=True)
-    else:
-        query, key = tables[0], tables[1][:, :kv]
-        turn(query, work.cos[chosen], work.sin[chosen], back=True)
-        turn(key, work.cos, work.sin, back=True)
+    tables = kept.attended.backward(product.raw(pushed, kept.out).own)
+    angles = _angles(work, chosen)
     if kept.raw is not None and block.query_norm is not None and block.key_norm is not None:
+        for table, (cos, sin, count) in zip(tables, angles, strict=True):
+            turn(table[:, :count], cos, sin, back=True)
+        query, key = tables[0][:, :heads], tables[-1][:, -2 * kv : -kv]
         raw_query, raw_key, query_scale, key_scale = kept.raw
         unnormed, into["query_norm"] = norm_backward(query.contiguous(), raw_query, block.query_norm, query_scale)
         query.copy_(unnormed)
         unnormed, into["key_norm"] = norm_backward(key.contiguous(), raw_key, block.key_norm, key_scale)
         key.copy_(unnormed)
+        mixed = [product.rows(table.flatten(1)) for table in tables]
+    else:
+        mixed = [turned_back(table, *angle, half=work.half) for table, angle in zip(tables, angles, strict=True)]
     sizes = [asking, kv * size, kv * size]
     names = ("query", "key", "value")
     if chosen is None:
-        mixed = tables[0].flatten(1)
-        pushed = product.rows(mixed)
-        normed = product(pushed, kept.qkv)
-        parts = product.across(pushed, kept.normed1).split(sizes)
-        biases = mixed.sum(0).split(sizes) if block.query_bias is not None else None
+        through = product.raw(mixed[0], kept.qkv).own
+        parts = product.across(mixed[0], kept.normed1).split(sizes)
     else:
-        asked, told = (table.flatten(1) for table in tables)
-        pushed, asking_rows = product.rows(told), product.rows(asked)
-        normed = product(pushed, kept.qkv[asking:])
-        normed.index_add_(0, chosen, product(asking_rows, kept.qkv[:asking]))
+        asked, told = mixed
+        through = product(told, kept.qkv[asking:])
+        through.index_add_(0, chosen, product(asked, kept.qkv[:asking]))
         asked_of = product.rows(kept.normed1.table[chosen])
-        parts = (product.across(asking_rows, asked_of), *product.across(pushed, kept.normed1).split(sizes[1:]))
-        biases = (asked.sum(0), *told.sum(0).split(sizes[1:])) if block.query_bias is not None else None
+        parts = (product.across(asked, asked_of), *product.across(told, kept.normed1).split(sizes[1:]))
     into |= dict(zip(names, parts, strict=True))
-    if biases is not None:
+    if block.query_bias is not None:
+        biases = torch.cat([rows.own.sum(0, dtype=torch.float32) for rows in mixed]).split(sizes)
         into |= dict(zip((f"{name}_bias" for name in names), biases, strict=True))
     through, into["norm1"] = norm_backward(
-        normed, kept.x, block.norm1, kept.scale1, gradient if chosen is None else None
+        through, kept.x, block.norm1, kept.scale1, gradient if chosen is None else None
     )
     if chosen is not None:
         through.index_add_(0, chosen, gradient)
@@ -344,7 +365,7 @@ class _Trunk(torch.autograd.Function):
         if learn:
             ctx.save_for_backward(*weights)
             ctx.work, ctx.kept, ctx.blocks, ctx.last = work, kept, len(blocks), (x, scale)
-        return found
+        return found.table
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:

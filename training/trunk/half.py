@@ -18,6 +18,20 @@ class Rows(NamedTuple):
     table: Tensor
     filled: int
 
+    @property
+    def own(self) -> Tensor:
+        """The rows that are somebody's."""
+        return self.table[: self.filled]
+
+
+def room(count: int, width: int, like: Tensor, half: bool) -> Rows:
+    """A table for so many rows that are still to be written.  -> [N or more, d]"""
+    if not half:
+        return Rows(like.new_empty(count, width, dtype=torch.float32), count)
+    table = like.new_empty(-(-count // STEP) * STEP, width, dtype=torch.bfloat16)
+    table[count:] = 0.0
+    return Rows(table, count)
+
 
 def rows_of(x: Tensor, half: bool) -> Rows:
     """The rows of x as products take them: x itself, or a copy in bfloat16.  [N, d] -> [N or more, d]"""
@@ -26,7 +40,6 @@ def rows_of(x: Tensor, half: bool) -> Rows:
         return Rows(x, count)
     if count % STEP == 0:
         return Rows(x.bfloat16(), count)
-    table = torch.empty(-(-count // STEP) * STEP, x.shape[1], dtype=torch.bfloat16, device=x.device)
-    table[:count] = x
-    table[count:] = 0.0
-    return Rows(table, count)
+    found = room(count, x.shape[1], x, half)
+    found.own.copy_(x)
+    return found

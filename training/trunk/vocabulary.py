@@ -1,7 +1,7 @@
 """Log-probabilities of given tokens from hidden states, through a vocabulary head, in one autograd function.
 
-The logits of M states take M·V numbers several times over when autograd keeps them; here the probabilities alone are kept,
-in the place of the logits, piece by piece. M states, d wide, V words.
+The logits of M states take M·V numbers several times over when autograd keeps them; here they are kept once, as the product
+made them, and their gradient takes their place, piece by piece. M states, d wide, V words.
 """
 
 from typing import Any, NamedTuple
@@ -30,31 +30,42 @@ def tell(
     return Told(*_Tell.apply(hidden, weight, bias, tokens, temperature, half, learn))
 
 
-def normalise(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Turn logits into probabilities in place; log-probability of the tokens and entropy.  [m, V], [m] -> [m], [m]"""
-    if passing.takes(logits):
-        return passing.normalise(logits, tokens, temperature)
-    if temperature != 1.0:
-        logits /= temperature
-    total = logits.logsumexp(-1, keepdim=True)
-    logp = (logits.gather(1, tokens[:, None]) - total)[:, 0]
-    probability = (logits - total).exp_()
+class _Known(NamedTuple):
+    """What is known of the softmax of m rows of logits."""
+
+    logp: Tensor  # [m] of the tokens
+    entropy: Tensor  # [m]
+    total: Tensor  # [m] the logarithm of the sum of exponentials
+
+
+def normalise(logits: Tensor, tokens: Tensor, temperature: float) -> _Known:
+    """What softmax(logits / temperature) says of the tokens, in float32.  [m, V] in float32 or bfloat16, [m]"""
+    if passing.takes(tables=[logits]):
+        return _Known(*passing.normalise(logits, tokens, temperature))
+    scaled = logits.float() / temperature
+    total = scaled.logsumexp(-1, keepdim=True)
+    logp = scaled - total
     # a logit of -inf has probability 0 and adds nothing: 0 · -inf would be NaN
-    mean = torch.where(probability > 0, probability * logits, 0.0).sum(-1)
-    logits.copy_(probability)
-    return logp, total[:, 0] - mean
+    entropy = -torch.where(logp > -torch.inf, logp.exp() * logp, 0.0).sum(-1)
+    return _Known(logp.gather(1, tokens[:, None])[:, 0], entropy, total[:, 0])
 
 
 def denormalise(
-    probability: Tensor, tokens: Tensor, gradient: Tensor, spread: tuple[Tensor, Tensor] | None = None
+    logits: Tensor,
+    tokens: Tensor,
+    gradient: Tensor,
+    total: Tensor,
+    temperature: float,
+    spread: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """Turn probabilities into the gradient of the logits in place: (1[token] - p) g.  [m, V], [m], [m]
+    """Turn logits into the gradient of logits / temperature in place: (1[token] - p) g.  [m, V], [m], [m], [m]
 
     `spread`: the entropies H and their gradients h [m] each, which add -p (log p + H) h.
     """
-    if spread is None and passing.takes(probability, gradient):
-        passing.denormalise(probability, tokens, gradient)
+    if spread is None and passing.takes(gradient, total, tables=[logits]):
+        passing.denormalise(logits, tokens, gradient, total, temperature)
         return
+    probability = (logits.float() / temperature - total[:, None]).exp_()
     share = -gradient[:, None].expand_as(probability)
     if spread is not None:
         entropy, pull = spread
@@ -62,8 +73,7 @@ def denormalise(
         share = (
             share - (probability.clamp_min(torch.finfo(torch.float32).tiny).log() + entropy[:, None]) * pull[:, None]
         )
-    probability.mul_(share)
-    probability.scatter_add_(1, tokens[:, None], gradient[:, None])
+    logits.copy_(probability.mul_(share).scatter_add_(1, tokens[:, None], gradient[:, None]))
 
 
 class _Tell(torch.autograd.Function):
@@ -73,56 +83,52 @@ class _Tell(torch.autograd.Function):
         learn: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         rows = max(1, PIECE // len(weight))
-        transposed = (weight.bfloat16() if half else weight).t()
-        scratch = None if learn else hidden.new_empty(min(rows, len(hidden)), len(weight))
-        kept, logps, entropies = [], [], []
+        head = weight.bfloat16() if half else weight
+        scratch: Tensor | None = None
+        kept, known = [], []
         for states, wanted in zip(hidden.split(rows), tokens.split(rows), strict=True):
-            if half:
-                logits = torch.mm(rows_of(states, half).table, transposed)[: len(states)].float()
-            else:
-                place = None if scratch is None else scratch[: len(states)]
-                logits = torch.mm(states, transposed, out=place)
+            table = rows_of(states, half).table
+            place = None if scratch is None else scratch[: len(table)]
+            logits = torch.mm(table, head.t(), out=place)
             if bias is not None:
-                logits += bias
-            logp, entropy = normalise(logits, wanted, temperature)
-            logps.append(logp)
-            entropies.append(entropy)
+                logits[: len(states)] += bias
+            known.append(normalise(logits[: len(states)], wanted, temperature))
             if learn:
                 kept.append(logits)
-        found = torch.cat(logps), torch.cat(entropies)
+            elif scratch is None:  # the first piece is the largest
+                scratch = logits
+        logp, entropy, total = (torch.cat(parts) for parts in zip(*known, strict=True))
         if learn:
-            ctx.save_for_backward(hidden, weight, bias, tokens, found[1])
-            ctx.kept, ctx.rows, ctx.temperature, ctx.half = kept, rows, temperature, half
+            ctx.save_for_backward(hidden, bias, tokens, entropy, total)
+            ctx.kept, ctx.head, ctx.rows, ctx.temperature, ctx.half = kept, head, rows, temperature, half
         ctx.set_materialize_grads(False)
-        return found
+        return logp, entropy
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, pull: Tensor | None) -> tuple[Any, ...]:
         if ctx.kept is None:
             raise RuntimeError("the gradient of these log-probabilities can be taken once; run the forward pass again")
-        hidden, weight, bias, tokens, entropy = ctx.saved_tensors
+        hidden, bias, tokens, entropy, total = ctx.saved_tensors
         if gradient is None:  # of the log-probabilities; `pull` is that of the entropies
             gradient = torch.zeros_like(entropy)
         into = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         head: Tensor | None = None
         shift = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
-        rows = ctx.rows
-        for number, probability in enumerate(ctx.kept):
-            at = slice(number * rows, number * rows + len(probability))
+        for number, logits in enumerate(ctx.kept):
+            at = slice(number * ctx.rows, min((number + 1) * ctx.rows, len(hidden)))
+            states = rows_of(hidden[at], ctx.half)
+            own = logits[: states.filled]
             spread = None if pull is None else (entropy[at], pull[at] / ctx.temperature)
-            denormalise(probability, tokens[at], gradient[at] / ctx.temperature, spread)
-            count = len(probability)
-            pushed, states = (rows_of(table, ctx.half).table for table in (probability, hidden[at]))
-            by = weight.bfloat16() if ctx.half else weight
+            denormalise(own, tokens[at], gradient[at] / ctx.temperature, total[at], ctx.temperature, spread)
             if into is not None:
-                into[at] = torch.mm(pushed, by)[:count]
+                into[at] = torch.mm(logits, ctx.head)[: states.filled]
             if ctx.needs_input_grad[1]:
                 if head is None or ctx.half:
-                    part = torch.mm(pushed.t(), states).float()
+                    part = torch.mm(logits.t(), states.table).float()
                     head = part if head is None else head.add_(part)
                 else:
-                    head.addmm_(pushed.t(), states)
+                    head.addmm_(logits.t(), states.table)
             if shift is not None:
-                shift += probability.sum(0)
+                shift += own.sum(0, dtype=shift.dtype)
         ctx.kept = None  # denormalise wrote over it
         return into, head, shift, None, None, None, None
