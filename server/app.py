@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.status import HTTP_401_UNAUTHORIZED
 
 from server import errors
-from server.edge import Visitor, transactions_on
+from server.edge import Visitor, connections_on, transactions_on
 from server.language import Interpreter, _
 from server.pages import render
 from server.routes import ROUTERS
@@ -38,6 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     configure_mappers()  # some tenths of a second that the first visitor would wait for
     app.mount("/static", Static(), name="static")  # before the routers: a page asks for a dozen of these
     app.state.transactions = transactions_on(app.state.settings)
+    app.state.connections = connections_on(app.state.settings)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Shell)

@@ -7,16 +7,20 @@ hop to a thread and back costs more than these do.
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from anyio import CancelScope
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from psycopg import Connection
 from sqlalchemy.orm import Session
 
 from server.errors import NotAllowed, NotSignedIn
@@ -24,10 +28,12 @@ from server.language import _, speak
 from server.models import LoginSession, Person
 from server.services.people import people
 from server.settings import Settings
-from server.transaction import transaction
+from server.transaction import driver_transaction, transaction
 
 SESSION_COOKIE = "whetstone_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Enough that one who waits for somebody else's row does not stop the others'; the way into FastAPI's own threads costs twice as much.
+_ANSWERING = ThreadPoolExecutor(16, "answering")
 
 
 def settings_of(request: Request) -> Settings:
@@ -53,6 +59,12 @@ def transactions_on(settings: Settings) -> Callable[[], AbstractContextManager[S
     return partial(transaction, settings.database_url, settings.redis_url)
 
 
+def connections_on(settings: Settings) -> Callable[[], AbstractContextManager[Connection]]:
+    """The same on the database's driver alone; `create_app` keeps it as `app.state.connections`."""
+    assert settings.database_url is not None
+    return partial(driver_transaction, settings.database_url)
+
+
 def _transactions(request: Request) -> Callable[[], AbstractContextManager[Session]]:
     opener: Callable[[], AbstractContextManager[Session]] = request.app.state.transactions
     return opener
@@ -61,6 +73,17 @@ def _transactions(request: Request) -> Callable[[], AbstractContextManager[Sessi
 def own_transaction(request: Request) -> AbstractContextManager[Session]:
     """The transaction of a request whose route is one function in a thread: it begins, works and ends there."""
     return _transactions(request)()
+
+
+def own_connection(request: Request) -> AbstractContextManager[Connection]:
+    """The same on the database's driver alone."""
+    opener: Callable[[], AbstractContextManager[Connection]] = request.app.state.connections
+    return opener()
+
+
+async def in_answering_thread(answer: Callable[..., Response], *given: Any) -> Response:
+    """Run `answer` in one of a few threads that do nothing else, in the context of the request."""
+    return await get_running_loop().run_in_executor(_ANSWERING, partial(copy_context().run, answer, *given))
 
 
 async def request_transaction(request: Request) -> AsyncIterator[Session]:

@@ -10,13 +10,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import cast
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from psycopg import Connection
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
-from server.db import session_factory
+from server.db import engine_for, session_factory
 
 log = logging.getLogger("whetstone.transaction")
 
@@ -68,6 +70,20 @@ def transaction(database_url: str, redis_url: str) -> Iterator[Session]:
         wanted: list[tuple[str, dict[str, int]]] = db.info.pop("tasks", [])
     for task, ids in wanted:
         send(redis_url, task, ids)
+
+
+@contextmanager
+def driver_transaction(database_url: str) -> Iterator[Connection]:
+    """One transaction on a connection of the pool, without SQLAlchemy's session around it, which costs as much as a statement.
+
+    For what asks for no task. The connection goes back to the pool, which rolls back what an exception left.
+    """
+    pooled = engine_for(database_url).raw_connection()
+    try:
+        yield cast("Connection", pooled.driver_connection)
+        pooled.commit()
+    finally:
+        pooled.close()
 
 
 def send(redis_url: str, task: str, ids: dict[str, int]) -> bool:

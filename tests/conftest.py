@@ -136,7 +136,12 @@ def client(
         db.commit()
         sent_tasks.extend(db.info.pop("tasks", []))
 
+    def share_driver() -> Iterator[object]:
+        with contextmanager(share)() as session:
+            yield session.connection().connection.driver_connection
+
     app.state.transactions = contextmanager(share)
+    app.state.connections = contextmanager(share_driver)
     with TestClient(app, base_url=ORIGIN, raise_server_exceptions=False, follow_redirects=False) as test_client:
         yield test_client
 

@@ -211,6 +211,7 @@ def test_names_say_what_is_meant() -> None:
                 names.add(node.arg)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 names.add(node.id)
+        names -= {"get_route_handler"}  # FastAPI's name for what a route's own class may put in its place
         wrong += [f"{name_of(path)}: {name}" for name in sorted(names) if vague.search(name) or synonym.search(name)]
     assert not wrong
 

@@ -17,6 +17,7 @@ from server.routes import (
     admin_reports,
     api_answers,
     api_chat,
+    api_comparison,
     api_door,
     api_rounds,
     api_work,
@@ -39,7 +40,8 @@ from server.routes import (
 )
 
 ROUTERS: list[APIRouter] = [
-    api_chat.router,  # first, since each answer is looked for from here on
+    api_comparison.router,  # first, since each answer is looked for from here on
+    api_chat.router,
     home.router,
     sign_in_mail.router,  # these addresses before /sign-in/TOKEN
     openid.router,

@@ -6,32 +6,25 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from server.edge import (
-    SESSION_COOKIE,
     AppSettings,
     Crowdworker,
     Db,
     OpenTransaction,
-    check_origin,
-    crowdworker_of,
-    own_transaction,
 )
 from server.language import _
-from server.models import Campaign, Comparison, Person, Turn
-from server.routes import comparison_json
+from server.models import Campaign, Turn
 from server.routes.turn_json import describe_conversation, describe_for, describe_next, describe_turn
 from server.services.campaigns import campaigns
 from server.services.chat import dialogue, queue, reply_stream
 from server.services.door import door
 from server.services.items import openings
-from server.services.ways import feedback, remarks, swift, undo
-from server.services.ways.swift import Given
+from server.services.ways import remarks, undo
 from server.services.working import drafts, leases, work_time
 from server.services.working.instructions import newest_instructions
 
@@ -163,89 +156,9 @@ def retry_turn(db: Db, settings: AppSettings, person: Crowdworker, turn_id: int)
     return {"turn": describe_turn(turn)}
 
 
-@router.post("/turns/{turn_id}/comparison", openapi_extra=comparison_json.OPENAPI)
-async def store_comparison(request: Request, turn_id: int) -> Response:
-    """Store a choice. What people do all day is done in as few steps as it can be: see `server.services.ways.swift`."""
-    return await run_in_threadpool(_compare, request, turn_id, await request.body())
-
-
-def _compare(request: Request, turn_id: int, sent: bytes) -> Response:
-    with own_transaction(request) as db:
-        return _store_comparison(request, db, turn_id, sent)
-
-
-def _store_comparison(request: Request, db: Session, turn_id: int, sent: bytes) -> Response:
-    given = comparison_json.read(sent)
-    token, csrf_token = request.cookies.get(SESSION_COOKIE), request.headers.get("x-csrf-token")
-    if isinstance(given, Given) and token and csrf_token and turn_id <= _LONGEST_ID:
-        check_origin(request)
-        stored = swift.store(db, token, csrf_token, turn_id, given)
-        if stored is not None:
-            return _told(db, stored)
-    person = crowdworker_of(request, db)
-    if not isinstance(given, Given):
-        raise given
-    comparison, new = feedback.store_comparison(
-        db,
-        person,
-        turn_id,
-        given.scale_position,
-        given.milliseconds,
-        given.idempotency_key,
-        given.justification,
-        given.instructions_id,
-        verdict=given.verdict,
-        noticed=given.signals,
-    )
-    turn = db.get_one(Turn, turn_id)
-    told = {
-        "comparison": describe_comparison(comparison, turn),
-        "turn": describe_for(db, person, turn),
-        "next": describe_next(db, person, turn),
-        "conversation": {"id": turn.conversation_id, "status": turn.conversation.status},
-    }
-    work_time.seen(db, person, campaign_of(db, turn), answers=int(new))
-    return JSONResponse(told, status_code=201 if new else 200)
-
-
-def _told(db: Session, stored: swift.Stored) -> Response:
-    """The same of an item that was answered the swift way; nobody needs its texts again, so `turn` is left out."""
-    look = stored.look
-    check = queue.draws_check(look)
-    ahead = None if check else swift.lend_next(db, stored)
-    if ahead is None:
-        person, turn = db.get_one(Person, look.person_id), db.get_one(Turn, look.turn_id)
-        ahead = describe_next(db, person, turn, check=check)
-    told = {
-        "comparison": {
-            "id": stored.id,
-            "verdict": stored.verdict,
-            "strength": stored.strength,
-            "picked_position": stored.picked_position,
-        },
-        "turn": None,
-        "next": ahead,
-        "conversation": {"id": look.conversation_id, "status": look.conversation_status},
-    }
-    return JSONResponse(told, status_code=201)
-
-
 def campaign_of(db: Db, turn: Turn) -> Campaign:
     """The campaign that a turn belongs to."""
     return db.get_one(Campaign, turn.conversation.campaign_id)
-
-
-def describe_comparison(comparison: Comparison, turn: Turn) -> dict[str, Any]:
-    """A choice as the person made it; `picked_position` is the side as it was shown to them."""
-    picked = next((each.position for each in turn.candidates if each.id == comparison.picked_id), None)
-    if picked is not None and comparison.mirrored:
-        picked = 1 - picked
-    return {
-        "id": comparison.id,
-        "verdict": comparison.verdict,
-        "strength": comparison.strength,
-        "picked_position": picked,
-    }
 
 
 @router.post("/turns/{turn_id}/skip")

@@ -141,6 +141,18 @@ def test_what_is_not_plain_goes_the_long_way(client, db: Session, cast, sign_in,
         assert db.query(Comparison).count() == 0
 
 
+def test_the_next_item_is_looked_up_without_all_that_was_answered_before(db: Session, cast) -> None:
+    """An anti-join would read every answer the person ever gave, for each item anew."""
+    campaign = factories.campaign(db, way="pairs")
+    for number in range(3):
+        factories.item(db, campaign, f"Question {number}?")
+    asked = {"campaign_id": campaign.id, "after": 0, "person_id": cast.alice.id, "overlap": 1}
+    connection = db.connection().connection.driver_connection
+    plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {swift._NEXT}", asked))
+    assert plan.count("SubPlan") >= 4
+    assert "Anti Join" not in plan
+
+
 def test_a_check_is_the_long_way_and_is_mixed_in_as_often(client, db: Session, cast, sign_in) -> None:
     campaign = factories.campaign(db, way="pairs", check_rate=0.5)
     plain = [factories.item(db, campaign, f"Question {number}?") for number in range(30)]

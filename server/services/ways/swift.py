@@ -5,6 +5,8 @@ a signed-in crowdworker, an item that was lent to them and is no check, nothing 
 wherever a statement finds something unexpected, the functions here give None and have changed nothing, and the caller goes
 the long way, which knows all cases and says what is wrong. tests/server/test_swift.py holds the two against each other.
 
+All runs on the driver itself: what SQLAlchemy lays around a statement and its result costs as much again.
+
 The turn's row is locked by the first statement; what depends on what others do meanwhile is read by later ones.
 """
 
@@ -15,10 +17,10 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
+from psycopg import Connection
 from psycopg.rows import namedtuple_row
-from sqlalchemy.orm import Session
 
 from server.language import current, speak
 from server.markdown import to_html
@@ -51,7 +53,7 @@ JOIN turns t ON t.id = %(turn_id)s AND t.check_kind IS NULL
 JOIN conversations v ON v.id = t.conversation_id AND v.source = 'item'
 JOIN campaigns c ON c.id = v.campaign_id AND c.way = 'pairs'
 LEFT JOIN memberships m ON m.person_id = p.id AND m.campaign_id = c.id
-JOIN leases l ON l.person_id = p.id AND l.conversation_id = v.id AND l.turn_id = t.id
+JOIN leases l ON l.person_id = p.id AND l.conversation_id = v.id AND l.turn_id = t.id AND l.released_at IS NULL
 WHERE s.token_hash = %(token_hash)s AND s.expires_at > now() + %(fresh)s
 FOR NO KEY UPDATE OF t
 """
@@ -84,18 +86,19 @@ SELECT id FROM stored
 """
 
 # The first item after the one just answered that this person may have: who works forward need not look again at all that
-# they had. What came free further back is found by whoever opens the page, and by everybody at the end.
+# they had. What came free further back is found by whoever opens the page, and by everybody at the end. OFFSET 0 keeps
+# Postgres from looking an item up by joining all that the person has ever answered, which would take longer with every day.
 _NEXT = """
 SELECT t.id, t.conversation_id, t.position, t.message
 FROM turns t
 WHERE t.queue_id = %(campaign_id)s AND t.status IN ('ready', 'compared') AND t.check_kind IS NULL AND t.id > %(after)s
   AND (t.kept_for IS NULL OR %(person_id)s = ANY (t.kept_for))
-  AND NOT EXISTS (SELECT FROM comparisons a WHERE a.turn_id = t.id AND a.person_id = %(person_id)s)
+  AND NOT EXISTS (SELECT FROM comparisons a WHERE a.turn_id = t.id AND a.person_id = %(person_id)s OFFSET 0)
   AND NOT EXISTS (SELECT FROM leases l WHERE l.turn_id = t.id AND l.person_id = %(person_id)s
-                  AND l.conversation_id = t.conversation_id AND l.released_at IS NOT NULL)
-  AND NOT EXISTS (SELECT FROM skips k WHERE k.turn_id = t.id AND k.person_id = %(person_id)s)
+                  AND l.conversation_id = t.conversation_id AND l.released_at IS NOT NULL OFFSET 0)
+  AND NOT EXISTS (SELECT FROM skips k WHERE k.turn_id = t.id AND k.person_id = %(person_id)s OFFSET 0)
   AND NOT EXISTS (SELECT FROM candidates r JOIN demonstrations d ON d.id = r.demonstration_id
-                  WHERE r.turn_id = t.id AND d.person_id = %(person_id)s)
+                  WHERE r.turn_id = t.id AND d.person_id = %(person_id)s OFFSET 0)
   AND (SELECT count(*) FROM comparisons a WHERE a.turn_id = t.id)
     + (SELECT count(*) FROM leases l WHERE l.turn_id = t.id AND l.person_id <> %(person_id)s AND l.released_at IS NULL
        AND l.expires_at > clock_timestamp()) < %(overlap)s
@@ -142,7 +145,7 @@ class Stored:
     strength: int | None
 
 
-def store(db: Session, token: str, csrf_token: str, turn_id: int, given: Given) -> Stored | None:
+def store(connection: Connection, token: str, csrf_token: str, turn_id: int, given: Given) -> Stored | None:
     """Store a choice; None when this is not the plain case.
 
     BadInput, as in the long way, for a choice that the campaign does not offer and the like.
@@ -154,7 +157,7 @@ def store(db: Session, token: str, csrf_token: str, turn_id: int, given: Given) 
         "instructions_id": given.instructions_id,
         "fresh": people.FRESH,
     }
-    look: Any = _row(db, _LOOK, asked)
+    look: Any = _row(connection, _LOOK, asked)
     if look is None or not people.same_token(csrf_token, look.csrf_token) or "crowdworker" not in look.roles:
         return None
     if len(look.candidates or ()) != 2 or look.instructions_id is None:
@@ -182,20 +185,20 @@ def store(db: Session, token: str, csrf_token: str, turn_id: int, given: Given) 
         "place": f"justification:{turn_id}",
         **work_time.sign_values(1),
     }
-    stored = _row(db, _STORE, row)
+    stored = _row(connection, _STORE, row)
     if stored is None:
         return None
     return Stored(stored.id, look, given.verdict, shown.index(picked) if picked is not None else None, strength)
 
 
-def lend_next(db: Session, after: Stored) -> dict[str, Any] | None:
+def lend_next(connection: Connection, after: Stored) -> dict[str, Any] | None:
     """The next item, leased, as `turn_json` describes one; None when there is none ahead, or this is not the plain case."""
     look = after.look
     if look.status != "open" or look.quota is not None or not look.door_is_open:
         return None
     asked = {**look._asdict(), "after": look.turn_id}
     for _try in range(MOST_TRIES):
-        found = _row(db, _NEXT, asked)
+        found = _row(connection, _NEXT, asked)
         if found is None or found.position != 1:
             return None
         asked["after"] = found.id
@@ -205,16 +208,15 @@ def lend_next(db: Session, after: Stored) -> dict[str, Any] | None:
             "conversation_id": found.conversation_id,
             "mirrored": random.SystemRandom().random() < 0.5,
         }
-        lease = _row(db, _LEND, lent)
+        lease = _row(connection, _LEND, lent)
         if lease is not None:
             texts = lease.texts[::-1] if lease.mirrored else lease.texts
             return _described(found, texts)
     return None
 
 
-def _row(db: Session, statement: str, values: Mapping[str, Any]) -> Any | None:
-    """The one row of a statement, by names. On the driver itself: what SQLAlchemy lays around a result costs as much again."""
-    connection: Any = db.connection().connection.driver_connection
+def _row(connection: Connection, statement: LiteralString, values: Mapping[str, Any]) -> Any | None:
+    """The one row of a statement, by names."""
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         return cursor.execute(statement, values).fetchone()
 
