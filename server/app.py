@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from asyncio import Semaphore
 
 import psycopg
 from fastapi import FastAPI, Request, Response
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.status import HTTP_401_UNAUTHORIZED
 
 from server import errors
-from server.edge import Visitor, connections_on, transactions_on
+from server.edge import REQUESTS_AT_ONCE, Visitor, connections_on, transactions_on
 from server.language import Interpreter, _
 from server.pages import render
 from server.routes import ROUTERS
@@ -39,6 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.mount("/static", Static(), name="static")  # before the routers: a page asks for a dozen of these
     app.state.transactions = transactions_on(app.state.settings)
     app.state.connections = connections_on(app.state.settings)
+    app.state.turns = Semaphore(REQUESTS_AT_ONCE)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Shell)

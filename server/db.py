@@ -44,6 +44,7 @@ class Base(DeclarativeBase):
 
 # A connection that answered this lately is taken for alive: asking before every use would be a fifth of a short request.
 TRUSTED_SECONDS = 2.0
+CONNECTIONS = 40  # of a process at most; PostgreSQL as it comes allows 100, and the workers have theirs
 LOCK_TIMEOUT_MS = 10_000  # a statement that waits longer for somebody else's row gives up
 
 
@@ -52,9 +53,9 @@ def engine_for(database_url: str) -> Engine:
     """One pool per process and database; a connection that has been idle is asked whether it lives before it is used."""
     engine = create_engine(
         database_url,
-        # As many as a process has threads for requests, and all are kept once opened. An overflow, closed after each use, cost 16
-        # people at once half of what their answers cost: a new session of Postgres is a process that knows no statement yet.
-        pool_size=40,
+        # All are kept once opened. An overflow, closed after each use, cost 16 people at once half of what their answers cost:
+        # a new session of Postgres is a process that knows no statement yet.
+        pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=10,
         pool_use_lifo=True,  # the few that are used stay trusted, and the rest can go

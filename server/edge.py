@@ -7,7 +7,7 @@ hop to a thread and back costs more than these do.
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import Semaphore, get_running_loop
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -32,8 +32,13 @@ from server.transaction import driver_transaction, transaction
 
 SESSION_COOKIE = "whetstone_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Enough that one who waits for somebody else's row does not stop the others'; the way into FastAPI's own threads costs twice as much.
-_ANSWERING = ThreadPoolExecutor(16, "answering")
+# A request keeps its connection from its first statement to its commit, and gives its thread back in between. Were there as many
+# of them as connections, all threads could wait for a connection and no request could get a thread to end in. So they take turns,
+# in the order they came: these and the answers' threads together are fewer than the pool's connections (server/db.py).
+REQUESTS_AT_ONCE = 20
+# Enough that one who waits for somebody else's row does not stop the others; the way into FastAPI's own threads costs twice as much.
+ANSWERS_AT_ONCE = 12
+_ANSWERING = ThreadPoolExecutor(ANSWERS_AT_ONCE, "answering")
 
 
 def settings_of(request: Request) -> Settings:
@@ -89,17 +94,19 @@ async def in_answering_thread(answer: Callable[..., Response], *given: Any) -> R
 async def request_transaction(request: Request) -> AsyncIterator[Session]:
     """Commit when the route returns, then send its tasks; roll back when it raises.
 
-    Opening waits for nothing: the connection is taken with the first statement. Ending waits for the database.
+    Opening waits for nothing but its turn: the connection is taken with the first statement. Ending waits for the database.
     """
-    opened = _transactions(request)()
-    db = opened.__enter__()
-    try:
-        yield db
-    except BaseException as error:
-        with CancelScope(shield=True):  # a request that is given up must not keep its connection
-            await run_in_threadpool(opened.__exit__, type(error), error, error.__traceback__)
-        raise
-    await run_in_threadpool(opened.__exit__, None, None, None)
+    turns: Semaphore = request.app.state.turns
+    async with turns:
+        opened = _transactions(request)()
+        db = opened.__enter__()
+        try:
+            yield db
+        except BaseException as error:
+            with CancelScope(shield=True):  # a request that is given up must not keep its connection
+                await run_in_threadpool(opened.__exit__, type(error), error, error.__traceback__)
+            raise
+        await run_in_threadpool(opened.__exit__, None, None, None)
 
 
 OpenTransaction = Annotated[Callable[[], AbstractContextManager[Session]], Depends(short_transactions)]

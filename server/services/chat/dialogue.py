@@ -206,7 +206,8 @@ def last_turn(db: Session, conversation: Conversation) -> Turn | None:
 
 def transcript(db: Session, turn: Turn) -> list[dict[str, str]]:
     """What a model is given: the earlier turns with the replies that carried them on, then this turn's message."""
-    return prompt_before(turn, turns_of(db, [turn.conversation_id])[turn.conversation_id])
+    earlier = turns_of(db, [turn.conversation_id])[turn.conversation_id] if turn.position > 1 else []
+    return prompt_before(turn, earlier)
 
 
 def own_turn(db: Session, person: Person, turn_id: int) -> Turn:
