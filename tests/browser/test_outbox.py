@@ -131,6 +131,23 @@ def test_what_is_refused_stays_in_sight_until_it_is_put_away(live: Live, signed_
     assert len(rows(live, Turn)) == 1
 
 
+def test_a_choice_made_in_another_tab_before_is_not_offered_to_be_sent_again(live: Live, signed_in_page: Open) -> None:
+    page = signed_in_page()
+    ask(page, live)
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_role("button", name="Send choice")).to_be_enabled()
+    for tab, key in ((page, "7"), (other, "2")):
+        tab.keyboard.press(key)
+        tab.keyboard.press("Enter")
+        expect(tab.locator(".said-by-model")).to_have_count(1)
+    refused = other.locator("#outbox [role=alert]")
+    expect(refused).to_contain_text("You have already answered this")
+    expect(refused.get_by_role("button")).to_have_text(["Put away"])
+    (stored,) = rows(live, Comparison)
+    assert stored.scale_position == 7
+
+
 def test_the_reason_of_a_choice_that_is_refused_stays_in_sight(live: Live, signed_in_page: Open) -> None:
     change(live, justification="optional")
     page = signed_in_page()

@@ -97,7 +97,7 @@ async function deliver(path, body, controls, goOn = () => {}) {
       connection.append(link);
     }
     // The server has moved on (another tab, an expired conversation): show how it stands.
-    if (error.code === "conflict" || error.code === "not_found") await refresh();
+    if (["conflict", "already_done", "not_found"].includes(error.code)) await refresh();
   } finally {
     if (!away) busy = false;
   }

@@ -170,7 +170,8 @@ export class Outbox {
       again.addEventListener("click", () => { this.write((all) => all.map((each) => each.id === entry.id ? { ...each, error: undefined, failures: 0 } : each)); this.run(); });
       const away = element("button", _("Put away"));
       away.addEventListener("click", () => this.write((all) => all.filter((each) => each.id !== entry.id)));
-      const buttons = element("span", "", again, " ", away);
+      // What is done already is refused however often it is sent.
+      const buttons = entry.code === "already_done" ? element("span", "", away) : element("span", "", again, " ", away);
       [again, away].forEach((button) => { button.className = "small"; button.type = "button"; });
       const reason = entry.body.justification ? [element("blockquote", entry.body.justification)] : [];
       const item = element("li", "", element("p", "", ...line(entry, Infinity)), ...reason, element("p", entry.error), buttons);

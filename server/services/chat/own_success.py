@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.errors import BadInput, Conflict, NotFound
+from server.errors import AlreadyDone, BadInput, Conflict, NotFound
 from server.language import _
 from server.models import Campaign, Conversation, Person
 
@@ -40,6 +40,6 @@ def rate(db: Session, person: Person, campaign: Campaign, conversation_id: int, 
     if found.status == "open" or not campaign.asks_success:
         raise Conflict(_("A conversation is rated when it is over."))
     if found.success is not None and found.success != success:
-        raise Conflict(_("You have rated this conversation already."))
+        raise AlreadyDone(_("You have rated this conversation already."))
     found.success = success
     db.flush()

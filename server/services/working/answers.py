@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from server.errors import BadInput, Conflict, TooLarge
+from server.errors import AlreadyDone, BadInput, Conflict, TooLarge
 from server.language import _
 from server.models import Campaign, Deployment, Instructions, Person, Turn, Undone
 from server.services.working import signals
@@ -53,7 +53,7 @@ def checked_key(key: str) -> str:
 
 
 def earlier(db: Session, table: type[Any], person: Person, turn: Turn, key: str) -> Any | None:
-    """The row of `table` that the same request stored before; Conflict when another request answered the turn."""
+    """The row of `table` that the same request stored before; AlreadyDone when another request answered the turn."""
     found = db.scalars(
         select(table).where(table.person_id == person.id, or_(table.turn_id == turn.id, table.idempotency_key == key))
     ).all()
@@ -61,14 +61,14 @@ def earlier(db: Session, table: type[Any], person: Person, turn: Turn, key: str)
         if row.turn_id == turn.id and row.idempotency_key == key:
             return row
     if any(row.turn_id == turn.id for row in found):
-        raise Conflict(_("You have already answered this. Reload the page to go on."))
+        raise AlreadyDone(_("You have already answered this. Reload the page to go on."))
     if found:
         raise BadInput(_("This idempotency_key was used for another turn; make a new one."), field="idempotency_key")
     taken_back = select(Undone.id).where(
         Undone.person_id == person.id, Undone.turn_id == turn.id, Undone.answer["idempotency_key"].astext == key
     )
     if db.scalar(taken_back.limit(1)) is not None:  # a request that came again after its answer was taken back
-        raise Conflict(_("You have already answered this. Reload the page to go on."))
+        raise AlreadyDone(_("You have already answered this. Reload the page to go on."))
     return None
 
 
