@@ -141,12 +141,30 @@ def test_what_is_not_plain_goes_the_long_way(client, db: Session, cast, sign_in,
         assert db.query(Comparison).count() == 0
 
 
+def test_a_quota_ends_the_swift_way_too(client, db: Session, cast, sign_in, monkeypatch) -> None:
+    campaign = factories.campaign(db, way="pairs", quota=3)
+    turns = [factories.item(db, campaign, f"Question {number}?") for number in range(5)]
+    factories.comparison(db, turns[4], cast.bob)
+    assert queue.offer(db, cast.alice, campaign) is turns[0]
+    db.commit()
+    sign_in(cast.alice)
+    looked: list[object] = []
+    monkeypatch.setattr("server.routes.api_comparison.describe_next", lambda *asked, **_more: looked.append(asked))
+    answers = []
+    for number in range(2):
+        body = {"scale_position": 1, "milliseconds": 3000, "idempotency_key": f"key-of-the-page-{number}"}
+        answers.append(client.post(f"/api/turns/{turns[number].id}/comparison", json=body).json())
+    assert answers[0]["next"]["turn"]["id"] == turns[1].id
+    assert answers[1]["next"] is None
+    assert len(looked) == 1  # the long way is asked why there is nothing more
+
+
 def test_the_next_item_is_looked_up_without_all_that_was_answered_before(db: Session, cast) -> None:
     """An anti-join would read every answer the person ever gave, for each item anew."""
     campaign = factories.campaign(db, way="pairs")
     for number in range(3):
         factories.item(db, campaign, f"Question {number}?")
-    asked = {"campaign_id": campaign.id, "after": 0, "person_id": cast.alice.id, "overlap": 1}
+    asked = {"campaign_id": campaign.id, "after": 0, "person_id": cast.alice.id, "overlap": 1, "quota": None}
     connection = db.connection().connection.driver_connection
     plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {swift._NEXT}", asked))
     assert plan.count("SubPlan") >= 4

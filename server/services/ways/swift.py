@@ -102,6 +102,8 @@ WHERE t.queue_id = %(campaign_id)s AND t.status IN ('ready', 'compared') AND t.c
   AND (SELECT count(*) FROM comparisons a WHERE a.turn_id = t.id)
     + (SELECT count(*) FROM leases l WHERE l.turn_id = t.id AND l.person_id <> %(person_id)s AND l.released_at IS NULL
        AND l.expires_at > clock_timestamp()) < %(overlap)s
+  AND (%(quota)s::bigint IS NULL OR %(quota)s::bigint >
+       (SELECT count(*) FROM comparisons g WHERE g.campaign_id = %(campaign_id)s AND g.import_id IS NULL))
 ORDER BY t.id
 LIMIT 1
 FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -194,7 +196,7 @@ def store(connection: Connection, token: str, csrf_token: str, turn_id: int, giv
 def lend_next(connection: Connection, after: Stored) -> dict[str, Any] | None:
     """The next item, leased, as `turn_json` describes one; None when there is none ahead, or this is not the plain case."""
     look = after.look
-    if look.status != "open" or look.quota is not None or not look.door_is_open:
+    if look.status != "open" or not look.door_is_open:
         return None
     asked = {**look._asdict(), "after": look.turn_id}
     for _try in range(MOST_TRIES):
