@@ -7,10 +7,10 @@ hop to a thread and back costs more than these do.
 
 from __future__ import annotations
 
-from asyncio import Semaphore, get_running_loop
+from asyncio import Semaphore, get_running_loop, timeout
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from anyio import CancelScope
 from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from psycopg import Connection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from server.errors import NotAllowed, NotSignedIn
@@ -33,9 +34,10 @@ from server.transaction import driver_transaction, transaction
 SESSION_COOKIE = "whetstone_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # A request keeps its connection from its first statement to its commit, and gives its thread back in between. Were there as many
-# of them as connections, all threads could wait for a connection and no request could get a thread to end in. So they take turns,
-# in the order they came: these and the answers' threads together are fewer than the pool's connections (server/db.py).
+# of them as connections, all threads could wait for a connection and no request could get a thread to end in. So they take
+# turns, in the order they came: these and the answers' threads together are fewer than the pool's connections (server/db.py).
 REQUESTS_AT_ONCE = 20
+PATIENCE_SECONDS = 30.0
 # Enough that one who waits for somebody else's row does not stop the others; the way into FastAPI's own threads costs twice as much.
 ANSWERS_AT_ONCE = 12
 _ANSWERING = ThreadPoolExecutor(ANSWERS_AT_ONCE, "answering")
@@ -91,13 +93,28 @@ async def in_answering_thread(answer: Callable[..., Response], *given: Any) -> R
     return await get_running_loop().run_in_executor(_ANSWERING, partial(copy_context().run, answer, *given))
 
 
+@asynccontextmanager
+async def _turn(turns: Semaphore) -> AsyncIterator[None]:
+    """A turn at the database; as where no connection is left, an error once that took too long."""
+    try:
+        async with timeout(PATIENCE_SECONDS):
+            await turns.acquire()
+    except TimeoutError as error:
+        raise PoolTimeout(f"no turn at the database within {PATIENCE_SECONDS:.0f} s") from error
+    try:
+        yield
+    finally:
+        turns.release()
+
+
 async def request_transaction(request: Request) -> AsyncIterator[Session]:
     """Commit when the route returns, then send its tasks; roll back when it raises.
 
     Opening waits for nothing but its turn: the connection is taken with the first statement. Ending waits for the database.
     """
-    turns: Semaphore = request.app.state.turns
-    async with turns:
+    if request.method not in SAFE_METHODS:  # read first: who sends slowly must not keep a turn
+        await (request.form() if "form" in request.headers.get("content-type", "") else request.body())
+    async with _turn(request.app.state.turns):
         opened = _transactions(request)()
         db = opened.__enter__()
         try:

@@ -6,7 +6,7 @@
     ├── NotAllowed          403  signed in, but not for this object or page
     ├── NotFound            404  no such object, or none this person may know of
     ├── Conflict            409  the object has moved on: a stale lease, a turn already compared, a round already active
-    │   └── AlreadyDone     409  done before, by this person; sending it again can never help
+    │   └── AlreadyDone     409  done before, by this person; sending it again does not help
     ├── TooLarge            413  more than the stated limit
     ├── TooMany             429  a rate limit; `retry_after` seconds
     └── Unavailable         503  a service we need (Postgres, Redis, a reply worker) is away; trying again is right

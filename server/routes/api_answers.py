@@ -1,4 +1,4 @@
-"""Rankings, demonstrations, written prompts and edits as JSON; comparisons are with the chat, which they are part of."""
+"""Rankings, demonstrations, written prompts and edits as JSON; comparisons are in api_comparison.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from server.edge import Crowdworker, Db
 from server.models import Campaign, Turn
+from server.routes.row_id import LARGEST
 from server.routes.turn_json import describe_conversation, describe_next
 from server.services.chat import dialogue, edits
 from server.services.ways import demonstrations, prompt_writing, ranking
@@ -20,16 +21,15 @@ from server.services.working.answers import Sent
 router = APIRouter(prefix="/api")
 
 _LONGEST_TEXT = 500_000
-_LONGEST_ID = 2**63 - 1
 
 
 class AnswerBody(BaseModel):
     """What every answer has: `milliseconds` of active time, `signals` (server/services/working/signals.py), the version shown."""
 
-    milliseconds: int = Field(le=_LONGEST_ID)
+    milliseconds: int = Field(le=LARGEST)
     idempotency_key: str
     signals: dict[str, Any] | None = None
-    instructions_id: int | None = Field(None, ge=1, le=_LONGEST_ID)
+    instructions_id: int | None = Field(None, ge=1, le=LARGEST)
 
     def sent(self) -> Sent:
         """As the services take it."""

@@ -19,6 +19,7 @@ from server.edge import (
 )
 from server.language import _
 from server.models import Campaign, Turn
+from server.routes.row_id import LARGEST
 from server.routes.turn_json import describe_conversation, describe_for, describe_next, describe_turn
 from server.services.campaigns import campaigns
 from server.services.chat import dialogue, queue, reply_stream
@@ -32,7 +33,6 @@ router = APIRouter(prefix="/api")
 
 # Above any campaign's limit, so that the campaign's own, which is named in the error, is the one people meet.
 _LONGEST_TEXT = 500_000
-_LONGEST_ID = 2**63 - 1
 
 
 class MessageBody(BaseModel):
@@ -40,8 +40,8 @@ class MessageBody(BaseModel):
 
     text: str = Field(max_length=_LONGEST_TEXT)
     idempotency_key: str
-    prompt_id: int | None = Field(None, le=_LONGEST_ID)
-    conversation_id: int | None = Field(None, le=_LONGEST_ID)
+    prompt_id: int | None = Field(None, le=LARGEST)
+    conversation_id: int | None = Field(None, le=LARGEST)
 
 
 class SkipBody(BaseModel):
@@ -62,7 +62,7 @@ class ReportBody(BaseModel):
 class UndoBody(BaseModel):
     """The turn whose answer is to be taken back, so that the same request twice takes back one."""
 
-    turn_id: int | None = Field(None, ge=1, le=_LONGEST_ID)
+    turn_id: int | None = Field(None, ge=1, le=LARGEST)
 
 
 class DraftBody(BaseModel):

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 
 
 class BareRoute(APIRoute):
-    """For `add_api_route(..., route_class_override=BareRoute)`; the path converts its parameters, as in `{turn_id:int}`."""
+    """For `add_api_route(..., route_class_override=BareRoute)`; the path converts its parameters, as in `{turn_id:row}` (row_id.py)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def answer(request: Request) -> Response:

@@ -7,10 +7,10 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
+from server.routes.row_id import LARGEST
 from server.services.ways.swift import Given
 
 _LONGEST_TEXT = 500_000
-LONGEST_ID = 2**63 - 1
 
 
 class ComparisonBody(BaseModel):
@@ -23,10 +23,10 @@ class ComparisonBody(BaseModel):
     scale_position: int | None = Field(None, ge=-1000, le=1000)
     verdict: str = Field("picked", max_length=20)
     signals: dict[str, Any] | None = None
-    milliseconds: int = Field(le=LONGEST_ID)
+    milliseconds: int = Field(le=LARGEST)
     idempotency_key: str
     justification: str | None = Field(None, max_length=_LONGEST_TEXT)
-    instructions_id: int | None = Field(None, ge=1, le=LONGEST_ID)
+    instructions_id: int | None = Field(None, ge=1, le=LARGEST)
 
 
 OPENAPI = {

@@ -117,6 +117,6 @@ async def _body(request: Request) -> bytes:
 
 
 @router.post("/{slug}/webhook")
-def webhook(request: Request, db: Db, slug: str, body: Annotated[bytes, Depends(_body)]) -> dict[str, Any]:
+def webhook(request: Request, body: Annotated[bytes, Depends(_body)], db: Db, slug: str) -> dict[str, Any]:
     """A signed message of the panel; 200 says that it need not be sent again."""
     return {"taken": panel_webhooks.take(db, slug, request.headers, body)}

@@ -46,7 +46,7 @@ def describe_for(db: Session, person: Person, turn: Turn) -> dict[str, Any]:
 def describe_next(db: Session, person: Person, answered: Turn, *, check: bool | None = None) -> dict[str, Any] | None:
     """Where the work is a queue of items: the next one, leased already, so that it is there at once.
 
-    None may come although there is one: the row of the answered turn is locked, so others' rows are not waited for.
+    None may come although there is one: the row of the answered turn may be locked, so others' rows are not waited for.
     """
     campaign = db.get_one(Campaign, answered.conversation.campaign_id)
     if campaign.way == "chat":

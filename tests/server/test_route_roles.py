@@ -48,7 +48,7 @@ def allowed(method: str, path: str) -> set[str]:
 
 def address(path: str) -> str:
     """The path with numbers and names of what does not exist."""
-    return re.sub(r"\{(slug|place|token|name)\}", "none", re.sub(r"\{\w+_id(:int)?\}", "999999999", path))
+    return re.sub(r"\{(slug|place|token|name)\}", "none", re.sub(r"\{\w+_id(:row)?\}", "999999999", path))
 
 
 def test_there_are_routes() -> None:

@@ -141,6 +141,13 @@ def test_what_is_not_plain_goes_the_long_way(client, db: Session, cast, sign_in,
         assert db.query(Comparison).count() == 0
 
 
+@pytest.mark.parametrize("number", ["abc", "-1", "9" * 5000])
+def test_what_is_no_turns_number_names_no_page(client, cast, sign_in, number: str) -> None:
+    sign_in(cast.alice)
+    body = {"scale_position": 1, "milliseconds": 3000, "idempotency_key": KEY}
+    assert client.post(f"/api/turns/{number}/comparison", json=body).status_code == 404
+
+
 def test_a_quota_ends_the_swift_way_too(client, db: Session, cast, sign_in, monkeypatch) -> None:
     campaign = factories.campaign(db, way="pairs", quota=3)
     turns = [factories.item(db, campaign, f"Question {number}?") for number in range(5)]

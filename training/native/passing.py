@@ -36,7 +36,7 @@ def kernels() -> CDLL | None:
 
 
 def takes(*tensors: Tensor, tables: Sequence[Tensor] = ()) -> bool:
-    """Whether the kernels can work on these: contiguous float32 on the CPU, `tables` all so or all bfloat16; and there is a library."""
+    """Whether the kernels can work on these, contiguous and on the CPU: float32, `tables` all so or all bfloat16; and there is a library."""
     return (
         kernels() is not None
         and all(part.dtype is torch.float32 for part in tensors)
@@ -105,7 +105,7 @@ def gate_backward(gate_up: Tensor, gradient: Tensor) -> None:
 
 
 def normalise(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    logp, entropy, total = torch.empty(3, len(logits))
+    logp, entropy, total = logits.new_empty(3, len(logits), dtype=torch.float32)
     _lib().trunk_normalise(
         logits.data_ptr(), tokens.data_ptr(), logp.data_ptr(), entropy.data_ptr(), total.data_ptr(), 1 / temperature,
         *logits.shape, _half(logits), native.threads(),
@@ -131,7 +131,7 @@ class Tables:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, tables: Tables, found: Tensor) -> Tensor:
-    """Into the first rows of `found`, and the logarithms of sums [M, H].  [M, H, D] and [N, KV, D] twice, heads of a larger table."""
+    """Into the first rows of `found`, and logarithms of sums [M, H].  [M, H, D], [N, KV, D] twice; heads of larger tables."""
     queries, heads, width = query.shape
     total = query.new_empty(queries, heads)
     failed = _lib().trunk_attend(
@@ -147,7 +147,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, tables: Tables, found: Ten
 def attend_backward(
     query: Tensor, key: Tensor, value: Tensor, tables: Tables, found: Tensor, total: Tensor, gradient: Tensor
 ) -> tuple[Tensor, ...]:
-    """The gradient of queries, keys and values in one table [N, H + 2 KV, D], or in two where M < N. `found` and `gradient` are of one kind."""
+    """The gradient of queries, keys and values in one table [N, H + 2 KV, D], or in two where M < N.
+
+    `found` and `gradient` are of one kind.
+    """
     queries, heads, width = query.shape
     columns, key_heads = key.shape[0], key.shape[1]
     if queries == columns:

@@ -64,7 +64,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
 
 
 def turned_back(x: Tensor, cos: Tensor, sin: Tensor, heads: int, *, half: bool) -> Rows:
-    """The gradient before `turned`, from that behind it, which may be written over, as products take it.  [N, H, D] -> [N or more, H·D]"""
+    """The gradient before `turned` as products take it, from that behind it, which is written over.  [N, H, D] -> [N or more, H·D]"""
     if half and passing.takes(x, cos, sin):
         found = room(len(x), x.shape[1] * x.shape[2], x, half)
         passing.turn_into(found.table, x, cos, sin, heads, back=True)

@@ -99,8 +99,8 @@ class _Tell(torch.autograd.Function):
                 scratch = logits
         logp, entropy, total = (torch.cat(parts) for parts in zip(*known, strict=True))
         if learn:
-            ctx.save_for_backward(hidden, bias, tokens, entropy, total)
-            ctx.kept, ctx.head, ctx.rows, ctx.temperature, ctx.half = kept, head, rows, temperature, half
+            ctx.save_for_backward(hidden, weight, bias, tokens, entropy, total)
+            ctx.kept, ctx.rows, ctx.temperature, ctx.half = kept, rows, temperature, half
         ctx.set_materialize_grads(False)
         return logp, entropy
 
@@ -108,7 +108,8 @@ class _Tell(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor | None, pull: Tensor | None) -> tuple[Any, ...]:
         if ctx.kept is None:
             raise RuntimeError("the gradient of these log-probabilities can be taken once; run the forward pass again")
-        hidden, bias, tokens, entropy, total = ctx.saved_tensors
+        hidden, weight, bias, tokens, entropy, total = ctx.saved_tensors
+        by = weight.bfloat16() if ctx.half else weight
         if gradient is None:  # of the log-probabilities; `pull` is that of the entropies
             gradient = torch.zeros_like(entropy)
         into = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -121,7 +122,7 @@ class _Tell(torch.autograd.Function):
             spread = None if pull is None else (entropy[at], pull[at] / ctx.temperature)
             denormalise(own, tokens[at], gradient[at] / ctx.temperature, total[at], ctx.temperature, spread)
             if into is not None:
-                into[at] = torch.mm(logits, ctx.head)[: states.filled]
+                into[at] = torch.mm(logits, by)[: states.filled]
             if ctx.needs_input_grad[1]:
                 if head is None or ctx.half:
                     part = torch.mm(logits.t(), states.table).float()

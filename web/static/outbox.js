@@ -170,7 +170,7 @@ export class Outbox {
       again.addEventListener("click", () => { this.write((all) => all.map((each) => each.id === entry.id ? { ...each, error: undefined, failures: 0 } : each)); this.run(); });
       const away = element("button", _("Put away"));
       away.addEventListener("click", () => this.write((all) => all.filter((each) => each.id !== entry.id)));
-      // What is done already is refused however often it is sent.
+      // What is done already is refused when it is sent again, unless that is taken back; then the page asks anew.
       const buttons = entry.code === "already_done" ? element("span", "", away) : element("span", "", again, " ", away);
       [again, away].forEach((button) => { button.className = "small"; button.type = "button"; });
       const reason = entry.body.justification ? [element("blockquote", entry.body.justification)] : [];

@@ -1,4 +1,4 @@
-"""The answer to a given pair, and the next one, in five statements: what people who compare texts all day wait for.
+"""The answer to a given pair, and the next one, in four statements: what people who compare texts all day wait for.
 
 It does what `feedback.store_comparison`, `queue.answered` and `queue.offer` do one row at a time, for the plain case alone:
 a signed-in crowdworker, an item that was lent to them and is no check, nothing sent before. For every other case, and
