@@ -40,10 +40,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.mount("/static", Static(), name="static")  # before the routers: a page asks for a dozen of these
     app.state.transactions = transactions_on(app.state.settings)
     app.state.connections = connections_on(app.state.settings)
-    app.state.turns = Semaphore(REQUESTS_AT_ONCE)
-    app.router.routes.extend(
-        BUSIEST.routes
-    )  # as the application's own: a router in between costs a twentieth of an answer
+    app.state.admission = Semaphore(REQUESTS_AT_ONCE)
+    # As the application's own: a router in between costs a twentieth of an answer.
+    app.router.routes.extend(BUSIEST.routes)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Shell)

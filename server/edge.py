@@ -34,8 +34,8 @@ from server.transaction import driver_transaction, transaction
 SESSION_COOKIE = "whetstone_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # A request keeps its connection from its first statement to its commit, and gives its thread back in between. Were there as many
-# of them as connections, all threads could wait for a connection and no request could get a thread to end in. So they take
-# turns, in the order they came: these and the answers' threads together are fewer than the pool's connections (server/db.py).
+# of them as connections, all threads could wait for a connection and no request could get a thread to end in. So only so many
+# are admitted, in the order they came: with the answers' threads they are fewer than the pool's connections (server/db.py).
 REQUESTS_AT_ONCE = 20
 PATIENCE_SECONDS = 30.0
 # Enough that one who waits for somebody else's row does not stop the others; the way into FastAPI's own threads costs twice as much.
@@ -94,27 +94,27 @@ async def in_answering_thread(answer: Callable[..., Response], *given: Any) -> R
 
 
 @asynccontextmanager
-async def _turn(turns: Semaphore) -> AsyncIterator[None]:
-    """A turn at the database; as where no connection is left, an error once that took too long."""
+async def _admitted(admission: Semaphore) -> AsyncIterator[None]:
+    """One of those who may be at the database; as where no connection is left, an error once that took too long."""
     try:
         async with timeout(PATIENCE_SECONDS):
-            await turns.acquire()
+            await admission.acquire()
     except TimeoutError as error:
-        raise PoolTimeout(f"no turn at the database within {PATIENCE_SECONDS:.0f} s") from error
+        raise PoolTimeout(f"not admitted to the database within {PATIENCE_SECONDS:.0f} s") from error
     try:
         yield
     finally:
-        turns.release()
+        admission.release()
 
 
 async def request_transaction(request: Request) -> AsyncIterator[Session]:
     """Commit when the route returns, then send its tasks; roll back when it raises.
 
-    Opening waits for nothing but its turn: the connection is taken with the first statement. Ending waits for the database.
+    Opening waits for nothing but to be admitted: the connection is taken with the first statement. Ending waits for the database.
     """
-    if request.method not in SAFE_METHODS:  # read first: who sends slowly must not keep a turn
+    if request.method not in SAFE_METHODS:  # read first: who sends slowly must not keep others out
         await (request.form() if "form" in request.headers.get("content-type", "") else request.body())
-    async with _turn(request.app.state.turns):
+    async with _admitted(request.app.state.admission):
         opened = _transactions(request)()
         db = opened.__enter__()
         try:

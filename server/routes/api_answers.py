@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from server.edge import Crowdworker, Db
 from server.models import Campaign, Turn
 from server.routes.row_id import LARGEST
+from server.routes.text_limit import LONGEST_TEXT
 from server.routes.turn_json import describe_conversation, describe_next
 from server.services.chat import dialogue, edits
 from server.services.ways import demonstrations, prompt_writing, ranking
@@ -19,8 +20,6 @@ from server.services.working import work_time
 from server.services.working.answers import Sent
 
 router = APIRouter(prefix="/api")
-
-_LONGEST_TEXT = 500_000
 
 
 class AnswerBody(BaseModel):
@@ -49,13 +48,13 @@ class RankingBody(AnswerBody):
     """A place for every reply."""
 
     places: list[PlaceBody] = Field(max_length=20)
-    justification: str | None = Field(None, max_length=_LONGEST_TEXT)
+    justification: str | None = Field(None, max_length=LONGEST_TEXT)
 
 
 class TextBody(AnswerBody):
     """Something written."""
 
-    text: str = Field(max_length=_LONGEST_TEXT)
+    text: str = Field(max_length=LONGEST_TEXT)
 
 
 def _status(new: bool) -> int:

@@ -20,6 +20,7 @@ from server.edge import (
 from server.language import _
 from server.models import Campaign, Turn
 from server.routes.row_id import LARGEST
+from server.routes.text_limit import LONGEST_TEXT
 from server.routes.turn_json import describe_conversation, describe_for, describe_next, describe_turn
 from server.services.campaigns import campaigns
 from server.services.chat import dialogue, queue, reply_stream
@@ -31,14 +32,11 @@ from server.services.working.instructions import newest_instructions
 
 router = APIRouter(prefix="/api")
 
-# Above any campaign's limit, so that the campaign's own, which is named in the error, is the one people meet.
-_LONGEST_TEXT = 500_000
-
 
 class MessageBody(BaseModel):
     """A message; `conversation_id` makes sure that it continues the conversation the page shows."""
 
-    text: str = Field(max_length=_LONGEST_TEXT)
+    text: str = Field(max_length=LONGEST_TEXT)
     idempotency_key: str
     prompt_id: int | None = Field(None, le=LARGEST)
     conversation_id: int | None = Field(None, le=LARGEST)
@@ -68,7 +66,7 @@ class UndoBody(BaseModel):
 class DraftBody(BaseModel):
     """What stands in a box."""
 
-    text: str = Field(max_length=_LONGEST_TEXT)
+    text: str = Field(max_length=LONGEST_TEXT)
 
 
 @router.get("/campaigns")

@@ -16,6 +16,7 @@ from server.errors import WhetstoneError
 from server.models import Campaign, Person, Turn
 from server.routes.chat import number, refused, since_seen, turn_here
 from server.routes.row_id import row_id
+from server.routes.text_limit import LONGEST_TEXT
 from server.services.chat import dialogue, edits
 from server.services.ways import demonstrations, prompt_writing, ranking
 from server.services.ways.ranking import Placed
@@ -24,8 +25,7 @@ from server.services.working.answers import Sent
 
 router = APIRouter(prefix="/chat")
 
-_LONGEST = 500_000
-_Text = Annotated[str, Form(max_length=_LONGEST)]
+_Text = Annotated[str, Form(max_length=LONGEST_TEXT)]
 
 
 def _go_to(slug: str, query: str = "") -> Response:

@@ -8,9 +8,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from server.routes.row_id import LARGEST
+from server.routes.text_limit import LONGEST_TEXT
 from server.services.ways.swift import Given
-
-_LONGEST_TEXT = 500_000
 
 
 class ComparisonBody(BaseModel):
@@ -25,7 +24,7 @@ class ComparisonBody(BaseModel):
     signals: dict[str, Any] | None = None
     milliseconds: int = Field(le=LARGEST)
     idempotency_key: str
-    justification: str | None = Field(None, max_length=_LONGEST_TEXT)
+    justification: str | None = Field(None, max_length=LONGEST_TEXT)
     instructions_id: int | None = Field(None, ge=1, le=LARGEST)
 
 

@@ -1,4 +1,4 @@
-"""More requests at once than there are connections: they take turns, and none is refused."""
+"""More requests at once than there are connections: so many are admitted at a time, and none is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_whole_class_opens_the_page_at_once(committed: str, settings: Settings
 
 
 def test_who_sends_slowly_keeps_nobody_waiting(committed: str, settings: Settings) -> None:
-    """Twice as many as have a turn have sent their headers and nothing else."""
+    """Twice as many as are admitted have sent their headers and nothing else."""
     assert settings.redis_url is not None
     with transaction(committed, settings.redis_url) as db:
         token, _csrf = people.start_session(db, factories.person(db, "Alice", "crowdworker"))
@@ -69,15 +69,19 @@ def test_who_sends_slowly_keeps_nobody_waiting(committed: str, settings: Setting
     assert asyncio.run(asyncio.wait_for(ask(), 30)) == 200
 
 
-def test_no_turn_for_too_long_is_an_error_that_says_so(client, cast, sign_in, monkeypatch) -> None:
+def test_to_wait_for_too_long_is_an_error_that_says_so(client, cast, sign_in, monkeypatch) -> None:
     sign_in(cast.alice)
     monkeypatch.setattr(edge, "PATIENCE_SECONDS", 0.05)
-    client.app.state.turns = asyncio.Semaphore(0)
+    client.app.state.admission = asyncio.Semaphore(0)
     answer = client.get("/api/campaigns")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "3")
-    client.app.state.turns = asyncio.Semaphore(1)
-    assert [client.get("/api/campaigns").status_code for _ in range(3)] == [200, 200, 200]  # each gives its turn back
+    client.app.state.admission = asyncio.Semaphore(1)
+    assert [client.get("/api/campaigns").status_code for _ in range(3)] == [
+        200,
+        200,
+        200,
+    ]  # each makes room for the next
 
 
-def test_connections_are_left_for_what_takes_no_turn() -> None:
+def test_connections_are_left_for_what_is_not_admitted_one_by_one() -> None:
     assert REQUESTS_AT_ONCE + ANSWERS_AT_ONCE < CONNECTIONS
