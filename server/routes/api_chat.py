@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from server.edge import (
@@ -19,6 +19,7 @@ from server.edge import (
 )
 from server.language import _
 from server.models import Campaign, Turn
+from server.routes.event_stream import EventStream
 from server.routes.row_id import LARGEST
 from server.routes.text_limit import LONGEST_TEXT
 from server.routes.turn_json import describe_conversation, describe_for, describe_next, describe_turn
@@ -218,19 +219,19 @@ def follow_turn(
         turn = await run_in_threadpool(read_turn)
         return str(turn["status"])
 
-    async def write() -> AsyncIterator[str]:
+    async def write() -> AsyncGenerator[str]:
         yield "retry: 1000\n\n"
-        async for event in reply_stream.follow(redis_url, turn_id, last_event_id, read_status):
-            told = event.fields
-            if event.name == "ready":
-                told = {"turn": await run_in_threadpool(read_turn)}
-            elif event.name == "failed":
-                failed = await run_in_threadpool(read_turn)
-                told = {"reason": failed["failure"] or _("The model gave no reply.")}
-            yield as_text(event, told)
+        async with aclosing(reply_stream.follow(redis_url, turn_id, last_event_id, read_status)) as events:
+            async for event in events:
+                told = event.fields
+                if event.name == "ready":
+                    told = {"turn": await run_in_threadpool(read_turn)}
+                elif event.name == "failed":
+                    failed = await run_in_threadpool(read_turn)
+                    told = {"reason": failed["failure"] or _("The model gave no reply.")}
+                yield as_text(event, told)
 
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(write(), media_type="text/event-stream", headers=headers)
+    return EventStream(write())
 
 
 def as_text(event: reply_stream.Event, fields: dict[str, Any]) -> str:

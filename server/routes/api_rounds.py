@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from server.edge import Db, OpenTransaction, Researcher
+from server.routes.event_stream import EventStream
 from server.routes.round_json import round_json, schedule_json
 from server.routes.row_id import RowId
 from server.services.rounds import outlook, rounds, schedules
@@ -103,18 +103,14 @@ def put_schedule(db: Db, person: Researcher, body: ScheduleBody) -> dict[str, An
 @router.get("/rounds/{round_id}/events")
 async def round_events(
     request: Request, open_transaction: OpenTransaction, person: Researcher, round_id: RowId
-) -> StreamingResponse:
+) -> EventStream:
     first = await run_in_threadpool(_state, open_transaction, round_id)
-    return StreamingResponse(
-        _events(request, open_transaction, round_id, first),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventStream(_events(request, open_transaction, round_id, first))
 
 
 async def _events(
     request: Request, open_transaction: OpenTransaction, round_id: int, first: dict[str, Any]
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """A `round` event whenever something has changed, until the round is over; no database connection is held between."""
     ends, told, state = time.monotonic() + STREAM_SECONDS, "", first
     last_sent = time.monotonic()

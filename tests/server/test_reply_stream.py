@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 import pytest
+from anyio import create_task_group, sleep
 
 from server.edge import short_transactions
+from server.routes.event_stream import EventStream
 from server.services.chat import reply_stream
 from tests import factories
 
@@ -58,6 +60,73 @@ def test_silence_is_broken_by_heartbeats(redis, redis_url, monkeypatch) -> None:
     monkeypatch.setattr(reply_stream, "BLOCK_MILLISECONDS", 50)
     found = asyncio.run(gather(redis_url, "", ["sampling", "sampling", "ready"]))
     assert found == [(None, None, None), (None, None, None), ("ready", None, None)]
+
+
+async def leave(redis, redis_url: str, where: str) -> int:
+    """How many connections are left of a page that left while the stream waited for Redis, for the rows, or for the page."""
+    there = asyncio.Event()
+    others = {client["id"] for client in redis.client_list()}
+
+    def of_the_page() -> list[str]:
+        """What Redis was last asked on each connection that was not there before."""
+        return [client["cmd"] for client in redis.client_list() if client["id"] not in others]
+
+    async def read_status() -> str:
+        if where == "rows":
+            there.set()
+            await sleep(60)
+        return "sampling"
+
+    async with create_task_group() as page:
+
+        async def listen() -> None:
+            async with aclosing(reply_stream.follow(redis_url, 1, "", read_status)) as events:
+                async for _ in events:
+                    if where == "page":
+                        there.set()
+                        await sleep(60)
+
+        page.start_soon(listen)
+        while not there.is_set():
+            await sleep(0.01)
+            if where == "redis" and "xread" in of_the_page():
+                there.set()
+        assert len(of_the_page()) == 1
+        page.cancel_scope.cancel()
+    return len(of_the_page())
+
+
+@pytest.mark.parametrize("where", ["redis", "rows", "page"])
+def test_a_page_that_leaves_takes_its_connection_with_it(redis, redis_url, monkeypatch, where) -> None:
+    if where == "rows":  # no waiting for Redis before it
+        monkeypatch.setattr(reply_stream, "BLOCK_MILLISECONDS", 10)
+    write(redis, "text", "Hel")
+    assert asyncio.run(leave(redis, redis_url, where)) == 0
+
+
+def test_events_are_closed_when_their_page_cannot_be_told_any_more() -> None:
+    closed = []
+
+    async def events():
+        try:
+            yield "data: 1\n\n"
+        finally:
+            await sleep(0.01)
+            closed.append(True)
+
+    async def send(message) -> None:
+        if message["type"] == "http.response.body":
+            page.cancel_scope.cancel()
+            await sleep(60)
+
+    async def answer() -> None:
+        nonlocal page
+        async with create_task_group() as page:
+            await EventStream(events()).stream_response(send)
+        assert closed == [True]  # here, and not when the collector comes by
+
+    page = None
+    asyncio.run(answer())
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from anyio import CancelScope
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -55,7 +57,7 @@ def forget(redis_url: str, turn_id: int) -> None:
 
 async def follow(
     redis_url: str, turn_id: int, last_entry_id: str, read_status: Callable[[], Awaitable[str]]
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event]:
     """The events of a turn after `last_entry_id`, ending with `ready` or `failed` once the rows say so.
 
     `read_status` reads the turn's status in a transaction of its own; between its calls no database connection is held.
@@ -63,10 +65,7 @@ async def follow(
     place = last_entry_id if _ENTRY_ID.fullmatch(last_entry_id) else "0"
     started = heard = time.monotonic()
     looked = 0.0
-    # One connection a page: a blocking read occupies it. The time-out must outlast the blocking.
-    async with Redis.from_url(
-        redis_url, decode_responses=True, socket_timeout=BLOCK_MILLISECONDS / 1000 + 5, socket_connect_timeout=2
-    ) as redis:
+    async with _own_connection(redis_url) as redis:
         while time.monotonic() - started < LONGEST_SECONDS:
             entries = await _read(redis, turn_id, place)
             ended = False
@@ -89,6 +88,20 @@ async def follow(
             if now - heard >= HEARTBEAT_SECONDS:
                 heard = now
                 yield Event(None, {})
+
+
+@asynccontextmanager
+async def _own_connection(redis_url: str) -> AsyncIterator[Redis]:
+    """One connection a page: a blocking read occupies it. Its time-out must outlast the blocking."""
+    redis = Redis.from_url(
+        redis_url, decode_responses=True, socket_timeout=BLOCK_MILLISECONDS / 1000 + 5, socket_connect_timeout=2
+    )
+    try:
+        yield redis
+    finally:
+        # A page that has left cancels every further await; unshielded, the client would be dropped with its socket open.
+        with CancelScope(shield=True):
+            await redis.aclose()
 
 
 async def _read(redis: Redis, turn_id: int, place: str) -> list[tuple[str, dict[str, str]]]:
