@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -102,6 +103,20 @@ def needs() -> list[bool]:
     """Whether this processor can run each level."""
     present = building.processor_flags()
     return [needed <= present for needed in building.LEVELS[platform.machine()].values()]
+
+
+@pytest.mark.slow
+@compiled
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86-64")
+@pytest.mark.parametrize(("lanes", "flag"), [(8, "-mno-avx512f"), (4, "-mno-avx")])
+def test_with_narrower_vectors_the_kernels_still_equal_their_twins(lanes, flag):
+    """Most processors have AVX2 and no AVX-512: another width of vectors, other blocks, other shuffles."""
+    tests = [f"tests/training/test_{name}.py" for name in ("pointwise", "trunk", "vocabulary", "native_decoder")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        env={**os.environ, "CC": f"{shlex.join(COMPILER)} {flag}"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"with {lanes} lanes: {done.stdout[-3000:]}"
 
 
 @compiled

@@ -33,45 +33,54 @@ typedef struct {
     atomic_int failed;
 } Attention;
 
-/* c [rows, columns] (+)= a b; a's element (i, k) at i*a_row + k*a_column, b [k, columns]. rows % 8 == columns % 16 == 0 */
-static inline __attribute__((always_inline)) void block(const float *a, long a_row, long a_column, const float *b, long ldb,
-                                                        float *c, long ldc, long inner, int add, const int rows,
-                                                        const int lanes) {
-    Wide sums[8][4];
+/* c [rows, vectors LANES] (+)= a b; a's element (i, k) at i*a_row + k*a_column, b [inner, vectors LANES]. */
+static ALWAYS_INLINE void block(const float *a, long a_row, long a_column, const float *b, long ldb, float *c, long ldc,
+                                long inner, int add, const int rows, const int vectors) {
+    Floats sums[8][4];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < lanes; j++)
-            sums[i][j] = add ? *(const Wide *)(c + i * ldc + j * WIDE) : (Wide){0};
+        for (int j = 0; j < vectors; j++) sums[i][j] = add ? load(c + i * ldc + j * LANES) : (Floats){0};
     for (long k = 0; k < inner; k++) {
-        Wide row[4];
+        Floats row[4];
 #pragma GCC unroll 4
-        for (int j = 0; j < lanes; j++) row[j] = *(const Wide *)(b + k * ldb + j * WIDE);
+        for (int j = 0; j < vectors; j++) row[j] = load(b + k * ldb + j * LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             float x = a[i * a_row + k * a_column];
 #pragma GCC unroll 4
-            for (int j = 0; j < lanes; j++) sums[i][j] += x * row[j];
+            for (int j = 0; j < vectors; j++) sums[i][j] += x * row[j];
         }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < lanes; j++) *(Wide *)(c + i * ldc + j * WIDE) = sums[i][j];
+        for (int j = 0; j < vectors; j++) store(c + i * ldc + j * LANES, sums[i][j]);
 }
 
+/* Vectors of a block whose sums fit the registers beside a row of b: AVX-512 and NEON have 32, AVX2 16. With more, every sum
+   would be written to memory and read again at every step, which took five times as long. */
+#if LANES == 16 || defined(__aarch64__)
+#define VECTORS 4
+#else
+#define VECTORS 2
+#endif
+
+/* c [rows, columns] (+)= a b; rows % 8 == columns % WIDE == 0 */
 static void product(const float *a, long a_row, long a_column, const float *b, long ldb, float *c, long ldc, long rows,
                     long columns, long inner, int add) {
     long j = 0;
-    for (; j + 4 * WIDE <= columns; j += 4 * WIDE)
+    for (; j + VECTORS * LANES <= columns; j += VECTORS * LANES)
         for (long i = 0; i < rows; i += 4)
-            block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 4, 4);
-    for (; j + 2 * WIDE <= columns; j += 2 * WIDE)
+            block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 4, VECTORS);
+#if LANES == 16
+    for (; j + 2 * LANES <= columns; j += 2 * LANES)
         for (long i = 0; i < rows; i += 8)
             block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 8, 2);
-    for (; j < columns; j += WIDE)
+    for (; j < columns; j += LANES)
         for (long i = 0; i < rows; i += 8)
             block(a + i * a_row, a_row, a_column, b + j, ldb, c + i * ldc + j, ldc, inner, add, 8, 1);
+#endif
 }
 
 /* Memory of a thread, kept from call to call. */
@@ -194,10 +203,11 @@ static inline void hide_ends(const Block *b, float *row, long reach) {
 
 /* row = e^(row - less); the sum.  row [n], n % WIDE == 0 */
 static inline float exponentials(float *row, long n, float less) {
-    Wide sum = {0};
-    for (long j = 0; j < n; j += WIDE) {
-        for (int k = 0; k < WIDE; k += LANES) store(row + j + k, exp_of(load(row + j + k) - less));
-        sum += *(const Wide *)(row + j);
+    Floats sum = {0};
+    for (long j = 0; j < n; j += LANES) {
+        Floats power = exp_of(load(row + j) - less);
+        store(row + j, power);
+        sum += power;
     }
     return sum_of_lanes(sum);
 }
@@ -213,7 +223,7 @@ static inline void pull_back(float *scores, float *pulls, long n, float total, f
 
 /* row [from, to) = 0, both % WIDE == 0 */
 static inline void clear(float *row, long from, long to) {
-    for (long j = from; j < to; j += WIDE) *(Wide *)(row + j) = (Wide){0};
+    for (long j = from; j < to; j += LANES) store(row + j, (Floats){0});
 }
 
 static ALWAYS_INLINE void forward_piece(Attention *a, long group, long key_head, const int half) {

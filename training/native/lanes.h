@@ -6,48 +6,49 @@
 #include <string.h>
 
 #include "half.h"
+#include "vectors.h"
 
-#define WIDE 16
-typedef float Wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
+#define WIDE 16 /* rows of tables are filled up to so many numbers, whatever the processor's vectors hold */
 
 static inline long padded(long n) { return (n + WIDE - 1) / WIDE * WIDE; }
 
-typedef int32_t Masks __attribute__((vector_size(4 * WIDE)));
-
-/* Numbers j .. j + WIDE - 1 of a row. */
-static ALWAYS_INLINE Wide get_wide(const void *row, long j, const int half) {
-    if (!half) return *(const Wide *)((const float *)row + j);
-    typedef Half Halves __attribute__((vector_size(2 * WIDE), aligned(2), may_alias));
-    typedef uint32_t Bits __attribute__((vector_size(4 * WIDE)));
-    return (Wide)(__builtin_convertvector(*(const Halves *)((const Half *)row + j), Bits) << 16);
+/* Numbers j .. j + LANES - 1 of a row. */
+static ALWAYS_INLINE Floats get_lanes(const void *row, long j, const int half) {
+    if (!half) return load((const float *)row + j);
+    typedef Half Halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+    typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+    return (Floats)(__builtin_convertvector(*(const Halves *)((const Half *)row + j), Bits) << 16);
 }
 
-static inline Wide larger(Wide a, Wide b) {
-    Masks more = a > b;
-    return (Wide)(((Masks)a & more) | ((Masks)b & ~more));
-}
+static inline Floats larger(Floats a, Floats b) { return pick(a > b, a, b); }
 
 /* x with its lanes moved round by so many. */
-#define ROUND(by) (0 + by) % 16, (1 + by) % 16, (2 + by) % 16, (3 + by) % 16, (4 + by) % 16, (5 + by) % 16, (6 + by) % 16, \
-    (7 + by) % 16, (8 + by) % 16, (9 + by) % 16, (10 + by) % 16, (11 + by) % 16, (12 + by) % 16, (13 + by) % 16, \
-    (14 + by) % 16, (15 + by) % 16
+#define TURN(lane, by) (lane + by) % LANES
+#define FOUR_TURNS(lane, by) TURN(lane, by), TURN(lane + 1, by), TURN(lane + 2, by), TURN(lane + 3, by)
+#if LANES == 16
+#define ROUND(by) FOUR_TURNS(0, by), FOUR_TURNS(4, by), FOUR_TURNS(8, by), FOUR_TURNS(12, by)
+#elif LANES == 8
+#define ROUND(by) FOUR_TURNS(0, by), FOUR_TURNS(4, by)
+#else
+#define ROUND(by) FOUR_TURNS(0, by)
+#endif
 #if defined(__clang__)
 #define MOVED(x, by) __builtin_shufflevector(x, x, ROUND(by))
 #else
-#define MOVED(x, by) __builtin_shuffle(x, (Masks){ROUND(by)})
+#define MOVED(x, by) __builtin_shuffle(x, (Ints){ROUND(by)})
 #endif
 
-/* Over all lanes, in four steps: one lane after the other would take longer than a short row's whole work. */
-static inline float largest_lane(Wide x) {
-    x = larger(x, MOVED(x, 8));
-    x = larger(x, MOVED(x, 4));
+/* Over all lanes, by halves: one lane after the other would take longer than a short row's whole work. */
+static inline float largest_lane(Floats x) {
+    if (LANES > 8) x = larger(x, MOVED(x, 8));
+    if (LANES > 4) x = larger(x, MOVED(x, 4));
     x = larger(x, MOVED(x, 2));
     return larger(x, MOVED(x, 1))[0];
 }
 
-static inline float sum_of_lanes(Wide x) {
-    x += MOVED(x, 8);
-    x += MOVED(x, 4);
+static inline float sum_of_lanes(Floats x) {
+    if (LANES > 8) x += MOVED(x, 8);
+    if (LANES > 4) x += MOVED(x, 4);
     x += MOVED(x, 2);
     return (x + MOVED(x, 1))[0];
 }
@@ -56,9 +57,9 @@ static inline float sum_of_lanes(Wide x) {
 static ALWAYS_INLINE float largest_in(const void *x, long n, const int half) {
     float most = get(x, 0, half);
     long j = 0;
-    if (n >= WIDE) {
-        Wide best = get_wide(x, 0, half);
-        for (j = WIDE; j + WIDE <= n; j += WIDE) best = larger(get_wide(x, j, half), best);
+    if (n >= LANES) {
+        Floats best = get_lanes(x, 0, half);
+        for (j = LANES; j + LANES <= n; j += LANES) best = larger(get_lanes(x, j, half), best);
         most = largest_lane(best);
     }
     for (; j < n; j++) most = get(x, j, half) > most ? get(x, j, half) : most;
