@@ -102,15 +102,38 @@ static float *take(float **from, long floats) {
     return taken;
 }
 
+/* Loops over a row go by whole vectors, and the compiler is not left to find them: of a row's 64 numbers it would first ask
+   whether there are any, whether they overlap and where they end. */
+static ALWAYS_INLINE void copy_row(void *restrict to, const int to_half, const void *restrict from, const int half, long width,
+                                   float factor) {
+    long j = 0;
+    for (; j + LANES <= width; j += LANES) put_lanes(to, j, get_lanes(from, j, half) * factor, to_half);
+    for (; j < width; j++) put(to, j, get(from, j, half) * factor, to_half);
+}
+
+static ALWAYS_INLINE float dot(const float *a, const void *b, long width, const int half) {
+    Floats sums = {0};
+    float sum = 0;
+    long j = 0;
+    for (; j + LANES <= width; j += LANES) sums += load(a + j) * get_lanes(b, j, half);
+    for (; j < width; j++) sum += a[j] * get(b, j, half);
+    return sum + sum_of_lanes(sums);
+}
+
 /* Rows [count] of `width`, `stride` apart, into rows of `wide`; what is left of `rows` rows and `wide` columns is 0. */
 static ALWAYS_INLINE void copy_rows_of(float *restrict to, const void *restrict from, long stride, long count, long width,
                                        long wide, long rows, float factor, const int half) {
     for (long i = 0; i < count; i++) {
-        const void *row = at(from, i * stride, half);
-        for (long j = 0; j < width; j++) to[i * wide + j] = get(row, j, half) * factor;
+        copy_row(to + i * wide, 0, at(from, i * stride, half), half, width, factor);
         for (long j = width; j < wide; j++) to[i * wide + j] = 0;
     }
     memset(to + count * wide, 0, (size_t)((rows - count) * wide) * 4);
+}
+
+/* Ask for rows that are read soon; they lie far apart, and no processor foresees that. */
+static ALWAYS_INLINE void expect(const void *rows, long stride, long count, long width, const int half) {
+    for (long i = 0; i < count; i++)
+        for (long j = 0; j < width; j += half ? 32 : 16) __builtin_prefetch(at(rows, i * stride + j, half));
 }
 
 static void copy_rows(float *to, const float *from, long stride, long count, long width, long wide, long rows, float factor) {
@@ -193,7 +216,8 @@ static void scores_of(const Block *b, const float *queries, long wide, const flo
 /* Rows of scores are worked on in whole lanes, since loops over their odd ends would take longer than all the rest: what a
    query does not see is minus infinity, and then a probability of 0. */
 static inline void hide(float *row, long from, long to) {
-    for (long j = from; j < to; j++) row[j] = -__builtin_inff();
+    for (long j = from / LANES * LANES; j < to; j += LANES)
+        store(row + j, pick(COUNTED < (int)(from - j), load(row + j), spread(-__builtin_inff())));
 }
 
 static inline void hide_ends(const Block *b, float *row, long reach) {
@@ -266,7 +290,7 @@ static ALWAYS_INLINE void forward_piece(Attention *a, long group, long key_head,
                         b.prefix > 0);
                 for (long i = 0; i < b.queries; i++) {
                     void *into = at(a->found, ((row + i) * a->heads + head) * width, half);
-                    for (long j = 0; j < width; j++) put(into, j, found[i * wide + j] * shares[i], half);
+                    copy_row(into, half, found + i * wide, 0, width, shares[i]);
                 }
             }
     }
@@ -303,12 +327,13 @@ static ALWAYS_INLINE void backward_piece(Attention *a, long group, long key_head
                 copy_rows(queries, a->query + row * a->query_stride + head * width, a->query_stride, b.queries, width, wide,
                           b.rows, factor);
                 copy_rows_of(gradients, gradient, stride, b.queries, width, wide, b.rows, 1, half);
+                expect(found, stride, b.queries, width, half);
                 scores_of(&b, queries, wide, keys, room.ld, scores, room.most, width);
                 scores_of(&b, gradients, wide, values, room.ld, pulls, room.most, width);
                 for (long i = 0; i < b.queries; i++) {
-                    float *p = scores + i * room.most, *pull = pulls + i * room.most, mean = 0;
+                    float *p = scores + i * room.most, *pull = pulls + i * room.most;
                     float total = a->total[(row + i) * a->heads + head];
-                    for (long j = 0; j < width; j++) mean += gradients[i * wide + j] * get(found, i * stride + j, half);
+                    float mean = dot(gradients + i * wide, at(found, i * stride, half), width, half);
                     long far = b.prefix + padded(b.reach[i]);
                     hide_ends(&b, p, b.reach[i]);
                     pull_back(p, pull, far, total, mean);
@@ -330,15 +355,14 @@ static ALWAYS_INLINE void backward_piece(Attention *a, long group, long key_head
                 product(scores + b.prefix, 1, room.most, gradients, wide, into_values + at, wide, b.own, wide, b.queries, 1);
                 product(pulls + b.prefix, 1, room.most, queries, wide, into_keys + at, wide, b.own, wide, b.queries, 1);
                 for (long i = 0; i < b.queries; i++)
-                    for (long j = 0; j < width; j++)
-                        a->into_query[(row + i) * a->into_query_stride + head * width + j] = into[i * wide + j] * factor;
+                    copy_row(a->into_query + (row + i) * a->into_query_stride + head * width, 0, into + i * wide, 0, width, factor);
             }
     }
-    for (long i = 0; i < room.columns; i++)
-        for (long j = 0; j < width; j++) {
-            a->into_key[(room.begin + i) * a->into_stride + key_head * width + j] = into_keys[i * wide + j];
-            a->into_value[(room.begin + i) * a->into_stride + key_head * width + j] = into_values[i * wide + j];
-        }
+    for (long i = 0; i < room.columns; i++) {
+        long place = (room.begin + i) * a->into_stride + key_head * width;
+        copy_row(a->into_key + place, 0, into_keys + i * wide, 0, width, 1);
+        copy_row(a->into_value + place, 0, into_values + i * wide, 0, width, 1);
+    }
 }
 
 static void pieces(void *what, Team *team, int me) {

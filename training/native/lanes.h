@@ -20,6 +20,18 @@ static ALWAYS_INLINE Floats get_lanes(const void *row, long j, const int half) {
     return (Floats)(__builtin_convertvector(*(const Halves *)((const Half *)row + j), Bits) << 16);
 }
 
+/* Into them, as `put` does it. */
+static ALWAYS_INLINE void put_lanes(void *row, long j, Floats x, const int half) {
+    if (!half) {
+        store((float *)row + j, x);
+        return;
+    }
+    typedef Half Halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+    typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+    Bits bits = (Bits)x, rounded = bits + 0x7fff + (bits >> 16 & 1), odd = (Bits)(x != x);
+    *(Halves *)((Half *)row + j) = __builtin_convertvector(((odd & 0x7fc00000) | (~odd & rounded)) >> 16, Halves);
+}
+
 static inline Floats larger(Floats a, Floats b) { return pick(a > b, a, b); }
 
 /* x with its lanes moved round by so many. */

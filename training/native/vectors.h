@@ -18,6 +18,15 @@ static inline Floats load(const float *from) { return *(const Unaligned *)from; 
 static inline void store(float *to, Floats x) { *(Unaligned *)to = x; }
 static inline Floats spread(float x) { return (Floats){0} + x; }
 
+/* The number of each lane. */
+#if LANES == 16
+#define COUNTED ((Ints){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#elif LANES == 8
+#define COUNTED ((Ints){0, 1, 2, 3, 4, 5, 6, 7})
+#else
+#define COUNTED ((Ints){0, 1, 2, 3})
+#endif
+
 /* The lower halves of a and b with their numbers taken in turn, and the upper ones. */
 #if LANES == 16
 #define LOW_TURNS 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
