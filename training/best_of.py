@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,17 +31,9 @@ from training.runs.parts import Parts
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
+from training.sampling.rollouts import sample_seeds
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Answers, EachStep, Policy, Prefix, Replies, Sampling, scores
-
-# Seeds of replies to choose from are drawn far from those of training iterations and of evaluations.
-CHOOSING = 2**31 + 2**30
-
-
-def sample_seeds(seed: int, prompt: int, count: int) -> list[int]:
-    """One seed a reply: those of prompt number `prompt` depend on it and the run's seed alone, fewer replies on the first ones."""
-    state = np.random.SeedSequence([seed % 2**64, CHOOSING, prompt]).generate_state(count, np.uint64)
-    return [int(found) for found in state]
 
 
 class BestOf:

@@ -11,11 +11,12 @@ from tests.training.processes import together
 from tests.training.results import names_of
 from tests.training.test_distributed import alike
 from training import best_of
-from training.best_of import BestOf, chosen, rows_of, sample_seeds
+from training.best_of import BestOf, chosen, rows_of
 from training.data.demonstrations import read_demonstrations
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy, save_policy
 from training.runs.run_folder import RunFolder
+from training.sampling.rollouts import sample_seeds
 from training.sampling.variants import Policy, Sampling, scores
 
 

@@ -24,6 +24,8 @@ from training.trunk.packing import packed_rows
 PART_TOKENS = 4096
 # A row joins a part when it is at least this share of the part's longest, so that little padding is computed.
 PART_EVENNESS = 0.7
+# Seeds of replies to choose from are drawn far from those of training iterations and of evaluations.
+CHOOSING = 2**31 + 2**30
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,12 @@ def rollout_of(prompts: Sequence[Sequence[int]], generated: Generated) -> Rollou
 def reply_seeds(seed: int, iteration: int, count: int) -> list[int]:
     """One seed a reply, different in every iteration of every run."""
     return [int(found) for found in np.random.SeedSequence([seed, iteration]).generate_state(count, np.uint64)]
+
+
+def sample_seeds(seed: int, prompt: int, count: int) -> list[int]:
+    """One seed a reply: those of prompt number `prompt` depend on it and the run's seed alone, fewer replies on the first ones."""
+    state = np.random.SeedSequence([seed % 2**64, CHOOSING, prompt]).generate_state(count, np.uint64)
+    return [int(found) for found in state]
 
 
 def sample(
