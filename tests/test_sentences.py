@@ -20,7 +20,7 @@ TEMPLATES = WEB / "templates"
 ENGLISH_TEMPLATES = ("admin/", "rounds/", "snapshots/", "wins/", "home/_numbers.html", "_parts.html")
 ENGLISH_MODULES = {
     "server/services": {
-        "agreement", "audit", "instructions", "campaign_settings", "campaigns", "checks", "item_lines", "items", "kept", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
+        "agreement", "audit", "best_of", "instructions", "campaign_settings", "campaigns", "checks", "item_lines", "items", "kept", "conversations", "dataset_edits", "dataset_member", "dataset_rankings",
         "dataset_selection", "dataset_split", "datasets", "deployments", "jobs", "ledger", "demonstration_pairs", "lost", "members", "outlook", "panel_roster", "panel_settings", "panel_webhooks", "payrolls", "prolific", "prompt_review", "registry", "roster", "round_settings",
         "rounds", "runs", "schedules", "seed", "selection", "serving", "simulated", "statistics", "strengths", "wins",
     },

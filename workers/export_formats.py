@@ -46,7 +46,7 @@ _OURS = _CONVERSATIONAL | {
     "mode": "helpful or red_team; chosen is the less harmful reply in both",
     "conversation, person, turn": "pseudonyms, stable within one installation",
     "round": "number of the round whose policy was serving",
-    "chosen_reply, rejected_reply": "snapshot, seed, sampling, position shown (0 left), log_probability, token_count",
+    "chosen_reply, rejected_reply": "snapshot, seed, sampling (with best_of: k, scores, taken), position shown (0 left), log_probability, token_count",
     "...": "campaign, scale_position, milliseconds_to_decide, instructions_version, created_at, and what an import said",
 }
 

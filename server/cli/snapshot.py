@@ -19,7 +19,7 @@ from server.db import session_factory
 from server.errors import BadInput
 from server.models import Campaign, Deployment, DeploymentShare, Snapshot
 from server.services.campaigns.campaigns import find_campaign
-from server.services.snapshots import deployments, registry
+from server.services.snapshots import best_of, deployments, registry
 from server.settings import Settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -115,6 +115,28 @@ def _add_files(settings: Settings, source: str, name: str, revision: str | None,
         raise
 
 
+@command.command("best-of")
+@click.argument("name")
+@click.option("--policy", required=True, metavar="NAME", help="The local policy that writes the replies.")
+@click.option("--preference-model", required=True, metavar="NAME", help="The preference model that scores them.")
+@click.option("--k", default=best_of.K_USUAL, show_default=True, help="Replies to choose from, 2 to 64.")
+@_JSON
+def best_of_(name: str, policy: str, preference_model: str, k: int, as_json: bool) -> None:
+    """Make a snapshot that answers with the best of k replies of a policy (rejection sampling).
+
+    Each of its replies costs k replies of the policy, and is shown when it is whole.
+
+    \b
+    Example:
+      whetstone snapshot best-of helpful-16 --policy round-1-policy --preference-model round-1-pm --k 16
+    """
+    with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
+        writes, scores = registry.find_snapshot(db, policy), registry.find_snapshot(db, preference_model)
+        made = best_of.register_best_of(db, name=name, policy=writes, preference_model=scores, k=k)
+        told = {"name": name, "id": made.id, "draws_from": policy, "scored_by": preference_model, "k": k}
+    click.echo(json.dumps(told) if as_json else f"Made {name}. Next: whetstone snapshot deploy {name} --campaign SLUG")
+
+
 @command.command("list")
 @_JSON
 def list_(as_json: bool) -> None:
@@ -132,6 +154,8 @@ def list_(as_json: bool) -> None:
     table = Table("Name", "Kind", "Origin", "Where", "Made", "Serves")
     for one in found:
         where = one["endpoint"]["base_url"] if one["endpoint"] else one["path"]
+        if one["k"]:
+            where = f"best of {one['k']} of {one['draws_from']} by {one['scored_by']}"
         serves = ", ".join(f"{slug} ({share:.0%})" for slug, share in one["serves"].items())
         table.add_row(one["name"], one["kind"], one["origin"], where, one["created_at"][:16], serves)
     Console(width=None if Console().is_terminal else 160).print(table)
@@ -146,6 +170,9 @@ def _described(db: Session, snapshot: Snapshot) -> dict[str, Any]:
         "origin": snapshot.origin,
         "path": snapshot.path,
         "endpoint": snapshot.endpoint,
+        "draws_from": snapshot.draws_from.name if snapshot.draws_from else None,
+        "scored_by": snapshot.scored_by.name if snapshot.scored_by else None,
+        "k": snapshot.k,
         "parent": parent.name if parent else None,
         "created_at": snapshot.created_at.isoformat(),
         "retired_at": snapshot.retired_at.isoformat() if snapshot.retired_at else None,
@@ -200,6 +227,8 @@ def show(name: str, as_json: bool) -> None:
 def check(ctx: click.Context, name: str, as_json: bool) -> None:
     """Compare a snapshot's files with the hashes of its registration, or ask its endpoint; exit 1 when something is wrong.
 
+    Of the best of k replies, the files of both its policy and its preference model are compared.
+
     \b
     Example:
       whetstone snapshot check starter
@@ -207,13 +236,15 @@ def check(ctx: click.Context, name: str, as_json: bool) -> None:
     with connected() as settings:
         with session_factory(str(settings.database_url))() as db:
             snapshot = registry.find_snapshot(db, name)
-        if snapshot.backend == "openai":
-            problem = None
-            about: dict[str, Any] = fetching.probe(snapshot.endpoint or {})
-        else:
-            folder = registry.snapshot_folder(settings.artifacts, snapshot)
-            problem = registry.difference(folder, snapshot.manifest)
-            about = fetching.check(folder) if problem is None and snapshot.kind == "policy" else {}
+            parts = [part for part in (snapshot.draws_from, snapshot.scored_by) if part is not None] or [snapshot]
+        problem, about = None, dict[str, Any]()
+        for part in parts:
+            if part.backend == "openai":
+                about |= fetching.probe(part.endpoint or {})
+                continue
+            folder = registry.snapshot_folder(settings.artifacts, part)
+            problem = problem or registry.difference(folder, part.manifest)
+            about |= fetching.check(folder) if problem is None and part.kind == "policy" else {}
     if as_json:
         click.echo(json.dumps({"name": name, "ok": problem is None, "problem": problem, **about}))
     else:
@@ -262,3 +293,17 @@ def rollback(slug: str) -> None:
         deployment = deployments.rollback(db, find_campaign(db, slug), None)
         names = ", ".join(part.snapshot.name for part in deployment.shares)
     click.echo(f"{names} serves {slug} again.")
+
+
+@command.command()
+@click.argument("name")
+def retire(name: str) -> None:
+    """Take a snapshot out of use; its files stay, since comparisons refer to it.
+
+    \b
+    Example:
+      whetstone snapshot retire helpful-16
+    """
+    with connected() as settings, session_factory(str(settings.database_url)).begin() as db:
+        registry.retire(db, registry.find_snapshot(db, name))
+    click.echo(f"{name} is retired.")

@@ -102,7 +102,8 @@ class Candidate(Base):
     """One sampled reply with all that is needed to sample it again.
 
     `position` is where it was shown (0 is left or first); it is drawn at random when the turn is made. `log_probability`
-    is the sum over its tokens in nats, at the sampling temperature. `snapshot_id` is absent for imported text and for a
+    is the sum over its tokens in nats, at the sampling temperature; absent for the best of k replies, whose choice is told by
+    `sampling["best_of"]`. `snapshot_id` is absent for imported text and for a
     reply that a person wrote, which names its demonstration.
     """
 

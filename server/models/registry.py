@@ -86,16 +86,25 @@ class Run(Base):
 
 
 class Snapshot(Base):
-    """A servable model: files with their hashes, or an OpenAI-compatible endpoint; and what made it."""
+    """A servable model: files with their hashes, an OpenAI-compatible endpoint, or the best of k replies; and what made it."""
 
     __tablename__ = "snapshots"
     __table_args__ = (
         CheckConstraint("kind IN ('policy','pm')", name="kind_known"),
         CheckConstraint("backend IN ('local','openai')", name="backend_known"),
         CheckConstraint("origin IN ('initial','round','best_of','registered')", name="origin_known"),
-        CheckConstraint("backend <> 'local' OR path IS NOT NULL", name="local_has_path"),
+        # A best-of snapshot has no files of its own: a path kept twice would go stale, as when the starter's clone moves.
+        CheckConstraint("backend <> 'local' OR origin = 'best_of' OR path IS NOT NULL", name="local_has_path"),
         CheckConstraint("backend <> 'openai' OR endpoint IS NOT NULL", name="openai_has_endpoint"),
         CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'", name="name_shape"),
+        CheckConstraint(
+            "num_nonnulls(draws_from_id, scored_by_id, k) = CASE WHEN origin = 'best_of' THEN 3 ELSE 0 END",
+            name="best_of_whole",
+        ),
+        CheckConstraint(
+            "origin <> 'best_of' OR (kind = 'policy' AND backend = 'local' AND path IS NULL)", name="best_of_is_policy"
+        ),
+        CheckConstraint("k BETWEEN 2 AND 64", name="k_within"),
     )
 
     id: Mapped[Key]
@@ -112,8 +121,15 @@ class Snapshot(Base):
         ForeignKey("rounds.id", use_alter=True, name="fk_snapshots_round_id_rounds")
     )
     dataset_version_id: Mapped[int | None] = mapped_column(ForeignKey("dataset_versions.id"))
+    # Of origin best_of alone: it answers with that of `k` replies of one policy which one preference model scores highest.
+    draws_from_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
+    scored_by_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
+    k: Mapped[int | None]
     created_at: Mapped[Now]
     retired_at: Mapped[datetime | None]
+
+    draws_from: Mapped[Snapshot | None] = relationship(foreign_keys=draws_from_id, remote_side="Snapshot.id")
+    scored_by: Mapped[Snapshot | None] = relationship(foreign_keys=scored_by_id, remote_side="Snapshot.id")
 
 
 class Deployment(Base):

@@ -26,6 +26,7 @@ from server.services.panels import panels
 from server.services.pay import appeals, ledger, payrolls
 from server.services.people import invitations
 from server.services.rounds import rounds, runs
+from server.services.snapshots import best_of
 from server.services.working import work_time
 from server.settings import Settings
 from server.transaction import transaction
@@ -113,6 +114,12 @@ def _fill(db: Session) -> World:
         talk = factories.conversation(db, chat, writer, status="finished")
         turn = factories.turn(db, talk, f"Question {number}", (LONG, SHORT))
         factories.comparison(db, turn, writer, strength=1 + number % 4)
+    best = best_of.register_best_of(
+        db, name=f"best-of-{POLICY}", policy=served, k=64,
+        preference_model=factories.snapshot(db, name=f"scorer-of-{POLICY}", kind="pm"),
+    )  # fmt: skip
+    notes = {"k": 64, "scores": [-1.2345] * 63 + [None], "taken": 0, "policy_log_probability": -70.0, "unscored": 1}
+    turn.candidates[0].snapshot_id, turn.candidates[0].sampling = best.id, {"temperature": 1.0, "best_of": notes}
     reason = {"reason": "other", "note": "It names a person. " * 20}
     db.add(Report(person_id=writer.id, campaign_id=chat.id, turn_id=turn.id, **reason))
     _made, token = invitations.make_invitation(db, ["crowdworker"], by=writer, note="For a panel. " * 9)
@@ -140,7 +147,7 @@ def _fill(db: Session) -> World:
             "slug": ["long", "pairs"],
             "conversation_id": [str(talk.id)],
             "round_id": [str(each) for each in round_ids],
-            "snapshot_id": [str(served.id)],
+            "snapshot_id": [str(served.id), str(best.id)],
             "job_id": [str(job.id), str(failed.id)],
             "payroll_id": [str(payroll_id)],
             "person_id": [str(writer.id)],

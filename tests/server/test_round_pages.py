@@ -61,10 +61,12 @@ ROUTES = [
     ("GET", "/snapshots", None),
     ("GET", "/snapshots/{snapshot}", None),
     ("POST", "/snapshots/deploy", {"campaign": "helpful", "snapshot": "none"}),
+    ("POST", "/snapshots/best-of", {"name": "x", "policy": "none", "preference_model": "none"}),
     ("POST", "/snapshots/rollback", {"campaign": "helpful"}),
     ("GET", "/api/snapshots", None),
     ("GET", "/api/snapshots/{snapshot}", None),
     ("POST", "/api/snapshots/deploy", {"campaign": "helpful", "shares": {"none": 1}}),
+    ("POST", "/api/snapshots/best-of", {"name": "x", "policy": "none", "preference_model": "none"}),
     ("POST", "/api/snapshots/rollback", {"campaign": "helpful"}),
 ]
 

@@ -28,11 +28,24 @@ class Source:
     path: str | None
     endpoint: dict[str, Any] | None
     manifest: dict[str, Any] = field(repr=False)
+    kind: str = "policy"
+    best_of: BestOf | None = None
 
     @property
     def streams(self) -> bool:
         """Whether its text can be shown while it is written."""
+        if self.best_of is not None:  # which of its replies it will be is known in the end
+            return False
         return self.backend == "local" or bool((self.endpoint or {}).get("streams", True))
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """What a best-of snapshot answers with: the one of `k` replies of `policy` that `pm` scores highest."""
+
+    policy: Source
+    pm: Source
+    k: int
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 
 from server.services.snapshots import registry
 from training.models.context import context_of
+from training.models.models import PreferenceModel
 from training.models.snapshots import BadSnapshot, load_policy, render
 from training.sampling.engine import Engine, Request
 from workers.reply.asks import TOLD_NOT_LOADED, CannotAnswer, Source
@@ -46,9 +47,30 @@ class Resident:
     writing: dict[Pen, Writing] = field(default_factory=dict)
     used: float = field(default_factory=time.monotonic)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is asked of it now."""
+        return self.engine.idle
 
-def load_resident(source: Source, artifacts: Path) -> Resident:
-    """Check, load and warm up; CannotAnswer says what is wrong with the files."""
+
+@dataclass
+class Scorer:
+    """A preference model in memory, and how many choices wait for its scores."""
+
+    source: Source
+    pm: PreferenceModel
+    tokenizer: Any
+    choices: int = 0
+    used: float = field(default_factory=time.monotonic)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is asked of it now."""
+        return not self.choices
+
+
+def load_source(source: Source, artifacts: Path) -> Resident | Scorer:
+    """Check and load a policy or a preference model; CannotAnswer says what is wrong with the files."""
     started = time.monotonic()
     folder = artifacts / (source.path or "")
     try:
@@ -56,8 +78,13 @@ def load_resident(source: Source, artifacts: Path) -> Resident:
         if problem:
             raise CannotAnswer(f"Snapshot {source.name} cannot be loaded: {problem}.", TOLD_NOT_LOADED)
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
         # The hashes were compared with the row's just now, which is more than the folder's own manifest could say.
-        model, tokenizer = load_policy(folder, torch.float32 if device == "cpu" else torch.bfloat16, verify=False)
+        if source.kind == "pm":
+            pm, tokenizer = PreferenceModel.load(folder, dtype, verify=False)
+            log.info("Loaded %s in %.1f s.", source.name, time.monotonic() - started)
+            return Scorer(source, pm.to(device), tokenizer)
+        model, tokenizer = load_policy(folder, dtype, verify=False)
     except (BadSnapshot, OSError, MemoryError) as error:
         raise CannotAnswer(f"Snapshot {source.name} cannot be loaded: {error}.", TOLD_NOT_LOADED) from error
     length, slots = table_size(model.config)

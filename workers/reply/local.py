@@ -1,6 +1,7 @@
 """The thread that owns the engines: it writes all waiting replies together, and new ones join at the next token.
 
-Everything else talks to it through its inbox. Weights are loaded in a second thread, so that the others write on meanwhile.
+Everything else talks to it through its inbox. Weights are loaded in a second thread and replies to choose from are scored in a
+third, so that the others write on meanwhile.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any
 from server.services.chat import failures
 from training.models.snapshots import Fitted, PromptTooLong, render_within
 from training.sampling.engine import Event, Request
-from workers.reply.asks import TOLD_BROKEN, TOLD_NOT_LOADED, CannotAnswer, Failed, Source, Written
-from workers.reply.loading import Resident, Writing, load_resident
+from workers.reply.asks import TOLD_BROKEN, TOLD_NOT_LOADED, BestOf, CannotAnswer, Failed, Source, Written
+from workers.reply.best_of import Draw
+from workers.reply.loading import Resident, Scorer, Writing, load_source
 from workers.reply.spelling import Spelling, whole_text
 from workers.reply.stream import Pen, StreamWriter
 from workers.reply.threads import start_essential
@@ -36,16 +38,18 @@ class LocalBackend:
     """Writes replies with snapshots whose files lie here."""
 
     def __init__(
-        self, writer: StreamWriter, artifacts: Path, load: Callable[[Source, Path], Resident] = load_resident
+        self, writer: StreamWriter, artifacts: Path, load: Callable[[Source, Path], Resident | Scorer] = load_source
     ) -> None:
         self._writer = writer
         self._artifacts = artifacts
-        self._load_resident = load
+        self._load_source = load
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._scoring = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # Of the engines' thread:
-        self._residents: dict[int, Resident] = {}
+        self._residents: dict[int, Resident | Scorer] = {}
         self._parked: defaultdict[int, list[Pen]] = defaultdict(list)  # until their snapshot is loaded
+        self._unscored: defaultdict[int, list[Draw]] = defaultdict(list)  # until their preference model is loaded
         self._loading: set[int] = set()
         self._failed_at: dict[int, float] = {}
         self._kept: set[int] = set()
@@ -55,8 +59,9 @@ class LocalBackend:
         start_essential("engines", self._run)
 
     def stop(self) -> None:
-        """Load nothing more; the engines' thread ends with the process."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        """Load and score nothing more; the engines' thread ends with the process."""
+        for pool in (self._loader, self._scoring):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def write(self, pens: Sequence[Pen]) -> None:
         """Write these replies, those of one turn in one call; each pen's `end` is called once."""
@@ -64,7 +69,8 @@ class LocalBackend:
 
     def keep(self, sources: Sequence[Source]) -> None:
         """Have these in memory before they are asked, and let go of others in time."""
-        self._inbox.put(partial(self._keep, sources))
+        parts = {part.id: part for source in sources for part in _parts(source)}
+        self._inbox.put(partial(self._keep, list(parts.values())))
 
     def names(self) -> list[str]:
         """What is in memory now."""
@@ -73,7 +79,7 @@ class LocalBackend:
     # -- the engines' thread ------------------------------------------------------------------------------------------
     def _run(self) -> None:
         while True:
-            busy = [resident for resident in self._residents.values() if not resident.engine.idle]
+            busy = [each for each in self._residents.values() if isinstance(each, Resident) and not each.idle]
             self._listen(wait=not busy)
             for resident in busy:
                 self._step(resident)
@@ -93,12 +99,17 @@ class LocalBackend:
         prompts: dict[tuple[int, int], Fitted] = {}  # two candidates of a turn have the same prompt
         for pen in pens:
             source = pen.ask.source
-            resident = self._residents.get(source.id)
-            if resident is None:
-                self._parked[source.id].append(pen)
-                self._load(source)
-            else:
-                self._submit(resident, pen, prompts)
+            if source.best_of is not None:
+                self._begin(self._draw(pen, source.best_of))
+                continue
+            match self._residents.get(source.id):
+                case Resident() as resident:
+                    self._submit(resident, pen, prompts)
+                case Scorer():
+                    pen.end(Failed(f"Snapshot {source.name} is a preference model and writes no replies.", TOLD_BROKEN))
+                case None:
+                    self._parked[source.id].append(pen)
+                    self._load(source)
 
     def _submit(self, resident: Resident, pen: Pen, prompts: dict[tuple[int, int], Fitted]) -> None:
         ask, engine = pen.ask, resident.engine
@@ -139,11 +150,11 @@ class LocalBackend:
                     resident, pen, Failed(f"Snapshot {resident.source.name} broke: {error!r}"[:2000], TOLD_BROKEN)
                 )
             return
-        self._writer.take([self._note(resident, event) for event in events])
+        self._writer.take([item for event in events if (item := self._note(resident, event)) is not None])
         resident.used = time.monotonic()
 
-    def _note(self, resident: Resident, event: Event) -> tuple[Pen, Any]:
-        """One token, as an item for the writer."""
+    def _note(self, resident: Resident, event: Event) -> tuple[Pen, Any] | None:
+        """One token, as an item for the writer; None for a token that nobody may see before the last."""
         pen = event.key
         assert isinstance(pen, Pen)
         writing = resident.writing[pen]
@@ -152,7 +163,7 @@ class LocalBackend:
         if event.finish_reason != "stop":
             writing.ids.append(event.token_id)
         if event.finish_reason is None:
-            return self._writer.grown(pen, event.token_id)
+            return None if pen.withheld else self._writer.grown(pen, event.token_id)
         del resident.writing[pen]
         return self._writer.finished(pen, partial(_whole, resident.tokenizer, writing, event.finish_reason))
 
@@ -160,6 +171,46 @@ class LocalBackend:
     def _end(resident: Resident, pen: Pen, outcome: Failed) -> None:
         del resident.writing[pen]
         pen.end(outcome)
+
+    # -- the best of several replies ----------------------------------------------------------------------------------
+    def _draw(self, pen: Pen, best_of: BestOf) -> list[Pen]:
+        """The pens of the replies to choose from, which the policy's engine writes as any others."""
+        scorer = self._residents.get(best_of.pm.id)
+        if scorer is None:
+            self._load(best_of.pm)  # while they are written
+        else:
+            scorer.used = time.monotonic()
+        return Draw(pen, best_of, self._writer, lambda draw: self._inbox.put(partial(self._score, draw))).pens
+
+    def _score(self, draw: Draw) -> None:
+        """All replies of a draw are written, or will not come."""
+        if (failed := draw.failed()) is not None:
+            draw.pen.end(failed)
+            return
+        scorer = self._residents.get(draw.best_of.pm.id)
+        if not isinstance(scorer, Scorer):
+            self._unscored[draw.best_of.pm.id].append(draw)
+            self._load(draw.best_of.pm)
+            return
+        scorer.choices += 1
+        self._scoring.submit(self._choose, scorer, draw)
+
+    def _choose(self, scorer: Scorer, draw: Draw) -> None:
+        """Runs in the thread of scoring."""
+        broken = False
+        try:
+            outcome = draw.choose(scorer)
+        except Exception as error:  # a broken model must not stop the others; recorded in the row of its reply
+            log.exception("%s broke while it was scoring %d replies.", scorer.source.name, draw.best_of.k)
+            outcome, broken = Failed(f"Snapshot {scorer.source.name} broke: {error!r}"[:2000], TOLD_BROKEN), True
+        draw.pen.end(outcome)
+        self._inbox.put(partial(self._chosen, scorer, broken=broken))
+
+    def _chosen(self, scorer: Scorer, *, broken: bool) -> None:
+        scorer.choices -= 1
+        scorer.used = time.monotonic()
+        if broken and self._residents.get(scorer.source.id) is scorer:  # loaded anew when it is next asked
+            del self._residents[scorer.source.id]
 
     # -- what is in memory --------------------------------------------------------------------------------------------
     def _load(self, source: Source) -> None:
@@ -170,7 +221,7 @@ class LocalBackend:
     def _load_beside(self, source: Source) -> None:
         """Runs in the loader's thread."""
         try:
-            found: Resident | Failed = self._load_resident(source, self._artifacts)
+            found: Resident | Scorer | Failed = self._load_source(source, self._artifacts)
         except CannotAnswer as error:
             log.error("%s", error)
             found = error.failed
@@ -179,18 +230,20 @@ class LocalBackend:
             found = Failed(f"Loading {source.name} broke: {error!r}"[:2000], TOLD_NOT_LOADED)
         self._inbox.put(partial(self._loaded, source, found))
 
-    def _loaded(self, source: Source, found: Resident | Failed) -> None:
+    def _loaded(self, source: Source, found: Resident | Scorer | Failed) -> None:
         self._loading.discard(source.id)
-        waiting = self._parked.pop(source.id, [])
+        waiting, unscored = self._parked.pop(source.id, []), self._unscored.pop(source.id, [])
         if isinstance(found, Failed):
             self._failed_at[source.id] = time.monotonic()
-            for pen in waiting:
+            for pen in [*waiting, *(draw.pen for draw in unscored)]:
                 pen.end(found)
             return
         self._failed_at.pop(source.id, None)
         self._residents[source.id] = found
         for turn_id in dict.fromkeys(pen.ask.turn_id for pen in waiting):
             self._begin([pen for pen in waiting if pen.ask.turn_id == turn_id])
+        for draw in unscored:
+            self._score(draw)
         self._let_go()  # only now, when what was loaded has its work
 
     def _keep(self, sources: Sequence[Source]) -> None:
@@ -207,12 +260,17 @@ class LocalBackend:
     def _let_go(self) -> None:
         """Unload what serves nowhere and was not used for a while, and the least recently used beyond MAX_RESIDENT."""
         now = time.monotonic()
-        idle = sorted((r for r in self._residents.values() if r.engine.idle), key=lambda resident: resident.used)
+        idle = sorted((each for each in self._residents.values() if each.idle), key=lambda resident: resident.used)
         for resident in idle:
             unused = resident.source.id not in self._kept and now - resident.used > UNUSED_SECONDS
             if unused or (len(self._residents) > MAX_RESIDENT and now > resident.used):
                 log.info("Unloaded %s.", resident.source.name)
                 del self._residents[resident.source.id]
+
+
+def _parts(source: Source) -> tuple[Source, ...]:
+    """What must be in memory for a snapshot to answer."""
+    return (source.best_of.policy, source.best_of.pm) if source.best_of else (source,)
 
 
 def _whole(tokenizer: Any, writing: Writing, finish_reason: str) -> Written:

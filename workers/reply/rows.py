@@ -16,12 +16,18 @@ from server.services.snapshots import deployments
 from server.transaction import ask_for
 from training.lines.records import Message
 from workers.context import is_dead
-from workers.reply.asks import Ask, Failed, Outcome, Source, Written
+from workers.reply.asks import Ask, BestOf, Failed, Outcome, Source, Written
 
 
 def source_of(snapshot: Snapshot) -> Source:
-    """The row's content, to be used without its session."""
-    return Source(snapshot.id, snapshot.name, snapshot.backend, snapshot.path, snapshot.endpoint, snapshot.manifest)
+    """The content of the row, and of those it is the best of, to be used without their session."""
+    best_of = None
+    if snapshot.draws_from and snapshot.scored_by and snapshot.k:
+        best_of = BestOf(source_of(snapshot.draws_from), source_of(snapshot.scored_by), snapshot.k)
+    return Source(
+        snapshot.id, snapshot.name, snapshot.backend, snapshot.path, snapshot.endpoint, snapshot.manifest,
+        kind=snapshot.kind, best_of=best_of,
+    )  # fmt: skip
 
 
 def claim(db: Session, turn_id: int, name: str) -> tuple[list[Ask], bool]:

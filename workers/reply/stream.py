@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -53,26 +53,42 @@ class _End:
     make: Callable[[], Outcome]
 
 
+class Ends(Protocol):
+    """Where the ends of replies go: a queue, or what chooses among several."""
+
+    def put(self, item: tuple[Ask, Outcome], /) -> None: ...
+
+
 class Pen:
     """Writes one candidate's reply; a backend calls it from any thread, `end` exactly once.
 
     `withheld`: its rival cannot be streamed, so nothing is shown before both are done. `spell` makes text of the pieces that a
-    backend adds (text itself by default). `dropped` is set when nobody wants the reply any more.
+    backend adds (text itself by default). `sample_of`: the pen of the candidate that this is one of several replies for.
     """
 
     def __init__(
-        self, writer: StreamWriter, ask: Ask, ended: SimpleQueue[tuple[Ask, Outcome]], *, withheld: bool
+        self, writer: StreamWriter, ask: Ask, ended: Ends, *, withheld: bool, sample_of: Pen | None = None
     ) -> None:
         self.ask = ask
         self.withheld = withheld
         self.spell: Callable[[Sequence[Any]], str] = "".join
-        self.dropped = False
+        self._sample_of = sample_of
+        self._dropped = False
         self._writer = writer
         self.ended = ended
         # Of the writer's thread:
         self.pending: list[Any] = []
         self.shown = ""
         self.torn = False  # an entry was lost
+
+    @property
+    def dropped(self) -> bool:
+        """Nobody wants the reply any more."""
+        return self._dropped or (self._sample_of is not None and self._sample_of.dropped)
+
+    def drop(self) -> None:
+        """Say that nobody wants the reply any more; whoever writes it ends it when it sees that."""
+        self._dropped = True
 
     def add(self, piece: Any) -> None:
         """A further piece of the reply."""

@@ -120,7 +120,7 @@ class ReplyWorker:
             log.warning("Postgres did not answer (%s); the next heartbeat tries again.", type(error).__name__)
             return
         for number in lost:
-            held[number].dropped = True  # settled this instant, or claimed by another worker
+            held[number].drop()  # settled this instant, or claimed by another worker
         self.local.keep(wanted)
         try:
             self._redis.set(self._seen_key, ",".join(self.local.names()), ex=SEEN_SECONDS)

@@ -112,6 +112,12 @@ def initial_snapshot(db: Session, name: str | None = None) -> Snapshot:
 
 
 def _trainable(snapshot: Snapshot) -> Snapshot:
+    if snapshot.draws_from is not None:
+        raise BadInput(
+            f"Snapshot {snapshot.name} is the best of {snapshot.k} replies of {snapshot.draws_from.name} and has no weights of "
+            f"its own; name {snapshot.draws_from.name}.",
+            field="initial",
+        )
     if snapshot.backend != "local":
         raise BadInput(
             f"Snapshot {snapshot.name} is a remote endpoint; only a local one can be trained.", field="initial"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from server.errors import BadInput, Conflict, NotFound
@@ -149,7 +149,11 @@ def starter_snapshot(db: Session) -> Snapshot:
 
 
 def retire(db: Session, snapshot: Snapshot, person: Person | None = None) -> None:
-    """Take a snapshot out of use; Conflict while it serves a campaign. Its files stay, since comparisons refer to it."""
+    """Take a snapshot out of use; its files stay, since comparisons refer to it.
+
+    Conflict while it serves a campaign, or while a snapshot in use draws its replies from it or has them scored by it.
+    """
+    db.refresh(snapshot, with_for_update=True)  # whoever makes such a snapshot in this moment comes before or after
     serves = db.scalar(
         select(Deployment.id)
         .join(DeploymentShare)
@@ -158,6 +162,11 @@ def retire(db: Session, snapshot: Snapshot, person: Person | None = None) -> Non
     )
     if serves is not None:
         raise Conflict(f"{snapshot.name} serves a campaign now; deploy another snapshot there first.")
+    uses = or_(Snapshot.draws_from_id == snapshot.id, Snapshot.scored_by_id == snapshot.id)
+    users = db.scalars(select(Snapshot.name).where(uses, Snapshot.retired_at.is_(None)).order_by(Snapshot.id)).all()
+    if users:
+        does = "scores" if snapshot.kind == "pm" else "writes"
+        raise Conflict(f"{snapshot.name} {does} the replies of {', '.join(users)}; retire what uses it first.")
     snapshot.retired_at = db.scalar(select(func.now()))
     audit.record(db, person, "snapshot.retire", "snapshot", snapshot.id, name=snapshot.name)
 
@@ -165,7 +174,9 @@ def retire(db: Session, snapshot: Snapshot, person: Person | None = None) -> Non
 def snapshot_folder(artifacts: str | Path, snapshot: Snapshot) -> Path:
     """Where a local snapshot's files lie."""
     if snapshot.path is None:
-        raise BadInput(f"{snapshot.name} is an endpoint and has no files.")
+        raise BadInput(
+            f"{snapshot.name} has no files of its own: it is an endpoint, or the best of another snapshot's replies."
+        )
     return Path(artifacts) / snapshot.path  # an absolute path stays itself
 
 

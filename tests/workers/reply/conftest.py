@@ -11,14 +11,14 @@ from redis import Redis
 from sqlalchemy.orm import joinedload
 
 from server.db import session_factory
-from server.models import Campaign, Candidate, Turn
+from server.models import Campaign, Candidate, Snapshot, Turn
 from server.services.chat.reply_stream import stream_key
-from server.services.snapshots import candidates, registry
+from server.services.snapshots import best_of, candidates, registry
 from tests import factories
-from tests.training.conftest import built_policies, tiny_policy, tokenizer
+from tests.training.conftest import built_policies, pm_path, tiny_policy, tokenizer
 from workers.reply.worker import ReplyWorker
 
-__all__ = ["built_policies", "tiny_policy", "tokenizer"]
+__all__ = ["built_policies", "pm_path", "tiny_policy", "tokenizer"]
 
 
 class Chats:
@@ -28,10 +28,17 @@ class Chats:
         self._sessions = session_factory(database_url)
         self._redis = redis
 
-    def register(self, name: str, folder: Path) -> int:
+    def register(self, name: str, folder: Path, kind: str = "policy") -> int:
         with self._sessions.begin() as db:
-            manifest = registry.folder_manifest(folder)
-            return registry.register_policy(db, name=name, origin="initial", path=folder, manifest=manifest).id
+            manifest = registry.folder_manifest(folder, kind)
+            return registry.register_policy(
+                db, name=name, origin="initial", path=folder, manifest=manifest, kind=kind
+            ).id
+
+    def best_of(self, name: str, policy: int, pm: int, k: int) -> int:
+        with self._sessions.begin() as db:
+            parts = {"policy": db.get_one(Snapshot, policy), "preference_model": db.get_one(Snapshot, pm)}
+            return best_of.register_best_of(db, name=name, k=k, **parts).id
 
     def endpoint(self, name: str, **endpoint) -> int:
         with self._sessions.begin() as db:
