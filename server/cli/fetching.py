@@ -14,14 +14,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from server.errors import BadInput, Conflict, WhetstoneError
-from server.services.snapshots.registry import MANIFEST
+from server.services.snapshots.registry import MANIFEST, folder_manifest
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 CHECK_SECONDS = 600  # a large model's files are hashed
@@ -38,8 +37,8 @@ snapshot_download(
 """
 
 
-def place(source: str, target: Path, revision: str | None) -> None:
-    """Copy a directory, or download a hub id, to `target`, which appears whole or not at all."""
+def place(source: str, target: Path, revision: str | None) -> dict[str, Any]:
+    """Copy a directory, or download a hub id, to `target`, which appears whole or not at all; what `check` says about it."""
     if target.exists():
         raise Conflict(f"{target} is there already; choose another name, or remove that folder if nothing uses it.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,13 +52,25 @@ def place(source: str, target: Path, revision: str | None) -> None:
         except OSError as error:
             raise WhetstoneError(f"The files could not be written to {target.parent} ({error.strerror}).") from error
         # A manifest of elsewhere would not list what was left out; the row holds the hashes of what is here.
-        with suppress(FileNotFoundError):
-            (part / MANIFEST).unlink()
+        if _kind(part) == "pm":  # which nothing but the manifest tells
+            (part / MANIFEST).write_text(json.dumps(folder_manifest(part, "pm"), indent=2), "utf-8")
+        else:
+            (part / MANIFEST).unlink(missing_ok=True)
         try:
-            check(part)
+            found = check(part)
         except BadInput as error:  # people know the source; the folder it was copied to is gone when they read this
             raise BadInput(error.message.replace(str(part), source.rstrip("/"))) from error
         part.rename(target)
+    return found
+
+
+def _kind(folder: Path) -> str | None:
+    """What a directory's manifest says that it holds; None without one that can be read."""
+    try:
+        kind: str | None = json.loads((folder / MANIFEST).read_text("utf-8")).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return kind
 
 
 def _download(source: str, target: Path, revision: str | None) -> None:
@@ -88,10 +99,6 @@ def check(folder: Path) -> dict[str, Any]:
     if done.returncode != 0:
         raise BadInput(_last_line(done.stderr))
     found: dict[str, Any] = json.loads(done.stdout)
-    if found.get("kind") == "pm":
-        raise BadInput(
-            f"{folder} is a preference model; it cannot answer people. Rounds register preference models themselves."
-        )
     return found
 
 

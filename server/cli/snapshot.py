@@ -65,8 +65,9 @@ def add(
 ) -> None:
     """Register a model: a directory, a model of the Hugging Face hub, or an OpenAI-compatible endpoint.
 
-    A directory must hold safetensors, a tokenizer with a chat template, and a pad token that is not the end token. The key
-    of an endpoint is read from the reply worker's environment and never stored.
+    A directory must hold safetensors, a tokenizer with a chat template, and a pad token that is not the end token. A
+    preference model that `whetstone train preference` wrote is registered as one. The key of an endpoint is read from the
+    reply worker's environment and never stored.
 
     \b
     Example:
@@ -89,7 +90,10 @@ def add(
             assert source is not None
             snapshot = _add_files(settings, source, name, revision, copy=copy)
     told = {"name": snapshot.name, "id": snapshot.id, "path": snapshot.path, "endpoint": snapshot.endpoint}
-    click.echo(json.dumps(told) if as_json else f"Added {name}. Next: whetstone snapshot deploy {name} --campaign SLUG")
+    then = f"deploy {name} --campaign SLUG"
+    if snapshot.kind == "pm":
+        then = f"best-of NEW-NAME --policy POLICY --preference-model {name}"
+    click.echo(json.dumps(told) if as_json else f"Added {name}. Next: whetstone snapshot {then}")
 
 
 def _add_files(settings: Settings, source: str, name: str, revision: str | None, *, copy: bool) -> Snapshot:
@@ -99,16 +103,17 @@ def _add_files(settings: Settings, source: str, name: str, revision: str | None,
     folder = Path(source).expanduser()
     if folder.is_dir() and not copy:
         folder = folder.resolve()
-        fetching.check(folder)
+        kind = fetching.check(folder)["kind"]
         path, moved = str(folder), False
     else:
         path, moved = f"snapshots/{name}", True
         folder = Path(settings.artifacts) / path
-        fetching.place(source, folder, revision)
+        kind = fetching.place(source, folder, revision)["kind"]
     try:
         with sessions.begin() as db:
-            manifest = registry.folder_manifest(folder, source=source, **({"revision": revision} if revision else {}))
-            return registry.register_policy(db, name=name, origin="registered", path=path, manifest=manifest)
+            came_from = {"source": source} | ({"revision": revision} if revision else {})
+            manifest = registry.folder_manifest(folder, kind, **came_from)
+            return registry.register_policy(db, name=name, origin="registered", path=path, manifest=manifest, kind=kind)
     except BaseException:
         if moved:
             shutil.rmtree(folder)

@@ -8,9 +8,10 @@ import pytest
 from server import cli
 from server.db import session_factory
 from tests import factories
-from tests.training.conftest import built_policies, tiny_policy, tokenizer
+from tests.training.conftest import built_policies, pm_path, tiny_policy, tokenizer
+from training.models.models import PreferenceModel
 
-__all__ = ["built_policies", "tiny_policy", "tokenizer"]
+__all__ = ["built_policies", "pm_path", "tiny_policy", "tokenizer"]
 
 
 @pytest.fixture
@@ -48,6 +49,25 @@ def test_add_list_check_deploy_and_roll_back(whetstone, committed, tiny_policy, 
     (folder / "model.safetensors").write_bytes(b"other")
     code, _, err = whetstone("check", "mine")
     assert (code, "damaged" in err) == (1, True)
+
+
+@pytest.mark.slow
+def test_a_preference_model_is_registered_as_one_and_scores_for_the_best_of_k(
+    whetstone, tiny_policy, pm_path, tmp_path
+):
+    assert whetstone("add", tiny_policy, "--name", "mine")[0] == 0
+    for name, copied in (("there", []), ("here", ["--copy"])):
+        code, out, _ = whetstone("add", pm_path, "--name", name, *copied)
+        assert (code, f"--preference-model {name}" in out) == (0, True)
+        assert json.loads(whetstone("show", name, "--json")[1])["kind"] == "pm"
+        assert whetstone("check", name)[0] == 0
+        assert whetstone("best-of", f"best-{name}", "--policy", "mine", "--preference-model", name)[0] == 0
+        assert whetstone("check", f"best-{name}")[0] == 0
+    folder = tmp_path / "artifacts" / "snapshots" / "here"
+    PreferenceModel.load(folder)  # the copy can be loaded
+    (folder / "head.safetensors").write_bytes(b"other")
+    code, _, err = whetstone("check", "best-here")
+    assert (code, "head.safetensors is damaged" in err) == (1, True)
 
 
 @pytest.mark.slow
