@@ -141,6 +141,8 @@ def _record(line: bytes, number: int, format: str) -> Comparison:  # noqa: A002 
         raise BadRecord(number, str(error)) from error
     if shape != format:
         raise BadRecord(number, f"has the shape {shape}, not {format}")
+    if comparison.chosen == comparison.rejected:
+        raise BadRecord(number, "'chosen' and 'rejected' are the same, which says nothing; remove the line")
     if comparison.mode is not None and comparison.mode not in MODES:
         raise BadRecord(number, f"'mode' must be helpful or red_team, not {comparison.mode!r}")
     _storable(number, [message["content"] for message in comparison.prompt])

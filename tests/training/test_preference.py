@@ -176,7 +176,7 @@ def test_a_resume_in_the_same_process_continues_bit_for_bit(
         (
             [{"prompt": "a", "chosen": "b", "rejected": "b"}] * 3,
             {},
-            "line 1 of train.jsonl: 'chosen' and 'rejected' are the same",
+            "none of the 3 comparisons can be learnt from: 3 with equal replies once tokenised",
         ),
         (comparisons(3, strength=1), {}, "none of the 3 comparisons can be learnt from: 3 of the weakest strength"),
         (comparisons(3), {"max_tokens": 5}, "3 longer than the model can read"),

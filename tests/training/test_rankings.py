@@ -103,10 +103,11 @@ def test_a_binarised_pair_asks_whether_the_tag_agrees():
 
 def test_pretraining_pairs_keep_what_gives_none_to_be_counted(tokenizer: PreTrainedTokenizerFast):
     tied, alone = Answers(HI, ("a", "b"), (1.0, 1.0)), Answers(HI, ("a",), (4.0,))
-    found = pretraining_pairs([tied, alone, ranking(1, 2), Comparison(HI, "x", "y")], tags=True)
-    assert [type(record) for record in found] == [Answers, Answers, *[Comparison] * 4]
+    same = Comparison(HI, "x", "x")
+    found = pretraining_pairs([tied, alone, same, ranking(1, 2), Comparison(HI, "x", "y")], tags=True)
+    assert [type(record) for record in found] == [Answers, Answers, *[Comparison] * 5]
     ranked, dropped, _ = tokenised(found, tokenizer, max_tokens=64)
-    assert len(ranked) == 4 and dropped == {"all_tied": 1, "too_few_answers": 1}
+    assert len(ranked) == 4 and dropped == {"all_tied": 1, "too_few_answers": 1, "same_tokens": 1}
     plain = pretraining_pairs([ranking(1, 2), Comparison(HI, "x", "y")], tags=False)
     assert [(pair.chosen, pair.rejected) for pair in plain] == [("a", "b"), ("x", "y")]
 

@@ -102,6 +102,12 @@ def test_every_shape_says_the_same(record: dict):
     assert (found.prompt, found.chosen, found.rejected) == ((user("Hi"),), "A b", "C")
 
 
+@pytest.mark.parametrize("record", SAME)
+def test_two_equal_sides_are_read_for_who_counts_them(record: dict):
+    found = parse_line(json.dumps(record | {"rejected": record["chosen"]}), 1)
+    assert (found.prompt, found.chosen, found.rejected) == ((user("Hi"),), "A b", "A b")
+
+
 def test_an_implicit_prompt_ends_at_a_word():
     found = parse_line('{"chosen": "The sky is blue.", "rejected": "The sky is black."}', 1)
     assert (found.prompt[0]["content"], found.chosen, found.rejected) == ("The sky is", " blue.", " black.")

@@ -96,7 +96,6 @@ def test_every_shape_of_a_demonstration_is_read(tmp_path: Path):
         ({"prompt": "a", "completion": 3}, "'completion' must be a list of messages or a text"),
         ({"text": "a"}, "texts belong into pretraining.jsonl"),
         ({"question": "a"}, "has neither 'messages'"),
-        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "are the same"),
         ([1], "is not a JSON object"),
     ],
 )  # fmt: skip

@@ -126,6 +126,7 @@ TWO_REPLIES = json.dumps(
         (INFINITE, "line 3: holds the number inf"),
         (DIGITS, "line 3: Exceeds the limit"),
         (TWO_REPLIES, "line 3: message 1 is a reply that answers no message"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "b"}', "line 3: 'chosen' and 'rejected' are the same"),
         ('{"prompt": "a", "chosen": "b", "rejected": "c", "mode": "rude"}', "line 3: 'mode' must be helpful or red_team"),
         ('{"prompt": "a", "chosen": "b", "rejected": "c", "strength": 9}', "line 3: 'strength' must be"),
     ],

@@ -81,5 +81,6 @@ def pretraining_pairs(records: list[Feedback], *, tags: bool) -> list[Feedback]:
             found.append(record)
             continue
         pairs = [record] if isinstance(record, Comparison) else pairs_of_answers(record)
+        pairs = [pair for pair in pairs if pair.chosen != pair.rejected]  # one reply would be told good and bad
         found += (binarised(pairs) if tags else pairs) or [record]
     return found

@@ -11,7 +11,8 @@ A `Comparison` is a prompt (messages ending with the user's) and two replies. Fi
 
 A "margin" beside any of them, a number, is the score difference that is asked for (TRL's column of that name).
 
-One side may be an empty reply (a model may answer nothing); two equal sides say nothing and are refused.
+One side may be an empty reply (a model may answer nothing). Two equal sides say nothing: an import refuses them; jobs leave them
+out and count them, since an export holds whatever people were shown.
 """
 
 import dataclasses
@@ -143,8 +144,6 @@ def comparison_of(record: dict[str, Any], line: str) -> Comparison:
             raise Reason(f"{key!r} is empty")
         if type(side) is not type(chosen):
             raise Reason("'chosen' and 'rejected' must be both texts or both lists of messages")
-    if chosen == rejected:
-        raise Reason("'chosen' and 'rejected' are the same, which says nothing; remove the line")
     if isinstance(chosen, list):
         messages, good, bad = _from_messages(prompt, chosen, rejected)
     elif prompt is not None:
@@ -153,8 +152,6 @@ def comparison_of(record: dict[str, Any], line: str) -> Comparison:
         messages, good, bad = _from_transcripts(chosen, rejected)
     else:
         messages, good, bad = _from_texts(chosen, rejected)
-    if good == bad:
-        raise Reason("'chosen' and 'rejected' are the same, which says nothing; remove the line")
     if not any(message["content"].strip() for message in messages if message["role"] == "user"):
         raise Reason("the prompt is empty")
     found = Comparison(
@@ -269,6 +266,10 @@ def _from_transcripts(chosen: str, rejected: str) -> tuple[list[Message], str, s
 
 def _from_texts(chosen: str, rejected: str) -> tuple[list[Message], str, str]:
     """Take the common beginning, back to a word's end, as the prompt (TRL's implicit prompt)."""
+    if chosen == rejected:
+        raise Reason(
+            "'chosen' and 'rejected' are the same, so that nobody can tell where the reply begins; remove the line"
+        )
     same = 0
     while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
         same += 1

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any
 
 from server.services.chat import failures
@@ -45,6 +46,7 @@ class LocalBackend:
         self._load_source = load
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._stopping, self._stopped = Lock(), False
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # Of the engines' thread:
         self._residents: dict[int, Resident | Scorer] = {}
@@ -60,8 +62,16 @@ class LocalBackend:
 
     def stop(self) -> None:
         """Load and score nothing more; the engines' thread ends with the process."""
-        for pool in (self._loader, self._scoring):
-            pool.shutdown(wait=False, cancel_futures=True)
+        with self._stopping:
+            self._stopped = True
+            for pool in (self._loader, self._scoring):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _beside(self, pool: ThreadPoolExecutor, work: Callable[..., None], *given: Any) -> None:
+        """Let another thread do it, unless this process stops: then whoever takes the replies over does it anew."""
+        with self._stopping:
+            if not self._stopped:
+                pool.submit(work, *given)
 
     def write(self, pens: Sequence[Pen]) -> None:
         """Write these replies, those of one turn in one call; each pen's `end` is called once."""
@@ -193,7 +203,7 @@ class LocalBackend:
             self._load(draw.best_of.pm)
             return
         scorer.choices += 1
-        self._scoring.submit(self._choose, scorer, draw)
+        self._beside(self._scoring, self._choose, scorer, draw)
 
     def _choose(self, scorer: Scorer, draw: Draw) -> None:
         """Runs in the thread of scoring."""
@@ -216,7 +226,7 @@ class LocalBackend:
     def _load(self, source: Source) -> None:
         if source.id not in self._loading:
             self._loading.add(source.id)
-            self._loader.submit(self._load_beside, source)
+            self._beside(self._loader, self._load_beside, source)
 
     def _load_beside(self, source: Source) -> None:
         """Runs in the loader's thread."""

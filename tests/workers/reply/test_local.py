@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from workers.reply import local
+from workers.reply import local, threads
 from workers.reply import worker as worker_module
 from workers.reply.answer import answer
 from workers.reply.loading import table_size
@@ -27,6 +27,17 @@ def test_what_is_deployed_is_loaded_before_anyone_asks(chats, worker, tiny_polic
     chats.campaign_served_by(chats.register("tiny", tiny_policy))
     worker._beat()
     wait_until(lambda: worker.local.names() == ["tiny"])
+
+
+def test_what_is_asked_while_the_process_stops_breaks_no_thread(chats, worker, tiny_policy, monkeypatch):
+    left = []
+    monkeypatch.setattr(threads.os, "_exit", left.append)  # how a broken thread takes its process with it
+    chats.campaign_served_by(chats.register("late", tiny_policy))
+    worker.local.stop()
+    worker._beat()
+    wait_until(lambda: worker.local._loading)
+    wait_until(worker.local._inbox.empty)
+    assert (left, worker.local.names()) == ([], [])
 
 
 def test_what_serves_nowhere_is_let_go_in_time(chats, worker, tiny_policy, quick, monkeypatch):
