@@ -1,12 +1,14 @@
 """The score normaliser and the collapse alarm: small state, kept across restarts."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from training.config import PolicyConfig
+from training.experiments import world
 from training.experiments.length_bug import CAP
 from training.ppo.collapse import CollapseAlarm
 from training.ppo.normaliser import ScoreNormaliser
@@ -45,37 +47,54 @@ def test_equal_scores_do_not_divide_by_zero_and_state_survives() -> None:
 
 
 def alarm() -> CollapseAlarm:
-    return CollapseAlarm(window=2, length_factor=1.5, perplexity_factor=0.5, kl_bound=0.4, runaway_factor=2.5, cap=200)
+    return CollapseAlarm(
+        window=2, length_factor=1.5, perplexity_factor=0.5, kl_bound=0.4, runaway_factor=2.5, cap=200, noise_bound=4.0
+    )
 
 
 def test_longer_surer_and_farther_at_once_is_a_collapse() -> None:
     watch = alarm()
-    assert watch.observe(20, 3.0, 0.0) is None and watch.observe(20, 3.0, 0.0) is None
-    assert watch.observe(100, 1.1, 9.0) is None  # one iteration is no window
+    assert watch.observe(20, 3.0, 0.0, 3.0) is None and watch.observe(20, 3.0, 0.0, 3.0) is None
+    assert watch.observe(100, 1.1, 9.0, 3.0) is None  # one iteration is no window
     other = alarm()
     other.restore(watch.state())
-    reason = other.observe(60, 1.2, 0.5)
+    reason = other.observe(60, 1.2, 0.5, 3.0)
     assert reason is not None and "20 to 80 tokens" in reason and "kl_weight" in reason
 
 
 @pytest.mark.parametrize(("length", "perplexity", "kl"), [(25, 1.2, 0.9), (40, 2.5, 0.9), (60, 1.2, 0.1)])
 def test_less_than_that_is_none(length: float, perplexity: float, kl: float) -> None:
     watch = alarm()
-    for numbers in ((20, 3.0, 0.0), (20, 3.0, 0.0)):
+    for numbers in ((20, 3.0, 0.0, 3.0), (20, 3.0, 0.0, 3.0)):
         watch.observe(*numbers)
-    assert [watch.observe(length, perplexity, kl) for _ in range(5)] == [None] * 5
+    assert [watch.observe(length, perplexity, kl, 3.0) for _ in range(5)] == [None] * 5
 
 
 def test_replies_that_run_away_are_a_collapse_however_sure() -> None:
     watch = alarm()
-    for numbers in ((20, 3.0, 0.0), (20, 3.0, 0.0)):
+    for numbers in ((20, 3.0, 0.0, 3.0), (20, 3.0, 0.0, 3.0)):
         watch.observe(*numbers)
-    assert watch.observe(60, 9.0, 0.9) is None
-    assert watch.observe(60, 9.0, 0.9) is not None
-    near = CollapseAlarm(window=1, length_factor=1.8, perplexity_factor=0.5, kl_bound=0.4, runaway_factor=2.5, cap=110)
-    near.observe(80, 3.0, 0.0)
-    assert near.observe(98, 3.0, 0.9) is None
-    assert near.observe(99, 3.0, 0.9) is not None
+    assert watch.observe(60, 9.0, 0.9, 3.0) is None
+    assert watch.observe(60, 9.0, 0.9, 3.0) is not None
+    near = CollapseAlarm(
+        1, length_factor=1.8, perplexity_factor=0.5, kl_bound=0.4, runaway_factor=2.5, cap=110, noise_bound=4
+    )
+    near.observe(80, 3.0, 0.0, 3.0)
+    assert near.observe(98, 3.0, 0.9, 3.0) is None
+    assert near.observe(99, 3.0, 0.9, 3.0) is not None
+
+
+def test_replies_that_the_initial_policy_finds_noise_are_heard_before_the_first_window_is_over() -> None:
+    """By hand: a token of the first replies costs the initial policy 1 nat, of the later ones 4 and 6, 5 on the mean."""
+    watch = alarm()
+    assert watch.observe(20, 2.0, 0.0, math.e) is None
+    assert watch.observe(9, 8.0, 3.0, math.exp(4)) is None
+    other = alarm()
+    other.restore(watch.state())
+    reason = other.observe(9, 8.0, 3.0, math.exp(6))
+    assert reason is not None and "4.0 nats less likely" in reason and "learning_rate" in reason
+    quiet = alarm()
+    assert [quiet.observe(20, 2.0, 0.0, math.exp(nats)) for nats in (1, 4.9, 4.9, 4.9)] == [None] * 4
 
 
 def test_it_hears_the_collapses_that_the_experiment_recorded_and_no_other() -> None:
@@ -88,10 +107,13 @@ def test_it_hears_the_collapses_that_the_experiment_recorded_and_no_other() -> N
                 continue
             watch = CollapseAlarm(
                 defaults.collapse_window, defaults.collapse_length, defaults.collapse_perplexity, defaults.collapse_kl,
-                defaults.collapse_runaway, CAP,
+                defaults.collapse_runaway, CAP, defaults.collapse_noise * math.log(len(world.WORDS)),
             )  # fmt: skip
             rows = zip(curves["length"], curves["perplexity"], curves["kl"], strict=True)
-            reasons = [watch.observe(length, perplexity, kl / length) for length, perplexity, kl in rows]
+            reasons = [  # entropy and KL make the cross-entropy
+                watch.observe(length, perplexity, kl / length, perplexity * math.exp(kl / length))
+                for length, perplexity, kl in rows
+            ]
             heard.setdefault(arm, []).append(any(reasons))
     collapsed = {arm: all(found) for arm, found in heard.items() if any(found)}
     assert collapsed == {"vanilla": True, "norm and clip alone": True}

@@ -36,7 +36,7 @@ SMALL = {
     "preference": {"batch_prompts": 1, "checkpoint_steps": 1},
     "policy": {
         "episodes": 40, "rollout_replies": 4, "minibatch_replies": 2, "max_new_tokens": 6, "evaluation_prompts": 4,
-        "checkpoint_steps": 1, "critic_pretraining": 1, "warmup_iterations": 1, "collapse_kl": 1e6,
+        "checkpoint_steps": 1, "critic_pretraining": 1, "warmup_iterations": 1, "collapse_alarm": False,
     },
     "gates": LENIENT,
 }  # fmt: skip

@@ -119,6 +119,8 @@ class PolicyConfig(AdapterConfig):
     collapse_runaway: float = 2.5
     collapse_perplexity: float = 0.7  # times the first window's perplexity, less one; ours
     collapse_kl: float = 0.5  # nats per token; ours
+    # of log(vocabulary), nats per token: so much less likely than its own does the initial policy find noise (ours: ppo/collapse.py)
+    collapse_noise: float = 0.5
     # -- evaluation on held-out prompts
     held_out: float = 0.1  # share of prompts never trained on, when data/ has no held_out.jsonl; ours
     evaluation_prompts: int = 200  # at most so many; ours
@@ -150,7 +152,7 @@ class PolicyConfig(AdapterConfig):
         shares(self, "gamma", "lam", "adam_beta1", "adam_beta2", "held_out", "warmup_share", "warmup_floor")
         shares(self, "weight_average")
         above_zero(self, "temperature", "kl_horizon", "adam_eps", "critic_adam_eps", "ptx_ratio")
-        above_zero(self, "collapse_length", "collapse_runaway", "collapse_perplexity")
+        above_zero(self, "collapse_length", "collapse_runaway", "collapse_perplexity", "collapse_noise")
         if self.weight_average == 1:
             raise BadConfig(
                 "weight_average 1 would never leave the initial policy; give a decay below 1, such as 0.992"

@@ -34,7 +34,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 COMMON = {"learning_rate": 5e-4, "critic_learning_rate": 1e-3, "rollout_replies": 64, "minibatch_replies": 32,
           "max_new_tokens": CAP, "evaluation_prompts": 64, "threads": 1,
-          "collapse_kl": 1e9}  # the alarm would stop what is to be seen here  # fmt: skip
+          "collapse_alarm": False}  # it would stop what is to be seen here  # fmt: skip
 
 
 def good_share(reply: str) -> float:

@@ -1,9 +1,11 @@
 """The alarm for a policy that has learnt to please the preference model and nobody else.
 
 Scores and losses do not show it (Zheng et al. 2023 §5.2): replies grow, their perplexity falls and the KL climbs. Perplexity need
-not fall where replies grow without end: of the ten collapsed runs of docs/experiments/length_bug.md it rose in six.
+not fall where replies grow without end: of the ten collapsed runs of docs/experiments/length_bug.md it rose in six. And a rate
+that tears the policy at once leaves neither long nor sure replies, but tokens that the initial policy would hardly ever say.
 """
 
+import math
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -20,11 +22,29 @@ class CollapseAlarm:
     kl_bound: float  # nats per token
     runaway_factor: float  # of the first window's mean length: whatever the perplexity
     cap: int  # tokens that a reply may have; nearly all of them are as far as any can run away
+    noise_bound: float  # nats per token by which the initial policy finds replies less likely than its own
     first: list[tuple[float, float]] = field(default_factory=list)  # (length, perplexity)
     last: list[tuple[float, float, float]] = field(default_factory=list)  # (length, perplexity, KL per token)
+    # -log p of the initial policy, nats per token: of the first iteration, whose replies are its own, and of the last `window`
+    surprise: list[float] = field(default_factory=list)
 
-    def observe(self, length: float, perplexity: float, kl_per_token: float) -> str | None:
-        """Take in one iteration; the reason to stop, or None."""
+    def observe(self, length: float, perplexity: float, kl_per_token: float, perplexity_initial: float) -> str | None:
+        """Take in one iteration, with what the initial policy makes of its replies; the reason to stop, or None."""
+        return self._grown(length, perplexity, kl_per_token) or self._noise(perplexity_initial)
+
+    def _noise(self, perplexity_initial: float) -> str | None:
+        """Whether the replies of the last window are noise to the initial policy; the first window need not be over."""
+        own, *since = [*self.surprise, math.log(perplexity_initial)]
+        since = since[-self.window :]
+        self.surprise = [own, *since]
+        if len(since) == self.window and fmean(since) - own >= self.noise_bound:
+            return (
+                f"the policy has turned to noise: over {self.window} iterations the initial policy found a token of its replies "
+                f"{fmean(since) - own:.1f} nats less likely than of its own; lower learning_rate or raise kl_weight"
+            )
+        return None
+
+    def _grown(self, length: float, perplexity: float, kl_per_token: float) -> str | None:
         if len(self.first) < self.window:
             self.first.append((length, perplexity))
             return None
@@ -46,9 +66,11 @@ class CollapseAlarm:
 
     def state(self) -> dict[str, list[list[float]]]:
         """What a checkpoint keeps."""
-        return {"first": [list(row) for row in self.first], "last": [list(row) for row in self.last]}
+        rows = {"first": [list(row) for row in self.first], "last": [list(row) for row in self.last]}
+        return rows | {"surprise": [list(self.surprise)]}
 
     def restore(self, state: dict[str, list[list[float]]]) -> None:
         """Go on from `state`."""
         self.first = [(row[0], row[1]) for row in state["first"]]
         self.last = [(row[0], row[1], row[2]) for row in state["last"]]
+        (self.surprise,) = state.get("surprise", [[]])  # absent in checkpoints of before it was watched

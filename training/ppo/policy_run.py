@@ -73,6 +73,7 @@ class PolicyRun:
             config.collapse_kl,
             config.collapse_runaway,
             config.max_new_tokens,
+            config.collapse_noise * math.log(self.policy.config.vocab_size),
         )
         self.last_good = LastGood(folder.path / "good", config.collapse_window)
         self.critic_losses: list[float] = []  # of the iterations in which the critic alone learnt
@@ -283,7 +284,8 @@ class PolicyRun:
         """Stop a policy that has collapsed, and hand out the one from before the window in which it did."""
         if not self.config.collapse_alarm:
             return
-        reason = self.alarm.observe(numbers["length_mean"], numbers["perplexity"], numbers["kl_per_token"])
+        watched = ("length_mean", "perplexity", "kl_per_token", "perplexity_initial")
+        reason = self.alarm.observe(*(numbers[name] for name in watched))
         if reason is None:
             self.last_good.keep(step, self.learner.servable)
             return
