@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from training import native
+from training.native.decoding import kernels
 from training.sampling.decoders import FusedDecoder, NativeDecoder, Replies
 from training.sampling.engine import Engine, generate
 from training.sampling.sampling import _chosen_by_kernel, chosen_in_torch
@@ -98,6 +99,23 @@ def test_logits_equal_those_of_the_model_and_of_the_decoder_in_torch(model, thre
             expected = torch.stack([true_logits(model, sequence) for sequence in sequences])
             for found in drawn:
                 torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.skipif(kernels() is None or not kernels().native_has_half(), reason="no bfloat16 instructions here")
+def test_products_in_bfloat16_are_as_near_as_those_of_torch(model, threads) -> None:
+    """Both round every factor to eight bits; the one in C keeps all between the products in float32, so it is not farther off."""
+    prompts = some_tokens(5, 1, 16, 17, 33, 2, 197, 15, 3, 48, 4, 7, 9)
+    with torch.inference_mode():
+        expected = torch.stack([true_logits(model, prompt) for prompt in prompts])
+        exact, ours, theirs = (
+            (decoder.read(prompts, list(range(13))).float() - expected).square().mean().sqrt().item()
+            for decoder in (
+                NativeDecoder(model, 14, 300),
+                NativeDecoder(model, 14, 300, half=True),
+                FusedDecoder(model, 14, 300, half=True),
+            )
+        )
+    assert exact < 1e-4 < ours < 1.1 * theirs < 0.1 * expected.std()
 
 
 def engines(model, slots: int) -> list[Engine]:

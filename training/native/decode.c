@@ -6,7 +6,8 @@
 
 /* Where the pass keeps what is between the products; all in `scratch`. */
 typedef struct {
-    float *x, *qkv, *attended, *gated, *chosen, *scale, *score, *choice;
+    float *x, *qkv, *attended, *gated, *chosen, *scale, *score, *narrow, *choice;
+    long narrow_room; /* of a thread */
     long x_stride, qkv_stride, attended_stride, gated_stride;
 } Rows;
 
@@ -24,7 +25,10 @@ static Rows rows_in(float *scratch, const Model *m, long n, long wanted, long th
     r.chosen = r.gated + n * r.gated_stride;
     r.scale = r.chosen + wanted * r.x_stride;
     r.score = r.scale + threads * padded(n);
-    r.choice = r.score + threads * (padded(m->columns) + 4 * KEYS);
+    r.narrow = r.score + threads * (padded(m->columns) + 4 * KEYS);
+    r.narrow_room = m->head.half ? narrow_room(n, r.x_stride > r.attended_stride ? r.x_stride : r.attended_stride) : 0;
+    if (m->head.half && narrow_room(n, m->inner) > r.narrow_room) r.narrow_room = narrow_room(n, m->inner);
+    r.choice = r.narrow + threads * r.narrow_room;
     *floats = r.choice + choice_scratch(wanted, m->words) - scratch;
     return r;
 }
@@ -157,7 +161,7 @@ static void attention(const Pass *p, const Model *m, const Layer *l, const Rows 
 /* Read one token of each row; the logits of those wanted. Ends with a barrier. */
 static void forward(const Pass *p, const Rows *r, long step, Team *team, int me) {
     const Model *m = p->model;
-    float *scale = r->scale + me * padded(p->n);
+    float *scale = r->scale + me * padded(p->n), *narrow = r->narrow + me * r->narrow_room;
     long first, last;
     team_share(team, me, p->n, 1, &first, &last);
     for (long row = first; row < last; row++) {
@@ -167,16 +171,16 @@ static void forward(const Pass *p, const Rows *r, long step, Team *team, int me)
     team_wait(team);
     for (const Layer *l = m->layer; l < m->layer + m->layers; l++) {
         scales(m, p->n, r->x, r->x_stride, scale);
-        product(&l->qkv, SCALED, p->n, r->x, r->x_stride, scale, r->qkv, r->qkv_stride, team, me);
+        product(&l->qkv, SCALED, p->n, r->x, r->x_stride, scale, r->qkv, r->qkv_stride, narrow, team, me);
         team_wait(team);
         attention(p, m, l, r, step, team, me);
         team_wait(team);
-        product(&l->out, ADDED, p->n, r->attended, r->attended_stride, 0, r->x, r->x_stride, team, me);
+        product(&l->out, ADDED, p->n, r->attended, r->attended_stride, 0, r->x, r->x_stride, narrow, team, me);
         team_wait(team);
         scales(m, p->n, r->x, r->x_stride, scale);
-        product(&l->gate_up, GATED, p->n, r->x, r->x_stride, scale, r->gated, r->gated_stride, team, me);
+        product(&l->gate_up, GATED, p->n, r->x, r->x_stride, scale, r->gated, r->gated_stride, narrow, team, me);
         team_wait(team);
-        product(&l->down, ADDED, p->n, r->gated, r->gated_stride, 0, r->x, r->x_stride, team, me);
+        product(&l->down, ADDED, p->n, r->gated, r->gated_stride, 0, r->x, r->x_stride, narrow, team, me);
         team_wait(team);
     }
     const float *x = r->x;
@@ -191,7 +195,7 @@ static void forward(const Pass *p, const Rows *r, long step, Team *team, int me)
         x = r->chosen;
     }
     scales(m, n, x, r->x_stride, scale);
-    product(&m->head, SCALED, n, x, r->x_stride, scale, p->logits, stride_of(m->words), team, me);
+    product(&m->head, SCALED, n, x, r->x_stride, scale, p->logits, stride_of(m->words), narrow, team, me);
     team_wait(team);
 }
 

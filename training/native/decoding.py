@@ -11,7 +11,7 @@ PANEL, KEYS = 32, 16
 
 
 class Matrix(Structure):
-    _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_long), ("outputs", c_long)]
+    _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_long), ("outputs", c_long), ("half", c_long)]
 
 
 class Layer(Structure):
@@ -68,7 +68,8 @@ def kernels() -> CDLL | None:
     if found is None:
         return None
     declared = {
-        "native_pack": (None, [c_void_p, c_void_p, c_long, c_long, c_long, c_long, c_long, c_void_p, c_int]),
+        "native_pack": (None, [c_void_p, c_void_p, c_long, c_long, c_long, c_long, c_long, c_void_p, c_int, c_int]),
+        "native_has_half": (c_int, []),
         "native_scratch": (c_long, [POINTER(Model), c_long, c_long, c_long]),
         "native_logits_stride": (c_long, [c_long]),
         "native_pass": (None, [POINTER(Pass), c_int]),

@@ -15,7 +15,7 @@ __all__ = ["Decoder", "FusedDecoder", "GeneralDecoder", "NativeDecoder", "Replie
 
 
 def decoder_for(model: Any, slots: int, max_length: int, *, half: bool = False) -> Decoder:
-    """The fastest one that computes exactly what this model does; `half`: in bfloat16, but for the one in C, which has float32."""
+    """The fastest one that computes exactly what this model does; `half`: in bfloat16, the one in C where the processor can."""
     if native_serves(model):
-        return NativeDecoder(model, slots, max_length)
+        return NativeDecoder(model, slots, max_length, half=half)
     return (FusedDecoder if fusible(model) else GeneralDecoder)(model, slots, max_length, half=half)

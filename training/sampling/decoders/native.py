@@ -1,4 +1,4 @@
-"""Llama-shaped float32 models on a CPU, all layers and the drawing in one call of C (training/native/decode.h).
+"""Llama-shaped models kept in float32 on a CPU, all layers and the drawing in one call of C (training/native/decode.h).
 
 Prompts are read without padding: their tokens lie end to end. Several tokens of each reply can be written in one call.
 """
@@ -31,11 +31,13 @@ def native_serves(model: Any) -> bool:
 class NativeDecoder:
     """Holds packed copies of the weights, so the model object may change or go."""
 
-    def __init__(self, model: Any, slots: int, max_length: int) -> None:
+    def __init__(self, model: Any, slots: int, max_length: int, *, half: bool = False) -> None:
+        """`half`: products in bfloat16, where this processor has them; all else, keys and values too, stays float32."""
         config, attention = model.config, model.model.layers[0].self_attn
         library = kernels()
         assert library is not None
         self._library = library
+        self.half = half and bool(library.native_has_half())
         self._held: list[Tensor] = []  # what the structs point to
         self._packed: list[Tensor] = []  # of these the weights that every refresh writes anew
         heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, attention.head_dim
@@ -85,8 +87,9 @@ class NativeDecoder:
     def _matrix(self, inputs: int, outputs: int, biased: bool) -> Matrix:
         panels = _up(outputs, PANEL)
         bias = pointer(self._hold(panels)) if biased else None
-        self._packed.append(self._hold(panels, inputs))
-        return Matrix(panels=pointer(self._packed[-1]), bias=bias, inputs=inputs, outputs=outputs)
+        table = torch.zeros(panels, _up(inputs, 2), dtype=torch.bfloat16) if self.half else torch.zeros(panels, inputs)
+        self._packed.append(table)
+        return Matrix(panels=pointer(table), bias=bias, inputs=inputs, outputs=outputs, half=self.half)
 
     @torch.no_grad()
     def refresh(self, model: Any) -> None:
@@ -126,10 +129,10 @@ class NativeDecoder:
         weight, bias = effective(linear).contiguous(), linear.bias
         rows, inputs = weight.shape
         self._library.native_pack(
-            pointer(weight), pointer(norm), rows, inputs, first, group, step, matrix.panels, native.threads()
+            pointer(weight), pointer(norm), rows, inputs, first, group, step, matrix.panels, self.half, native.threads()
         )
         if bias is not None:
-            self._library.native_pack(pointer(bias), None, rows, 1, first, group, step, matrix.bias, 1)
+            self._library.native_pack(pointer(bias), None, rows, 1, first, group, step, matrix.bias, 0, 1)
 
     def copy_row(self, source: int, targets: Sequence[int], length: int) -> None:
         place = self._place.tolist()
