@@ -51,12 +51,8 @@ def place(source: str, target: Path, revision: str | None) -> dict[str, Any]:
                 _download(source, part, revision)
         except OSError as error:
             raise WhetstoneError(f"The files could not be written to {target.parent} ({error.strerror}).") from error
-        # A manifest of elsewhere would not list what was left out; the row holds the hashes of what is here.
-        if _kind(part) == "pm":  # which nothing but the manifest tells
-            (part / MANIFEST).write_text(json.dumps(folder_manifest(part, "pm"), indent=2), "utf-8")
-        else:
-            (part / MANIFEST).unlink(missing_ok=True)
         try:
+            _sign(part)
             found = check(part)
         except BadInput as error:  # people know the source; the folder it was copied to is gone when they read this
             raise BadInput(error.message.replace(str(part), source.rstrip("/"))) from error
@@ -64,13 +60,24 @@ def place(source: str, target: Path, revision: str | None) -> dict[str, Any]:
     return found
 
 
-def _kind(folder: Path) -> str | None:
-    """What a directory's manifest says that it holds; None without one that can be read."""
+def _sign(part: Path) -> None:
+    """Hold the files against the manifest that came with them, and put one in its place that lists what was taken.
+
+    Only a preference model keeps one, since nothing else tells what it is. BadInput names a file that is not the one listed.
+    """
     try:
-        kind: str | None = json.loads((folder / MANIFEST).read_text("utf-8")).get("kind")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return kind
+        came = json.loads((part / MANIFEST).read_text("utf-8"))
+        listed, kind = came.get("files") or {}, came.get("kind")
+    except (OSError, ValueError, AttributeError):  # none, or another program's: `check` says what is missing
+        listed, kind = {}, None
+    mine = folder_manifest(part, "pm")
+    for name, file in mine["files"].items():
+        if name in listed and listed[name].get("sha256") != file["sha256"]:
+            raise BadInput(f"{part / name} is damaged: its SHA-256 is not the one in {MANIFEST}.")
+    if kind == "pm":
+        (part / MANIFEST).write_text(json.dumps(mine, indent=2), "utf-8")
+    else:
+        (part / MANIFEST).unlink(missing_ok=True)
 
 
 def _download(source: str, target: Path, revision: str | None) -> None:

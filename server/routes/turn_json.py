@@ -14,15 +14,22 @@ from server.services.working import leases
 
 
 def describe_turn(turn: Turn) -> dict[str, Any]:
-    """A turn with its candidates in the order shown; text only once all of it is there, so that speed biases nobody."""
+    """A turn with its candidates in the order shown; text only once all of it is there, so that speed biases nobody.
+
+    Until then each candidate has the turn's status: which of them is done would tell which model is the slower one.
+    """
     complete = turn.status in ("ready", "compared")
+    until_then = "failed" if turn.status == "failed" else "sampling"
     continued_by = next((each.position for each in turn.candidates if each.id == turn.continued_by_id), None)
     return {
         "id": turn.id,
         "position": turn.position,
         "message": turn.message,
         "status": turn.status,
-        "candidates": [_describe_candidate(candidate, complete) for candidate in turn.candidates],
+        "candidates": [
+            _describe_candidate(candidate, complete) | ({} if complete else {"status": until_then})
+            for candidate in turn.candidates
+        ],
         "continued_by": continued_by,
         "compared": turn.status == "compared",
         "failure": _(turn.failure) if turn.failure else None,

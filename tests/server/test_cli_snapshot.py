@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from server import cli
+from server.cli import fetching
 from server.db import session_factory
+from server.errors import BadInput
+from server.services.snapshots import registry
 from tests import factories
 from tests.training.conftest import built_policies, pm_path, tiny_policy, tokenizer
 from training.models.models import PreferenceModel
@@ -89,3 +93,16 @@ def test_wrong_calls_and_names_are_refused(whetstone):
     assert (code, "There is no snapshot nobody" in err) == (1, True)
     code, _, err = whetstone("add", "neither/here/nor", "--name", "x")
     assert (code, "neither a directory" in err) == (1, True)
+
+
+def test_files_that_are_not_those_of_their_manifest_are_not_signed_anew(tmp_path: Path) -> None:
+    (tmp_path / "head.safetensors").write_bytes(b"whole")
+    manifest = registry.folder_manifest(tmp_path, "pm")
+    (tmp_path / registry.MANIFEST).write_text(
+        json.dumps(manifest | {"files": manifest["files"] | {"left_out.bin": {}}})
+    )
+    fetching._sign(tmp_path)
+    assert json.loads((tmp_path / registry.MANIFEST).read_text()) == manifest  # of what is here
+    (tmp_path / "head.safetensors").write_bytes(b"holed")
+    with pytest.raises(BadInput, match="head.safetensors is damaged"):
+        fetching._sign(tmp_path)

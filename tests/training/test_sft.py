@@ -15,7 +15,7 @@ from tests.training.processes import started, together
 from tests.training.test_distributed import alike
 from training import sft
 from training.config import SFT_PRESETS, BadConfig, SftConfig, load_config
-from training.data.demonstrations import Demonstration, read_demonstrations, split, tokenised
+from training.data.demonstrations import Demonstration, read_demonstrations, read_line, split, tokenised
 from training.data.examples import Example
 from training.failure import JobFailed
 from training.lines.records import BadRecord, Comparison
@@ -117,6 +117,9 @@ def test_only_replies_are_learnt_with_their_end_token(tiny_policy: Path):
     assert [words(example) for example in (*last, *every)] == ["f<|end|>", "f<|end|>", "cd<|end|>f<|end|>", "f<|end|>"]
 
 
+SAME = '{"prompt": "x", "chosen": "y", "rejected": "y"}'
+
+
 def test_what_is_too_long_loses_turns_or_is_left_out_and_both_are_counted(tiny_policy: Path):
     tokenizer = load_tokenizer(tiny_policy)
     shown = [
@@ -126,6 +129,7 @@ def test_what_is_too_long_loses_turns_or_is_left_out_and_both_are_counted(tiny_p
         Demonstration((user("x"), assistant("y")), 0),
         Demonstration((user("x"), assistant("y")), 1, good=False),
         Demonstration((user("x"), assistant("y and then")), 1, ended=False),
+        read_line("d.jsonl", 1, SAME, json.loads(SAME)),
     ]
     found = tokenised(shown, tokenizer, max_tokens=40, turns="all")
     assert [tokenizer.decode(example.tokens) for example in found.examples] == [
@@ -133,7 +137,7 @@ def test_what_is_too_long_loses_turns_or_is_left_out_and_both_are_counted(tiny_p
         "<|bos|><|user|>x<|end|><|assistant|>y<|end|>",
     ]
     assert (dict(found.dropped), found.shortened, found.turns_missed) == (
-        {"over_long": 1, "empty_reply": 1, "marked_bad": 1, "cut": 1},
+        {"over_long": 1, "empty_reply": 1, "marked_bad": 1, "cut": 1, "same_replies": 1},
         1,
         0,
     )

@@ -34,6 +34,9 @@ class Demonstration:
     shown: int
     conversation: str | None = None
     good: bool = True  # False: somebody marked the reply as bad, and it is left out
+    same: bool = (
+        False  # True: the reply of a comparison of two equal ones, of which nobody could say what is better; left out
+    )
     ended: bool = True  # False: sampling was cut there, and an end token behind it would teach to stop in mid-sentence
 
     @property
@@ -58,7 +61,7 @@ def read_line(file: str, number: int, text: str, record: dict[str, Any]) -> Demo
 def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstration:
     if "chosen" in record or "rejected" in record:
         comparison = parse_line(text, number)
-        return _reply_to(comparison, comparison.chosen)
+        return _reply_to(comparison, comparison.chosen, same=comparison.chosen == comparison.rejected)
     if "replies" in record or "ranks" in record:
         ranking = ranking_of(record)
         return _reply_to(ranking, ranking.replies[ranking.ranks.index(min(ranking.ranks))])
@@ -93,10 +96,10 @@ def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstrat
     return Demonstration(tuple(spoken), len(before), conversation, ended=record.get("ended") is not False)
 
 
-def _reply_to(record: Spoken, reply: str, *, good: bool = True) -> Demonstration:
+def _reply_to(record: Spoken, reply: str, *, good: bool = True, same: bool = False) -> Demonstration:
     """Learn the last reply alone: people picked those before it too, but in red_team for the harm in them."""
     said: Message = {"role": "assistant", "content": reply}
-    return Demonstration((*record.prompt, said), len(record.prompt), record.conversation, good)
+    return Demonstration((*record.prompt, said), len(record.prompt), record.conversation, good, same)
 
 
 def _messages(key: str, items: Any) -> list[Message]:
@@ -135,8 +138,8 @@ def tokenised(
     """Turn demonstrations into examples of at most `max_tokens`, learnt on their replies, each with its end token.
 
     A conversation that is too long loses its oldest turns whole ("shortened"). Dropped: "over_long", when the last turn
-    alone does not fit; "empty_reply", when the last reply says nothing; "marked_bad", when somebody called it bad; "cut", when it
-    was sampled and stopped at its longest (`"ended": false` of a best_of run).
+    alone does not fit; "empty_reply", when the last reply says nothing; "marked_bad", when somebody called it bad;
+    "same_replies", when it was compared with its like; "cut", when it was sampled and stopped at its longest (`"ended": false` of a best_of run).
     """
     examples: list[Example] = []
     prompts: list[list[Message]] = []
@@ -145,6 +148,9 @@ def tokenised(
     for shown in demonstrations:
         if not shown.good:
             dropped["marked_bad"] += 1
+            continue
+        if shown.same:
+            dropped["same_replies"] += 1
             continue
         if not shown.ended:
             dropped["cut"] += 1
@@ -181,6 +187,7 @@ def reasons(dropped: Counter[str]) -> str:
         "over_long": "longer than the model can read",
         "empty_reply": "with an empty reply",
         "marked_bad": "marked as bad",
+        "same_replies": "with equal replies",
         "cut": "cut before their end",
     }
     return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())

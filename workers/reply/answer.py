@@ -35,7 +35,7 @@ def answer(turn_id: int, worker: ReplyWorker) -> None:
     worn = [ask for ask in asks if ask.attempt > MOST_ATTEMPTS]
     if worn:
         reason = f"Given up: the worker ended {MOST_ATTEMPTS} times before this reply was whole; its log says why."
-        _store(worker, turn_id, [(ask, Failed(reason, TOLD_BROKEN)) for ask in worn], show=False)
+        _store(worker, turn_id, [(ask, Failed(reason, TOLD_BROKEN)) for ask in worn], withheld=withheld)
         asks = [ask for ask in asks if ask.attempt <= MOST_ATTEMPTS]
     if not asks:
         return
@@ -47,22 +47,24 @@ def answer(turn_id: int, worker: ReplyWorker) -> None:
     with worker.holding(pens):
         worker.write(pens)
         if withheld:  # stored together too: a page that is loaded anew must not see one before the other
-            _store(worker, turn_id, [ended.get() for _ in asks], show=True)
+            _store(worker, turn_id, [ended.get() for _ in asks], withheld=True)
             return
         for _ in asks:
-            _store(worker, turn_id, [ended.get()], show=False)
+            _store(worker, turn_id, [ended.get()], withheld=False)
 
 
-def _store(worker: ReplyWorker, turn_id: int, outcomes: list[tuple[Ask, Outcome]], *, show: bool) -> None:
-    """Commit, then say so in the stream; `show` also sends the text, which was withheld so far."""
+def _store(worker: ReplyWorker, turn_id: int, outcomes: list[tuple[Ask, Outcome]], *, withheld: bool) -> None:
+    """Commit, then say so in the stream.
+
+    Of withheld replies only the turn is told of: `ready` brings all of it. One by one, the one that took longest would always be
+    the last, and where it failed its rival would stand there alone.
+    """
     settled = _settle(worker, turn_id, outcomes)
     for ask, outcome in outcomes:
         match outcome:
             case Failed(reason=reason):
                 log.error("Turn %d, candidate %d failed: %s", turn_id, ask.candidate_id, reason)
-            case Written(text=text) if ask in settled.stored:
-                if show:
-                    worker.writer.send(turn_id, "text", ask.position, text=text)
+            case Written() if ask in settled.stored and not withheld:
                 worker.writer.send(turn_id, "done", ask.position)
     if settled.stored and settled.status == "ready":
         worker.writer.send(turn_id, "ready")

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from server.services.chat import failures
 from training.lines.records import Message
 from training.models.context import context_of
-from training.models.snapshots import PromptTooLong, render, render_reply, render_within
+from training.models.snapshots import Fitted, PromptTooLong, render, render_reply, render_within
 from training.reading.likelihood import reply_scores
 from training.sampling.rollouts import sample_seeds
-from workers.reply.asks import TOLD_BROKEN, Ask, BestOf, Failed, Outcome, Written
+from workers.reply.asks import TOLD_BROKEN, Ask, BestOf, CannotAnswer, Failed, Outcome, Written
 from workers.reply.loading import Scorer
 from workers.reply.stream import Pen, StreamWriter
 
@@ -59,6 +59,8 @@ class Draw:
             scored = scores_of(scorer, self.pen.ask.messages, [reply.text for reply in replies])
         except PromptTooLong as error:
             return Failed(f"Snapshot {scorer.source.name}: {error}.", failures.TOO_LONG)
+        except CannotAnswer as error:
+            return error.failed
         known = {place: score for place, score in enumerate(scored.scores) if score is not None}
         if not all(map(math.isfinite, known.values())):
             return Failed(f"Snapshot {scorer.source.name} gave a score that is no number.", TOLD_BROKEN)
@@ -89,6 +91,24 @@ def scores_of(scorer: Scorer, messages: Sequence[Message], texts: Sequence[str])
     The oldest turns are left out whole until the longest reply fits behind them. Replies that do not fit behind the last message
     are not scored, rather than read without their ends; PromptTooLong when none fits.
     """
+    try:
+        replies, places, prompt = _rendered(scorer, messages, texts)
+    except PromptTooLong:
+        raise
+    except Exception as error:  # a chat template may refuse in any way, and the model is none the worse for it
+        told = f"Snapshot {scorer.source.name} cannot render this conversation: {error!r}"[:2000]
+        raise CannotAnswer(told, TOLD_BROKEN) from error
+    found = reply_scores(
+        scorer.pm, [prompt.ids] * len(places), [replies[place] for place in places], int(scorer.tokenizer.eos_token_id)
+    )
+    by_place = dict(zip(places, found.tolist(), strict=True))
+    return Scored([by_place.get(place) for place in range(len(replies))], prompt.dropped)
+
+
+def _rendered(
+    scorer: Scorer, messages: Sequence[Message], texts: Sequence[str]
+) -> tuple[list[list[int]], list[int], Fitted]:
+    """All replies as tokens, the places of those that can be read, and the conversation before them."""
     tokenizer, context = scorer.tokenizer, context_of(scorer.pm.backbone.config)
     replies = [render_reply(tokenizer, text) for text in texts]
     last = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=0)
@@ -99,9 +119,4 @@ def scores_of(scorer: Scorer, messages: Sequence[Message], texts: Sequence[str])
             f"the last message takes {least} tokens and the shortest of {len(replies)} replies {min(map(len, replies))}, and it "
             f"reads {context}"
         )
-    prompt = render_within(tokenizer, messages, context - max(len(replies[place]) for place in places))
-    found = reply_scores(
-        scorer.pm, [prompt.ids] * len(places), [replies[place] for place in places], int(tokenizer.eos_token_id)
-    )
-    by_place = dict(zip(places, found.tolist(), strict=True))
-    return Scored([by_place.get(place) for place in range(len(replies))], prompt.dropped)
+    return replies, places, render_within(tokenizer, messages, context - max(len(replies[place]) for place in places))

@@ -55,18 +55,12 @@ class Resident:
 
 @dataclass
 class Scorer:
-    """A preference model in memory, and how many choices wait for its scores."""
+    """A preference model in memory."""
 
     source: Source
     pm: PreferenceModel
     tokenizer: Any
-    choices: int = 0
     used: float = field(default_factory=time.monotonic)
-
-    @property
-    def idle(self) -> bool:
-        """Nothing is asked of it now."""
-        return not self.choices
 
 
 def load_source(source: Source, artifacts: Path) -> Resident | Scorer:

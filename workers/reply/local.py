@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Any
 from server.services.chat import failures
 from training.models.snapshots import Fitted, PromptTooLong, render_within
 from training.sampling.engine import Event, Request
-from workers.reply.asks import TOLD_BROKEN, TOLD_NOT_LOADED, BestOf, CannotAnswer, Failed, Source, Written
+from workers.reply.asks import TOLD_BROKEN, TOLD_NOT_LOADED, BestOf, CannotAnswer, Failed, Outcome, Source, Written
 from workers.reply.best_of import Draw
 from workers.reply.loading import Resident, Scorer, Writing, load_source
 from workers.reply.spelling import Spelling, whole_text
@@ -51,6 +51,7 @@ class LocalBackend:
         # Of the engines' thread:
         self._residents: dict[int, Resident | Scorer] = {}
         self._parked: defaultdict[int, list[Pen]] = defaultdict(list)  # until their snapshot is loaded
+        self._drawing: Counter[int] = Counter()  # replies to choose from, written or scored now, by preference model
         self._unscored: defaultdict[int, list[Draw]] = defaultdict(list)  # until their preference model is loaded
         self._loading: set[int] = set()
         self._failed_at: dict[int, float] = {}
@@ -185,24 +186,21 @@ class LocalBackend:
     # -- the best of several replies ----------------------------------------------------------------------------------
     def _draw(self, pen: Pen, best_of: BestOf) -> list[Pen]:
         """The pens of the replies to choose from, which the policy's engine writes as any others."""
-        scorer = self._residents.get(best_of.pm.id)
-        if scorer is None:
+        self._drawing[best_of.pm.id] += 1
+        if best_of.pm.id not in self._residents:
             self._load(best_of.pm)  # while they are written
-        else:
-            scorer.used = time.monotonic()
         return Draw(pen, best_of, self._writer, lambda draw: self._inbox.put(partial(self._score, draw))).pens
 
     def _score(self, draw: Draw) -> None:
         """All replies of a draw are written, or will not come."""
         if (failed := draw.failed()) is not None:
-            draw.pen.end(failed)
+            self._end_draw(draw, failed)
             return
         scorer = self._residents.get(draw.best_of.pm.id)
         if not isinstance(scorer, Scorer):
             self._unscored[draw.best_of.pm.id].append(draw)
             self._load(draw.best_of.pm)
             return
-        scorer.choices += 1
         self._beside(self._scoring, self._choose, scorer, draw)
 
     def _choose(self, scorer: Scorer, draw: Draw) -> None:
@@ -213,14 +211,17 @@ class LocalBackend:
         except Exception as error:  # a broken model must not stop the others; recorded in the row of its reply
             log.exception("%s broke while it was scoring %d replies.", scorer.source.name, draw.best_of.k)
             outcome, broken = Failed(f"Snapshot {scorer.source.name} broke: {error!r}"[:2000], TOLD_BROKEN), True
-        draw.pen.end(outcome)
-        self._inbox.put(partial(self._chosen, scorer, broken=broken))
+        self._inbox.put(partial(self._chosen, scorer, draw, outcome, broken=broken))
 
-    def _chosen(self, scorer: Scorer, *, broken: bool) -> None:
-        scorer.choices -= 1
+    def _chosen(self, scorer: Scorer, draw: Draw, outcome: Outcome, *, broken: bool) -> None:
+        self._end_draw(draw, outcome)
         scorer.used = time.monotonic()
         if broken and self._residents.get(scorer.source.id) is scorer:  # loaded anew when it is next asked
             del self._residents[scorer.source.id]
+
+    def _end_draw(self, draw: Draw, outcome: Outcome) -> None:
+        self._drawing[draw.best_of.pm.id] -= 1
+        draw.pen.end(outcome)
 
     # -- what is in memory --------------------------------------------------------------------------------------------
     def _load(self, source: Source) -> None:
@@ -245,8 +246,10 @@ class LocalBackend:
         waiting, unscored = self._parked.pop(source.id, []), self._unscored.pop(source.id, [])
         if isinstance(found, Failed):
             self._failed_at[source.id] = time.monotonic()
-            for pen in [*waiting, *(draw.pen for draw in unscored)]:
+            for pen in waiting:
                 pen.end(found)
+            for draw in unscored:
+                self._end_draw(draw, found)
             return
         self._failed_at.pop(source.id, None)
         self._residents[source.id] = found
@@ -267,10 +270,14 @@ class LocalBackend:
             if source.id not in self._residents and rested:
                 self._load(source)
 
+    def _idle(self, each: Resident | Scorer) -> bool:
+        """Nothing is asked of it now, nor will be by replies that are being written."""
+        return each.idle if isinstance(each, Resident) else not self._drawing[each.source.id]
+
     def _let_go(self) -> None:
         """Unload what serves nowhere and was not used for a while, and the least recently used beyond MAX_RESIDENT."""
         now = time.monotonic()
-        idle = sorted((each for each in self._residents.values() if each.idle), key=lambda resident: resident.used)
+        idle = sorted((each for each in self._residents.values() if self._idle(each)), key=lambda each: each.used)
         for resident in idle:
             unused = resident.source.id not in self._kept and now - resident.used > UNUSED_SECONDS
             if unused or (len(self._residents) > MAX_RESIDENT and now > resident.used):

@@ -10,6 +10,7 @@ import torch
 
 from server.db import session_factory
 from server.models import Campaign, Person, Snapshot
+from server.routes.turn_json import describe_turn
 from server.services.chat import dialogue
 from server.services.snapshots import deployments, registry
 from server.transaction import transaction
@@ -66,8 +67,7 @@ def test_the_reply_is_that_of_the_highest_score_and_nothing_is_seen_before_both_
     assert 1 <= chosen.token_count <= 24
     assert rival.text == alone(tiny_policy, turn.message, rival.seed)[0]
     assert "best_of" not in rival.sampling
-    heard = [entry["event"] for entry in chats.heard(turn_id)]
-    assert heard == ["text", "done", "text", "done", "ready"]
+    assert [entry["event"] for entry in chats.heard(turn_id)] == ["ready"]  # nothing says which was the last
     assert sorted(worker.local.names()) == ["plain", "pm"]  # the policy's weights once
 
 
@@ -178,6 +178,10 @@ def test_a_damaged_preference_model_fails_its_reply_alone_and_serves_when_mended
     assert "head.safetensors is damaged" in turn.candidates[1].failure
     assert "could not be loaded" in turn.failure
     assert "pm" not in turn.failure
+    assert [entry["event"] for entry in chats.heard(turn_id)] == [
+        "failed"
+    ]  # and nothing of the reply that stands alone
+    assert [each["status"] for each in describe_turn(turn)["candidates"]] == ["failed"] * 2
     (folder / "head.safetensors").write_bytes(weights)
     again = chats.turn([plain, best])
     answer(again, worker)
@@ -202,6 +206,10 @@ def test_a_preference_model_that_breaks_or_gives_no_number_fails_its_reply(chats
         def broken(*given):
             raise RuntimeError("out of memory")
 
+        with monkeypatch.context() as other:
+            other.setattr(best_of, "render_within", broken)
+            assert "Snapshot pm cannot render this conversation: RuntimeError" in failed()
+            assert sorted(worker.local.names()) == ["plain", "pm"]
         patch.setattr(best_of, "reply_scores", broken)
         assert "Snapshot pm broke: RuntimeError('out of memory')" in failed()
     wait_until(lambda: worker.local.names() == ["plain"])
@@ -230,6 +238,18 @@ def test_a_policy_that_breaks_or_a_message_too_long_fails_it_once(chats, worker,
     turn = chats.look(turn_id)
     assert turn.status == "failed"
     assert "Snapshot plain broke" in turn.candidates[0].failure
+
+
+def test_the_preference_model_of_replies_being_written_stays_where_there_is_no_room(chats, worker, three, monkeypatch):
+    loaded, load = [], worker.local._load_source
+    monkeypatch.setattr(local, "MAX_RESIDENT", 1)
+    monkeypatch.setattr(
+        worker.local, "_load_source", lambda source, root: (loaded.append(source.name), load(source, root))[1]
+    )
+    turn_id = chats.turn([three[2]] * 2, max_new_tokens=200)
+    answer(turn_id, worker)
+    assert chats.look(turn_id).status == "ready"
+    assert sorted(loaded) == ["plain", "pm"]
 
 
 def test_what_nobody_wants_any_more_is_dropped_with_all_its_replies(chats, worker, three, monkeypatch):
@@ -320,6 +340,6 @@ def test_deployed_beside_the_plain_policy_a_message_gets_both_together(chats, wo
     turn = chats.look(turn_id)
     assert turn.status == "ready"
     assert {c.snapshot_id for c in turn.candidates} == {plain, best}
-    assert [entry["event"] for entry in chats.heard(turn_id)] == ["text", "done", "text", "done", "ready"]
+    assert [entry["event"] for entry in chats.heard(turn_id)] == ["ready"]
     notes = next(c for c in turn.candidates if c.snapshot_id == best).sampling["best_of"]
     assert notes["taken"] == max(range(6), key=notes["scores"].__getitem__)
