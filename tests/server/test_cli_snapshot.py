@@ -104,5 +104,5 @@ def test_files_that_are_not_those_of_their_manifest_are_not_signed_anew(tmp_path
     fetching._sign(tmp_path)
     assert json.loads((tmp_path / registry.MANIFEST).read_text()) == manifest  # of what is here
     (tmp_path / "head.safetensors").write_bytes(b"holed")
-    with pytest.raises(BadInput, match="head.safetensors is damaged"):
+    with pytest.raises(BadInput, match=r"head\.safetensors is damaged"):
         fetching._sign(tmp_path)
