@@ -41,7 +41,8 @@ def answer(turn_id: int, worker: ReplyWorker) -> None:
         return
     ended: SimpleQueue[tuple[Ask, Outcome]] = SimpleQueue()
     pens = [Pen(worker.writer, ask, ended, withheld=withheld) for ask in asks]
-    if any(ask.attempt > 1 for ask in asks) or worker.writer.has_entries(turn_id):
+    # of withheld replies nothing is on any page yet, and none is to be told from the others
+    if not withheld and (any(ask.attempt > 1 for ask in asks) or worker.writer.has_entries(turn_id)):
         for pen in pens:
             pen.begin_again()
     with worker.holding(pens):
