@@ -18,10 +18,22 @@
 #define AHEAD (32 * PANEL) /* floats by which weights are asked for before they are used */
 #define BLOCK 96           /* rows that stay in the cache while a panel passes */
 
+typedef Floats Totals[AT_ONCE][PARTS];
+
+INLINE void gather(const int rows, const int ways, Totals *total, float *sums) {
+    UNROLLED for (int row = 0; row < rows; row++) {
+        UNROLLED for (int part = 0; part < PARTS; part++) {
+            Floats sum = total[0][row][part];
+            UNROLLED for (int way = 1; way < ways; way++) sum += total[way][row][part];
+            store(sums + row * PANEL + part * LANES, sum);
+        }
+    }
+}
+
 /* Sums of `rows` rows over one panel; `ways` sums a number where few rows would leave the multipliers waiting. */
 INLINE void sums_of(const int rows, const int ways, long inputs, const float *x, long stride, const float *panel,
                     float *sums) {
-    Floats total[4][AT_ONCE][PARTS];
+    Totals total[4];
     UNROLLED for (int way = 0; way < ways; way++)
         UNROLLED for (int row = 0; row < rows; row++)
             UNROLLED for (int part = 0; part < PARTS; part++) total[way][row][part] = (Floats){0};
@@ -44,13 +56,7 @@ INLINE void sums_of(const int rows, const int ways, long inputs, const float *x,
             UNROLLED for (int part = 0; part < PARTS; part++)
                 total[0][row][part] += spread(x[row * stride + k]) * load(panel + k * PANEL + part * LANES);
     }
-    UNROLLED for (int row = 0; row < rows; row++) {
-        UNROLLED for (int part = 0; part < PARTS; part++) {
-            Floats sum = total[0][row][part];
-            UNROLLED for (int way = 1; way < ways; way++) sum += total[way][row][part];
-            store(sums + row * PANEL + part * LANES, sum);
-        }
-    }
+    gather(rows, ways, total, sums);
 }
 
 /* One function for each number of rows. */
@@ -82,41 +88,35 @@ static const Sums SUMS_OF[] = {
 };
 
 #ifdef __AVX512BF16__
+/* One pair of inputs of every row, times the panel's weights of it. */
+INLINE void add_pair(const int rows, const Half *x, long stride, const Half *weights, Totals total) {
+    __builtin_prefetch(weights + 2 * AHEAD);
+    __builtin_prefetch(weights + 2 * AHEAD + 32);
+    __m512bh weight[PARTS];
+    UNROLLED for (int part = 0; part < PARTS; part++)
+        weight[part] = (__m512bh)_mm512_loadu_si512(weights + part * 2 * LANES);
+    UNROLLED for (int row = 0; row < rows; row++) {
+        int pair;
+        memcpy(&pair, x + row * stride, sizeof pair);
+        __m512bh numbers = (__m512bh)_mm512_set1_epi32(pair);
+        UNROLLED for (int part = 0; part < PARTS; part++)
+            total[row][part] = (Floats)_mm512_dpbf16_ps((__m512)total[row][part], numbers, weight[part]);
+    }
+}
+
 /* The same in bfloat16: `pairs` of inputs, rows `stride` apart. */
 INLINE void half_sums_of(const int rows, const int ways, long pairs, const Half *x, long stride, const Half *panel,
                          float *sums) {
-    __m512 total[4][AT_ONCE][PARTS];
+    Totals total[4];
     UNROLLED for (int way = 0; way < ways; way++)
         UNROLLED for (int row = 0; row < rows; row++)
-            UNROLLED for (int part = 0; part < PARTS; part++) total[way][row][part] = _mm512_setzero_ps();
+            UNROLLED for (int part = 0; part < PARTS; part++) total[way][row][part] = (Floats){0};
     long k = 0;
-#define ADD_PAIR(way, k)                                                                                              \
-    do {                                                                                                              \
-        const Half *weights = panel + (k) * 2 * PANEL;                                                                \
-        __builtin_prefetch(weights + 2 * AHEAD);                                                                      \
-        __builtin_prefetch(weights + 2 * AHEAD + 32);                                                                 \
-        __m512bh weight[PARTS];                                                                                       \
-        UNROLLED for (int part = 0; part < PARTS; part++)                                                             \
-            weight[part] = (__m512bh)_mm512_loadu_si512(weights + part * 2 * LANES);                                  \
-        UNROLLED for (int row = 0; row < rows; row++) {                                                               \
-            int pair;                                                                                                 \
-            memcpy(&pair, x + row * stride + 2 * (k), sizeof pair);                                                   \
-            __m512bh numbers = (__m512bh)_mm512_set1_epi32(pair);                                                     \
-            UNROLLED for (int part = 0; part < PARTS; part++)                                                         \
-                total[way][row][part] = _mm512_dpbf16_ps(total[way][row][part], numbers, weight[part]);               \
-        }                                                                                                             \
-    } while (0)
     for (; k + ways <= pairs; k += ways)
-        UNROLLED for (int way = 0; way < ways; way++) ADD_PAIR(way, k + way);
-    for (; k < pairs; k++) ADD_PAIR(0, k);
-#undef ADD_PAIR
-    UNROLLED for (int row = 0; row < rows; row++) {
-        UNROLLED for (int part = 0; part < PARTS; part++) {
-            __m512 sum = total[0][row][part];
-            UNROLLED for (int way = 1; way < ways; way++) sum += total[way][row][part];
-            store(sums + row * PANEL + part * LANES, (Floats)sum);
-        }
-    }
+        UNROLLED for (int way = 0; way < ways; way++)
+            add_pair(rows, x + 2 * (k + way), stride, panel + (k + way) * 2 * PANEL, total[way]);
+    for (; k < pairs; k++) add_pair(rows, x + 2 * k, stride, panel + k * 2 * PANEL, total[0]);
+    gather(rows, ways, total, sums);
 }
 
 #define HALF_SUMS(rows, ways)                                                                                         \
