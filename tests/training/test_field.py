@@ -106,14 +106,15 @@ def test_wins_and_their_elo_by_hand() -> None:
 
 def test_robustness_of_a_training(tmp_path: Path, tiny_policy: Path, others: list[str], pm_path: Path, other_pm: str):
     given = settings(tiny_policy, others, pm_path, test_preference_model=other_pm)
-    path = run_folder(tmp_path / "run", given, prompts=PROMPTS)
+    many = [{"prompt": f"Question {n}"} for n in range(96)]  # enough for every KL to come out above 0
+    path = run_folder(tmp_path / "run", given, prompts=many)
     assert robustness.main([str(path)]) == 0
     result = result_of(path)
     assert names_of(result) <= documented()
-    assert result["prompts"] + result["centring_prompts"] == 8 and result["centring_prompts"] > 0
+    assert result["prompts"] + result["centring_prompts"] == 96 and result["centring_prompts"] > 0
     for row in result["snapshots"]:
         assert row["gap"] == pytest.approx(row["train_score"] - row["test_score"], abs=1e-6)
-    assert result["train_line"]["points"] <= 3
+    assert result["train_line"]["points"] == result["test_line"]["points"] == 3
     assert json.loads((path / "robustness.json").read_text())["series"][2]["label"] == "train − test"
 
 

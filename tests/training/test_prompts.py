@@ -9,7 +9,8 @@ import pytest
 
 from training.data.prompts import evenly, hold_out, mixed, read_prompts, read_prompts_with_modes, rendered, taken
 from training.failure import JobFailed
-from training.lines.records import BadRecord
+from training.lines.records import BadRecord, Comparison
+from training.lines.splits import parted
 from training.models.snapshots import load_tokenizer
 
 
@@ -73,6 +74,15 @@ def test_a_conversation_stays_on_one_side() -> None:
     train, out = hold_out([said("one"), said("two")], 0.01)
     assert len(train) == len(out) == 1
     assert hold_out([said("one")], 0.5) == ([said("one")], [])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.35])
+def test_prompts_are_held_out_where_their_comparisons_are(share: float) -> None:
+    prompts = [said(f"q{n}", "a", "more") if n % 2 else said(f"q{n}") for n in range(300)]
+    prompts += [[{"role": "assistant", "content": "Hello."}, *said(f"r{n}")] for n in range(50)]
+    split = parted([Comparison(tuple(prompt), "yes", "no") for prompt in prompts], share)
+    for part, compared in zip(hold_out(prompts, share), (split.train, split.test), strict=True):
+        assert sorted(map(str, part)) == sorted(str(list(comparison.prompt)) for comparison in compared)
 
 
 def test_each_pass_meets_every_prompt_once_whatever_the_batches() -> None:

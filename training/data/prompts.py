@@ -1,7 +1,6 @@
 """Prompts to answer: reading them, holding some out, and the endless order in which training meets them."""
 
 import functools
-import hashlib
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from training.failure import JobFailed
+from training.lines import splits
 from training.lines.lines import data_file, read_lines
 from training.lines.records import BadRecord, Message, Reason, prompt_messages
 from training.models.snapshots import PromptTooLong, render_within
@@ -67,9 +67,10 @@ def _mode(record: dict[str, Any]) -> str | None:
 
 
 def hold_out(prompts: list[Prompt], share: float) -> tuple[list[Prompt], list[Prompt]]:
-    """Return (train, held out) by a hash of the first message, so that one conversation stays on one side.
+    """Return (train, held out): a conversation falls on the side where its comparisons fall in the preference job.
 
-    At least one prompt falls on each side where there are two different first messages.
+    So no policy is trained on what its preference model is measured on. Comparisons that have an id go by that; prompts have
+    none. At least one prompt falls on each side where there are two different first messages.
     """
     train, out = held_places(prompts, share)
     return [prompts[place] for place in train], [prompts[place] for place in out]
@@ -79,8 +80,7 @@ def held_places(prompts: Sequence[Prompt], share: float) -> tuple[list[int], lis
     """The same as `hold_out`, as places among `prompts`."""
     places: dict[float, list[int]] = {}
     for number, prompt in enumerate(prompts):
-        digest = hashlib.sha256(prompt[0]["content"].encode("utf-8", "surrogatepass")).digest()
-        places.setdefault(int.from_bytes(digest[:8]) / 2**64, []).append(number)
+        places.setdefault(splits.place(splits.text_key(prompt)), []).append(number)
     ranked = sorted(places)
     last = max(sum(place < share for place in ranked), 1)
     out = set(ranked[: min(last, len(ranked) - 1)])

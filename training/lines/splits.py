@@ -26,9 +26,12 @@ class Spoken(Protocol):
 
 def conversation_key(record: Spoken) -> str:
     """Return what keeps a conversation's records on one side of a split: its id, else its first human message."""
-    if record.conversation is not None:
-        return "id:" + record.conversation
-    first = next(message["content"] for message in record.prompt if message["role"] == "user")
+    return text_key(record.prompt) if record.conversation is None else "id:" + record.conversation
+
+
+def text_key(messages: Sequence[Message]) -> str:
+    """Return the key of a conversation that has no id: of its first human message."""
+    first = next(message["content"] for message in messages if message["role"] == "user")
     return "text:" + hashlib.sha256(first.encode("utf-8", "surrogatepass")).hexdigest()
 
 
