@@ -10,8 +10,8 @@ import torch
 
 from training.config import BadConfig, PreferenceConfig, load_config
 from training.job import run_job
-from training.runs import files
-from training.runs.run_folder import RunFolder, RunFolderError
+from training.runs import files, run_folder
+from training.runs.run_folder import RunFolder, RunFolderError, code_version
 
 
 @pytest.fixture
@@ -147,6 +147,27 @@ def test_configure_writes_every_setting_with_code_version(folder: RunFolder):
     assert written["batch_prompts"] == 16 and written["seed"] == 5 and written["job"] == "preference"
     assert len(written["code_version"]) == 12
     assert folder.configure(PreferenceConfig, "preference") == config  # reads back what it wrote
+
+
+def test_a_run_keeps_the_code_version_it_began_with_and_hashes_nothing_again(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+):
+    folder.configure(PreferenceConfig, "preference", model="m")
+    begun = folder.settings()["code_version"]
+    monkeypatch.setattr(run_folder, "code_version", lambda: pytest.fail("the sources are read again"))
+    folder.configure(PreferenceConfig, "preference")
+    assert folder.settings()["code_version"] == begun
+
+
+def test_the_kernels_are_part_of_the_code_version_and_what_is_compiled_is_not(tmp_path: Path):
+    versions = set()
+    for name in ("a.py", "native/sum.c", "native/sum.h"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+        versions.add(code_version(tmp_path))
+    assert len(versions) == 3
+    (tmp_path / "native" / "sum.so").write_text("1")
+    assert code_version(tmp_path) in versions
 
 
 def test_another_job_or_another_setting_in_mid_run_is_refused(folder: RunFolder):

@@ -34,6 +34,9 @@ PROVENANCE = ("code_version", "job")
 # Settings that no number of a run comes from: they may change between a kill and the next start.
 FREE = ("threads", "checkpoint_seconds", "checkpoint_steps", "slots", "cache")
 
+TRAINING = Path(__file__).parent.parent
+SOURCES = (".py", ".c", ".h")  # what the code version is a hash of
+
 
 class RunFolderError(RuntimeError):
     """A run folder that cannot be used; the message says why and what to do."""
@@ -116,7 +119,7 @@ class RunFolder:
         config = load_config(cls, settings | given)
         complete = dataclasses.asdict(config) | {  # type: ignore[call-overload]
             "job": job,
-            "code_version": started.get("code_version", code_version()),
+            "code_version": started.get("code_version") or code_version(),
         }
         if complete != settings | started and ranks.leads():
             files.write_json(self.config_file, complete)
@@ -267,10 +270,12 @@ class RunFolder:
         return read
 
 
-def code_version() -> str:
-    """Return a hash of every source file of `training`: the same code gives the same 12 digits, with git or without."""
+def code_version(root: Path = TRAINING) -> str:
+    """Return a hash of every source file of `training`: the same code gives the same 12 digits, with git or without.
+
+    The kernels are sources, too: their C adds in an order that every number of a run comes from.
+    """
     digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for source in sorted(root.rglob("*.py")):
+    for source in sorted(file for file in root.rglob("*") if file.suffix in SOURCES):
         digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:12]
