@@ -7,14 +7,11 @@ skipped, and then the result lists them.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -25,7 +22,7 @@ from server.models.campaigns import MODES
 from server.services.campaigns.campaigns import find_campaign
 from server.services.jobs import earlier_import
 from server.settings import Settings
-from training.lines.records import BadRecord, Comparison, parse_line
+from training.lines.records import BadRecord, Comparison, numbered_lines, parse_line
 from workers.copying import Copy
 from workers.following import Follower
 
@@ -48,7 +45,7 @@ def import_file(settings: Settings, job: Job, follower: Follower) -> None:
         copy = Copy(db, job.id, campaign.id, wanted["mode"] or campaign.mode)
         batch: list[tuple[int, Comparison]] = []
         read = hashlib.sha256()
-        for number, line in _lines(path):
+        for number, line in numbered_lines(path, MAX_LINE_BYTES):
             read.update(line)
             if not line.strip():
                 continue
@@ -98,47 +95,17 @@ def _refuse_twice(db: Session, wanted: dict[str, Any], digest: str, *, wait: boo
 def _survey(path: Path, follower: Follower) -> tuple[int, str]:
     """How many lines the unpacked file has, and the SHA-256 of its content: .gz and plain are the same file."""
     digest, number = hashlib.sha256(), 0
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path, MAX_LINE_BYTES):
         digest.update(line)
         if number % 10_000 == 0:
             follower(number, 0, "lines read")
     return number, digest.hexdigest()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every line; BadRecord where the file is cut short or a line has no end."""
-    number = 0
-    with _opened(path) as file:
-        try:
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MAX_LINE_BYTES:
-                    raise BadRecord(number, f"has more than {MAX_LINE_BYTES:,} bytes")
-                yield number, line
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise BadRecord(number + 1, f"cannot be unpacked: {error}") from error
-
-
-def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
-    """The file, unpacked if its first two bytes say gzip, whatever its name."""
-    file = path.open("rb")
-    packed = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    if not packed:
-        return file
-    file.close()
-    return gzip.open(path, "rb")
-
-
 def _record(line: bytes, number: int, format: str) -> Comparison:  # noqa: A002 - the word of the command line
     """The line as a comparison that our tables can hold; BadRecord says why it is none."""
-    try:
-        comparison = parse_line(line, number)
-        shape = "auto" if format == "auto" else _shape(json.loads(line))
-    except BadRecord:
-        raise
-    except ValueError as error:  # such as a number of five thousand digits, which Python refuses to read
-        raise BadRecord(number, str(error)) from error
+    comparison = parse_line(line, number)
+    shape = "auto" if format == "auto" else _shape(json.loads(line))
     if shape != format:
         raise BadRecord(number, f"has the shape {shape}, not {format}")
     if comparison.chosen == comparison.rejected:
@@ -179,11 +146,5 @@ def _storable(number: int, value: Any) -> None:
             waiting += item
         elif isinstance(item, float) and not math.isfinite(item):
             raise BadRecord(number, f"holds the number {item}, which cannot be stored")
-        elif isinstance(item, str):
-            if "\0" in item:
-                raise BadRecord(number, "holds the character U+0000, which cannot be stored")
-            try:
-                item.encode()
-            except UnicodeEncodeError as error:
-                half = f"U+{ord(item[error.start]):04X}"
-                raise BadRecord(number, f"holds half a surrogate pair ({half}), which is no character") from error
+        elif isinstance(item, str) and "\0" in item:
+            raise BadRecord(number, "holds the character U+0000, which cannot be stored")

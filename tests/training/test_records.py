@@ -9,6 +9,7 @@ import pytest
 from training.lines.records import (
     BadRecord,
     Comparison,
+    numbered_lines,
     parse_line,
     read_comparisons,
     to_hh_line,
@@ -141,6 +142,7 @@ BAD = [
     (b"{", "is not JSON"),
     (b"[1]", "is not a JSON object"),
     (b'{"chosen": "\xff"}', "is not UTF-8"),
+    (b'{"chosen": ' + b"1" * 5000 + b"}", "Exceeds the limit"),
     (b"[" * 100_000, "nested too deeply"),
     (b'{"chosen": "a"}', "has no 'rejected'"),
     (b'{"chosen": 1, "rejected": 2}', "'chosen' must be a text or a list"),
@@ -193,6 +195,23 @@ def test_files_plain_and_packed_read_the_same(tmp_path: Path):
     assert len(plain) == len(HH_LINES)
 
 
+def test_a_file_is_packed_if_its_bytes_say_so_whatever_its_name(tmp_path: Path):
+    text = ("\n".join(HH_LINES) + "\n").encode()
+    (tmp_path / "a.jsonl").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text))
+    (tmp_path / "b.jsonl.gz").write_bytes(text)
+    packed, plain = (list(read_comparisons(tmp_path / name)) for name in ("a.jsonl", "b.jsonl.gz"))
+    assert packed == plain
+    assert len(plain) == len(HH_LINES)
+
+
+def test_lines_are_numbered_and_a_long_one_is_refused(tmp_path: Path):
+    path = tmp_path / "a"
+    path.write_bytes(b"\xef\xbb\xbfa\n\n" + b"x" * 8)
+    assert list(numbered_lines(path)) == list(numbered_lines(path, 8)) == [(1, b"a\n"), (2, b"\n"), (3, b"x" * 8)]
+    with pytest.raises(BadRecord, match="line 3: has more than 7 bytes"):
+        list(numbered_lines(path, 7))
+
+
 def test_a_bad_line_in_a_file_is_numbered_with_the_empty_ones(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text(HH_LINES[0] + "\n\nnot json\n")
     with pytest.raises(BadRecord, match=r"line 3 of a.jsonl: is not JSON"):
@@ -216,7 +235,7 @@ def test_half_a_surrogate_pair_in_a_file_is_refused_and_a_whole_one_read(tmp_pat
         list(read_comparisons(path))
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"plain text", lambda b: b[:40] + b"\0\0\0" + b[43:]])
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:40] + b"\0\0\0" + b[43:]])
 def test_a_damaged_gz_is_a_bad_record(tmp_path: Path, damage):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(damage(gzip.compress(("\n".join(HH_LINES) + "\n").encode())))

@@ -122,7 +122,7 @@ TWO_REPLIES = json.dumps(
         (b"\xff\xfe", "line 3: is not UTF-8"),
         ('{"chosen": "x"}', "line 3: has no 'rejected'"),
         (NUL, "line 3: holds the character U+0000"),
-        (SURROGATE, "line 3: holds half a surrogate pair (U+D800)"),
+        (SURROGATE, "line 3: holds half a surrogate pair"),
         (INFINITE, "line 3: holds the number inf"),
         (DIGITS, "line 3: Exceeds the limit"),
         (TWO_REPLIES, "line 3: message 1 is a reply that answers no message"),
@@ -180,15 +180,26 @@ def test_a_file_that_is_none_is_refused(
     assert counts(sessions) == (0, 0, 0, 0)
 
 
+def test_a_file_with_a_byte_order_mark_comes_in(
+    sessions: sessionmaker[Session], settings: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "windows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(GOOD).encode())
+    job = run(sessions, settings, path)
+    assert (job.status, job.failure) == ("done", None)
+
+
 def test_the_same_content_comes_in_once_unless_asked_for_again(
     sessions: sessionmaker[Session], settings: Settings, tmp_path: Path
 ) -> None:
     plain = write(tmp_path / "a.jsonl", GOOD)
-    packed = tmp_path / "other-name.gz"
+    packed, marked = tmp_path / "other-name", tmp_path / "marked.jsonl.gz"  # which is not packed
     packed.write_bytes(gzip.compress(plain.read_bytes()))
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
     assert run(sessions, settings, plain).status == "done"
-    second = run(sessions, settings, packed)
-    assert second.status == "failed" and "is in campaign in already" in (second.failure or "")
+    for other in (packed, marked):
+        second = run(sessions, settings, other)
+        assert second.status == "failed" and "is in campaign in already" in (second.failure or "")
     assert run(sessions, settings, packed, "red").status == "done"  # another campaign is another matter
     assert run(sessions, settings, packed, again=True).status == "done"
     assert counts(sessions)[3] == 18

@@ -91,20 +91,31 @@ class Reason(ValueError):
     """Why a record is bad, before the number of its line is known."""
 
 
-def parsed(line: str | bytes, number: int, make: Callable[[dict[str, Any], str], Found], file: str = "") -> Found:
+def parsed(line: str | bytes, number: int, make: Callable[[dict[str, Any], str], Found]) -> Found:
     """Return what `make` builds from the object of a line and its text; its Reason becomes BadRecord(number, reason)."""
+    try:
+        text, record = _object(line)
+        return make(record, text.removesuffix("\n"))
+    except (RecursionError, Reason) as bad:
+        raise BadRecord(number, str(bad) if isinstance(bad, Reason) else "is nested too deeply") from bad
+
+
+def _object(line: str | bytes) -> tuple[str, dict[str, Any]]:
+    """Return a line as text and the object in it."""
     try:
         text = line.decode() if isinstance(line, bytes) else line
         record = json.loads(text)
-        if not isinstance(record, dict):
-            raise Reason("is not a JSON object")
-        return make(record, text.removesuffix("\n"))
     except UnicodeDecodeError as bad:
-        raise BadRecord(number, f"is not UTF-8 (byte {bad.start + 1})", file) from bad
+        raise Reason(f"is not UTF-8 (byte {bad.start + 1})") from bad
     except json.JSONDecodeError as bad:
-        raise BadRecord(number, f"is not JSON: {bad.msg} at character {bad.pos + 1}", file) from bad
-    except (RecursionError, Reason) as bad:
-        raise BadRecord(number, str(bad) if isinstance(bad, Reason) else "is nested too deeply", file) from bad
+        raise Reason(f"is not JSON: {bad.msg} at character {bad.pos + 1}") from bad
+    except ValueError as bad:  # such as a number of five thousand digits, which Python refuses to read
+        raise Reason(str(bad)) from bad
+    if not isinstance(record, dict):
+        raise Reason("is not a JSON object")
+    if "\\ud" in text.lower() and re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
+        raise Reason("holds half a surrogate pair, which is no character; remove it")  # only an escape brings one
+    return text, record
 
 
 def read_records(path: str | Path, make: Callable[[dict[str, Any], str], Found]) -> Iterator[Found]:
@@ -113,22 +124,33 @@ def read_records(path: str | Path, make: Callable[[dict[str, Any], str], Found])
 
 
 def read_numbered(path: str | Path, make: Callable[[dict[str, Any], str], Found]) -> Iterator[tuple[int, Found]]:
-    """The same, each with the number of its line from 1; a byte order mark, as some editors write it, is passed over."""
-    number, name = 0, Path(path).name
+    """The same, each with the number of its line from 1."""
+    try:
+        for number, line in numbered_lines(path):
+            if line.strip():
+                yield number, parsed(line, number, make)
+    except BadRecord as bad:
+        raise BadRecord(bad.number, bad.reason, Path(path).name) from bad
 
-    def whole(record: dict[str, Any], text: str) -> Found:
-        if "\\ud" in text.lower() and re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
-            raise Reason("holds half a surrogate pair, which is no character; remove it")  # only an escape brings one
-        return make(record, text)
 
-    with gzip.open(path, "rb") if name.endswith(".gz") else open(path, "rb") as file:
+def numbered_lines(path: str | Path, max_bytes: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield every line of a file with its number from 1; BadRecord where it is cut short or a line is longer than `max_bytes`.
+
+    A file is unpacked if its first two bytes say gzip, whatever its name: some browsers unpack what they fetch and keep the
+    name. A byte order mark, as some editors write it, is passed over.
+    """
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    number, most = 0, -1 if max_bytes is None else max_bytes + 1
+    with gzip.open(path, "rb") if packed else open(path, "rb") as file:
         try:
-            for number, line in enumerate(file, 1):
-                kept = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if kept.strip():
-                    yield number, parsed(kept, number, whole, name)
+            while line := file.readline(most):
+                number += 1
+                if max_bytes is not None and len(line) > max_bytes:
+                    raise BadRecord(number, f"has more than {max_bytes:,} bytes")
+                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         except (EOFError, gzip.BadGzipFile, zlib.error) as bad:
-            raise BadRecord(number + 1, f"cannot be unpacked: {bad}", name) from bad
+            raise BadRecord(number + 1, f"cannot be unpacked: {bad}") from bad
 
 
 def comparison_of(record: dict[str, Any], line: str) -> Comparison:
