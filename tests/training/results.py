@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from training.runs.run_folder import RunFolder
+
+# Two processes add the same numbers in another order; Adam turns the rounding of a gradient near zero into a step.
+TOLERANCE = 1e-4
+MACHINE = ("seconds", "peak_bytes", "tokens_per_second")  # what another run of the same need not share
 
 
 def names_of(value: object) -> set[str]:
@@ -32,3 +41,24 @@ def run_folder(path: Path, settings: dict[str, Any], **data: list[Any]) -> Path:
     for name, lines in data.items():
         (path / "data" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     return path
+
+
+def alike(one: object, other: object, tolerance: float, ignored: Collection[str] = MACHINE, at: str = "result") -> None:
+    """Two results agree, lists and tables inside them too: numbers within the tolerance, what is counted exactly."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        assert one.keys() == other.keys(), at
+        for name in one.keys() - set(ignored):
+            alike(one[name], other[name], tolerance, ignored, f"{at}.{name}")
+    elif isinstance(one, list) and isinstance(other, list):
+        assert len(one) == len(other), at
+        for place, inner in enumerate(one):
+            alike(inner, other[place], tolerance, ignored, f"{at}[{place}]")
+    elif isinstance(one, float) and isinstance(other, float):
+        assert other == pytest.approx(one, rel=tolerance, abs=tolerance), at
+    else:
+        assert other == one, at
+
+
+def runs_alike(one: RunFolder, other: RunFolder) -> None:
+    """Metrics and results of two runs agree."""
+    alike([*one.metrics(), one.result()], [*other.metrics(), other.result()], TOLERANCE)

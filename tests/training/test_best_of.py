@@ -8,8 +8,7 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.processes import together
-from tests.training.results import names_of
-from tests.training.test_distributed import alike
+from tests.training.results import names_of, runs_alike
 from training import best_of
 from training.best_of import BestOf, chosen, rows_of
 from training.data.demonstrations import read_demonstrations
@@ -148,7 +147,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, tiny_policy: Path, pm
     one, two = (RunFolder(folder(tmp_path / name, **settings)) for name in ("one", "two"))
     assert best_of.main([str(one.path)]) == 0
     assert together(2, lambda: best_of.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
     lines = [(each.path / "replies.jsonl").read_text().splitlines() for each in (one, two)]
     assert [json.loads(line)["messages"] for line in lines[0]] == [json.loads(line)["messages"] for line in lines[1]]
     assert len(lines[1]) == 5 and len(two.metrics()) == 3

@@ -13,7 +13,7 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.processes import started, together
-from tests.training.test_distributed import alike
+from tests.training.results import runs_alike
 from training import distill
 from training.distill import main, readers
 from training.models.snapshots import check_snapshot, load_policy, load_tokenizer
@@ -259,7 +259,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path, tiny_policy: Path
     )
     assert main([str(one)]) == 0
     assert together(2, lambda: main([str(two)])) == [0, 0]
-    alike(RunFolder(one), RunFolder(two))
+    runs_alike(RunFolder(one), RunFolder(two))
 
 
 def test_adapters_alone_can_learn_the_prompt(tmp_path: Path, tiny_policy: Path):

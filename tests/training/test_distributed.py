@@ -14,14 +14,12 @@ import torch
 
 from tests.training.policy_runs import folder_of
 from tests.training.processes import started, together
+from tests.training.results import runs_alike
 from tests.training.test_preference import comparisons, make_folder, timeless
 from training import evaluate, policy, preference, sft
 from training.models.snapshots import load_policy, save_policy
 from training.processes import distributed, ranks
 from training.runs.run_folder import RunFolder
-
-# Two processes add the same numbers in another order; Adam turns the rounding of a gradient near zero into a step.
-TOLERANCE = 1e-4
 
 
 def told(count: int, path: Path, say: Callable[[], object]) -> list:
@@ -70,17 +68,6 @@ def test_processes_add_numbers_and_gradients_even_where_one_has_none(tmp_path: P
     assert said[0]["first"] == "from 0" and said[0]["nan"] and said[0]["differing"] == ["b", None]
 
 
-def alike(one: RunFolder, two: RunFolder) -> None:
-    """Metrics and result agree within the tolerance, and in all that is counted exactly."""
-    for a, b in zip([*one.metrics(), one.result()], [*two.metrics(), two.result()], strict=True):
-        assert a.keys() == b.keys()
-        for name, value in a.items():
-            if isinstance(value, float) and name not in ("seconds", "peak_bytes", "tokens_per_second"):
-                assert b[name] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), name
-            elif isinstance(value, int | str):
-                assert b[name] == value, name
-
-
 def killed(folder: RunFolder, processes: list[BaseProcess], lines: int) -> None:
     """Kill them all once so many lines are logged; they were in mid-work."""
     while len(folder.metrics()) < lines and all(process.is_alive() for process in processes):
@@ -105,8 +92,8 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path, tiny_policy: Path)
     one, two = run_of(tmp_path / "one", tiny_policy), run_of(tmp_path / "two", tiny_policy)
     assert preference.main([str(one)]) == 0
     assert together(2, lambda: preference.main([str(two)])) == [0, 0]
-    alike(RunFolder(one), RunFolder(two))
-    assert len(list((two / "events").glob("*") if (two / "events").exists() else two.glob("events*"))) == 1
+    runs_alike(RunFolder(one), RunFolder(two))
+    assert len(list((two / "events").iterdir())) == 1
 
 
 def test_a_run_of_two_that_was_killed_goes_on_whoever_takes_it_up(tmp_path: Path, tiny_policy: Path):
@@ -116,7 +103,7 @@ def test_a_run_of_two_that_was_killed_goes_on_whoever_takes_it_up(tmp_path: Path
     for count, lines in ((2, 4), (1, 7)):
         killed(RunFolder(other), started(count, lambda: preference.main([str(other)])), lines)
     assert together(2, lambda: preference.main([str(other)])) == [0, 0]
-    alike(RunFolder(one), RunFolder(other))
+    runs_alike(RunFolder(one), RunFolder(other))
     assert timeless(RunFolder(other).metrics())[0]["step"] == 1
 
 
@@ -195,7 +182,7 @@ def test_two_processes_learn_a_policy_as_one_does(tmp_path: Path, tiny_policy: P
     one, two = (ppo(tmp_path / name, tiny_policy, pm_path, **settings) for name in ("one", "two"))
     assert policy.main([str(one.path)]) == 0
     assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
 
 
 def test_a_policy_run_of_two_that_was_killed_is_ended_by_one_as_if_nothing_had_happened(
@@ -205,7 +192,7 @@ def test_a_policy_run_of_two_that_was_killed_is_ended_by_one_as_if_nothing_had_h
     assert policy.main([str(one.path)]) == 0
     killed(other, started(2, lambda: policy.main([str(other.path)])), 2)
     assert policy.main([str(other.path)]) == 0
-    alike(one, other)
+    runs_alike(one, other)
 
 
 def test_two_processes_evaluate_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path):
@@ -226,7 +213,7 @@ def test_two_processes_evaluate_as_one_does(tmp_path: Path, tiny_policy: Path, p
         folders.append(folder)
     assert evaluate.main([str(folders[0].path)]) == 0
     assert together(2, lambda: evaluate.main([str(folders[1].path)])) == [0, 0]
-    alike(*folders)
+    runs_alike(*folders)
 
 
 def test_two_processes_finetune_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path):
@@ -246,4 +233,4 @@ def test_two_processes_finetune_as_one_does(tmp_path: Path, tiny_policy: Path, p
         folders.append(RunFolder(path))
     assert sft.main([str(folders[0].path)]) == 0
     assert together(2, lambda: sft.main([str(folders[1].path)])) == [0, 0]
-    alike(*folders)
+    runs_alike(*folders)

@@ -178,11 +178,12 @@ def test_refresh_changes_what_is_sampled_and_is_refused_midway(llama) -> None:
     fresh = generate(Engine(model, TOKENIZER, slots=4, max_length=60), prompts, [0, 1], 20)
     assert not torch.equal(after.tokens, before.tokens)
     assert torch.equal(after.tokens, fresh.tokens) and torch.equal(after.logp, fresh.logp)
+    engine.stop_ids = frozenset()  # nothing ends the reply before its length
     engine.submit(Request("x", prompts[0], 20))
     engine.step()
-    if not engine.idle:
-        with pytest.raises(ValueError, match="cannot change"):
-            engine.refresh(model)
+    assert not engine.idle
+    with pytest.raises(ValueError, match="cannot change"):
+        engine.refresh(model)
 
 
 @pytest.mark.parametrize(

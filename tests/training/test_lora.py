@@ -14,7 +14,7 @@ from tests.training.documented import documented
 from tests.training.policy_runs import folder_of
 from tests.training.policy_runs import run_of as run_of_policy
 from tests.training.processes import started, together
-from tests.training.test_distributed import alike
+from tests.training.results import runs_alike
 from tests.training.test_preference import comparisons, make_folder, timeless
 from training import policy, preference
 from training.config import PreferenceConfig
@@ -141,7 +141,7 @@ def test_two_processes_train_the_adapters_of_one(tmp_path: Path, tiny_policy: Pa
     one, two = (run_of(tmp_path / name, tiny_policy) for name in ("one", "two"))
     assert preference.main([str(one)]) == 0
     assert together(2, lambda: preference.main([str(two)])) == [0, 0]
-    alike(RunFolder(one), RunFolder(two))
+    runs_alike(RunFolder(one), RunFolder(two))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_policy_run_of_adapters_gives_the_numbers_of_one_with_a_copy(
 
     monkeypatch.setattr(policy_run, "load_models", copies)
     assert policy.main([str(apart.path)]) == 0
-    alike(shared, apart)
+    runs_alike(shared, apart)
     result = shared.result()
     assert set(result) <= documented()
     assert result["trained_parameters"] < result["parameters"] / 3
@@ -226,4 +226,4 @@ def test_two_processes_learn_the_adapters_of_a_policy_as_one(tmp_path: Path, tin
     one, two = (folder_of(tmp_path / name, tiny_policy, pm_path, **settings) for name in ("one", "two"))
     assert policy.main([str(one.path)]) == 0
     assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.processes import together
-from tests.training.results import result_of, run_folder
+from tests.training.results import alike, result_of, run_folder
 from training import best_of, ood, tournament
 from training.runs.parts import Parts
 from training.runs.run_folder import RunFolder, RunFolderError
@@ -62,15 +62,6 @@ def test_other_data_or_another_model_under_the_same_name_is_refused(tmp_path: Pa
         Parts(folder, named)
 
 
-def close(one: object, other: object) -> bool:
-    """Whether two results are the same but for the order in which numbers were added."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(close, one, other))
-    return one == pytest.approx(other, abs=1e-3) if isinstance(one, float) else one == other
-
-
 @pytest.mark.slow
 def test_two_processes_measure_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     common = {"max_new_tokens": 6, "slots": 4, "threads": 1, "preference_model": str(pm_path)}
@@ -91,7 +82,7 @@ def test_two_processes_measure_as_one_does(tmp_path: Path, tiny_policy: Path, pm
         one, two = (run_folder(tmp_path / f"{name}-{count}", settings, **data) for count in (1, 2))
         assert main([str(one)]) == 0
         assert together(2, lambda main=main, two=two: main([str(two)])) == [0, 0]
-        assert close(result_of(two) | {"seconds": 0}, result_of(one) | {"seconds": 0})
+        alike(result_of(one), result_of(two), 1e-3)
         if (two / "parts.jsonl").exists():
             parts = [
                 [json.loads(line)["part"] for line in (path / "parts.jsonl").read_text().splitlines()[1:]]

@@ -12,7 +12,7 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.processes import started, together
-from tests.training.test_distributed import alike
+from tests.training.results import runs_alike
 from training import sft
 from training.config import SFT_PRESETS, BadConfig, SftConfig, load_config
 from training.data.demonstrations import Demonstration, read_demonstrations, read_line, split, tokenised
@@ -342,7 +342,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path, tiny_policy: Path
     )  # fmt: skip
     assert main([str(one)]) == 0
     assert together(2, lambda: main([str(two)])) == [0, 0]
-    alike(RunFolder(one), RunFolder(two))
+    runs_alike(RunFolder(one), RunFolder(two))
 
 
 def test_adapters_alone_can_be_finetuned(tmp_path: Path, tiny_policy: Path):

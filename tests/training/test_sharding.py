@@ -11,7 +11,8 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from tests.training.processes import started, together
-from tests.training.test_distributed import TRICKS, alike, killed, ppo, told
+from tests.training.results import runs_alike
+from tests.training.test_distributed import TRICKS, killed, ppo, told
 from tests.training.test_preference import comparisons, make_folder
 from training import policy, preference, sft
 from training.models.models import PreferenceModel
@@ -63,7 +64,7 @@ def test_shards_learn_as_one_whole_process(
     )
     assert preference.main([str(one.path)]) == 0  # a process alone has nothing to share
     assert together(2, lambda: preference.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
     weights = [dict(PreferenceModel.load(folder.model)[0].named_parameters()) for folder in (one, two)]
     assert max(float((weights[0][name] - weights[1][name]).detach().abs().max()) for name in weights[0]) < 1e-3
 
@@ -72,7 +73,7 @@ def test_adapters_in_shards_learn_as_whole_ones(tmp_path: Path, tiny_policy: Pat
     one, two = (run_of(tmp_path / name, tiny_policy, lora_rank=4, sharding="full") for name in ("one", "two"))
     assert preference.main([str(one.path)]) == 0
     assert together(2, lambda: preference.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
 
 
 def test_shards_that_recompute_their_blocks_learn_as_one_whole_process(tmp_path: Path, tiny_policy: Path):
@@ -80,7 +81,7 @@ def test_shards_that_recompute_their_blocks_learn_as_one_whole_process(tmp_path:
     two = run_of(tmp_path / "two", tiny_policy, sharding="full", gradient_checkpointing=True)
     assert preference.main([str(one.path)]) == 0
     assert together(2, lambda: preference.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
 
 
 def test_finetuning_in_shards_looks_at_the_whole_model(tmp_path: Path, tiny_policy: Path, pm_path: Path):
@@ -92,7 +93,7 @@ def test_finetuning_in_shards_looks_at_the_whole_model(tmp_path: Path, tiny_poli
     )
     assert sft.main([str(one.path)]) == 0
     assert together(2, lambda: sft.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
 
 
 def test_a_killed_run_of_shards_is_ended_by_a_whole_process(tmp_path: Path, tiny_policy: Path):
@@ -107,7 +108,7 @@ def test_a_killed_run_of_shards_is_ended_by_a_whole_process(tmp_path: Path, tiny
             process.join(30)
         assert not other.finished
     assert together(2, lambda: preference.main([str(other.path)])) == [0, 0]
-    alike(one, other)
+    runs_alike(one, other)
 
 
 PPO_SETTINGS = {
@@ -132,7 +133,7 @@ def test_a_policy_in_shards_learns_as_a_whole_one(
     one, two = (ppo(tmp_path / name, tiny_policy, pm_path, sharding="full", **settings) for name in ("one", "two"))
     assert policy.main([str(one.path)]) == 0
     assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
     weights = [dict(load_policy(folder.model)[0].named_parameters()) for folder in (one, two)]
     assert max(float((weights[0][name] - weights[1][name]).detach().abs().max()) for name in weights[0]) < 1e-3
 
@@ -147,7 +148,7 @@ def test_a_policy_that_the_engine_samples_through_its_own_forward_learns_in_shar
     one, two = (ppo(tmp_path / name, gpt2, tmp_path / "pm", sharding="full") for name in ("one", "two"))
     assert policy.main([str(one.path)]) == 0
     assert together(2, lambda: policy.main([str(two.path)])) == [0, 0]
-    alike(one, two)
+    runs_alike(one, two)
 
 
 def test_a_killed_policy_run_of_shards_is_ended_by_a_whole_process_and_by_shards(
@@ -161,7 +162,7 @@ def test_a_killed_policy_run_of_shards_is_ended_by_a_whole_process_and_by_shards
     killed(other, started(2, lambda: policy.main([str(other.path)])), 2)
     killed(other, started(1, lambda: policy.main([str(other.path)])), 3)
     assert together(2, lambda: policy.main([str(other.path)])) == [0, 0]
-    alike(one, other)
+    runs_alike(one, other)
 
 
 def test_four_models_in_shards_are_a_part_each(tmp_path: Path, tiny_policy: Path, pm_path: Path):
