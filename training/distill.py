@@ -22,7 +22,7 @@ from training.data import demonstrations
 from training.data.batches import order
 from training.data.prompts import Prompt, evenly, hold_out, read_prompts
 from training.failure import JobFailed
-from training.job import run_job, tell_left_out, tell_unfit
+from training.job import run_job
 from training.lines.lines import data_file, read_lines
 from training.models import lora
 from training.models.snapshots import Fitted, fingerprint_of, load_policy
@@ -30,6 +30,7 @@ from training.objective import binned, distillation_loss
 from training.processes import distributed
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_left_out, tell_unfit
 from training.sampling.rollouts import reply_seeds
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable

@@ -15,7 +15,7 @@ import torch
 from training.config import EvaluateConfig
 from training.data.prompts import evenly, read_prompts, rendered
 from training.failure import JobFailed
-from training.job import run_job, tell_unfit
+from training.job import run_job
 from training.measuring.contest import EVALUATION, compared, measured, room_for_prompts
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
@@ -24,6 +24,7 @@ from training.runs.parts import Parts
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_unfit
 from training.sampling.engine import Engine
 from training.sampling.rollouts import reply_seeds
 from training.sampling.self_checks import check_tokenizers

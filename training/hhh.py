@@ -17,7 +17,7 @@ import torch
 
 from training.config import HhhConfig
 from training.failure import JobFailed
-from training.job import run_job, tell_unfit
+from training.job import run_job
 from training.lines.records import BadRecord, Message, parse_line
 from training.measuring.calibration import wilson_interval
 from training.models.context import context_of
@@ -29,6 +29,7 @@ from training.runs.parts import Parts
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_unfit
 
 
 class Item(NamedTuple):

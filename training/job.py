@@ -5,7 +5,6 @@ Exit codes: 0 finished (or finished before), 2 the input or the settings cannot 
 """
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -40,20 +39,6 @@ def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Ma
         if ranks.leads():
             print(busy, file=sys.stderr)
         return REFUSED
-
-
-def tell_left_out(part: str, dropped: Counter[str], shortened: int, reasons: Callable[[Counter[str]], str]) -> None:
-    """Say on stderr, once, how much of the data's `part` is not used whole; result.json has the same counts."""
-    told = [f"left out {reasons(dropped)}"] if dropped.total() else []
-    told += [f"{shortened} lost their oldest turns to fit"] if shortened else []
-    if told and ranks.leads():
-        print(f"{part}: {'; '.join(told)}", file=sys.stderr)
-
-
-def tell_unfit(part: str, left_out: Mapping[str, int]) -> None:
-    """Say the same of prompts and questions: how many are too long for a context ("over_long") or lost turns ("shortened")."""
-    dropped = Counter({"over_long": left_out.get("over_long", 0)})
-    tell_left_out(part, dropped, left_out.get("shortened", 0), lambda found: f"{found.total()} too long for a context")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 
 from training.config import LogPConfig
 from training.failure import JobFailed
-from training.job import run_job, tell_unfit
+from training.job import run_job
 from training.lines.lines import data_file
 from training.lines.records import Comparison, read_comparisons
 from training.measuring.calibration import accuracy, wilson_interval
@@ -28,6 +28,7 @@ from training.runs.parts import Parts
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_unfit
 from training.sampling.self_checks import check_tokenizers
 
 

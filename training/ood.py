@@ -20,7 +20,7 @@ from training import objective
 from training.config import BadConfig, OodConfig
 from training.data.prompts import hold_out, read_prompts, rendered
 from training.failure import JobFailed
-from training.job import run_job, tell_unfit
+from training.job import run_job
 from training.measuring.calibration import wilson_interval
 from training.measuring.contest import mean_ci95
 from training.models.context import context_of
@@ -30,6 +30,7 @@ from training.runs.cadence import Cadence
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_unfit
 
 SIDES = ("inliers", "held_out", "outliers")
 

@@ -23,7 +23,7 @@ from training.data.batches import Ranked, Tokenised, learnt_of, order, tokenised
 from training.data.feedback import Feedback, read_data, read_demonstrated
 from training.data.prompts import evenly
 from training.failure import JobFailed
-from training.job import run_job, tell_left_out
+from training.job import run_job
 from training.measuring.report import binary_report, report
 from training.models import lora
 from training.models.models import PreferenceModel
@@ -31,6 +31,7 @@ from training.models.snapshots import check_snapshot, load_policy, save_policy
 from training.processes import ranks
 from training.reading.reading import Reader
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_left_out
 from training.supervised.fitting import Fit, chosen_learning_rate
 from training.supervised.lesson import Lesson
 from training.trunk.recomputing import recompute

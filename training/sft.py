@@ -21,7 +21,7 @@ from training.data.batches import order
 from training.data.examples import Example
 from training.data.prompts import Prompt, evenly, taken
 from training.failure import JobFailed
-from training.job import run_job, tell_left_out, tell_unfit
+from training.job import run_job
 from training.lines.lines import data_file
 from training.models import lora
 from training.models.context import context_of
@@ -31,6 +31,7 @@ from training.processes import ranks
 from training.reading.pretraining_text import PretrainingText
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_left_out, tell_unfit
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Sampling, answerable
 from training.supervised.fitting import Fit, chosen_learning_rate

@@ -13,7 +13,6 @@ from training import objective
 from training.config import BadConfig, FieldConfig
 from training.data.prompts import Prompt, evenly, read_prompts
 from training.failure import JobFailed
-from training.job import tell_unfit
 from training.measuring.contest import EVALUATION
 from training.models.context import UNSTATED, context_of
 from training.models.models import PreferenceModel
@@ -22,6 +21,7 @@ from training.processes.device import Precision, device_of_choice, in_half
 from training.runs.parts import Parts
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
+from training.runs.telling import tell_unfit
 from training.sampling.rollouts import reply_seeds
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable, scores

@@ -6,8 +6,8 @@ from typing import Any
 
 from training.data.prompts import held_places, mixed, read_prompts, read_prompts_with_modes, rendered, taken
 from training.failure import JobFailed
-from training.job import tell_unfit
 from training.lines.lines import data_file
+from training.runs.telling import tell_unfit
 
 
 class PolicyPrompts:
