@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 from server.services.rounds.round_settings import GateThresholds
-from training.measuring.calibration import wilson_interval
+from training.measuring.calibration import chance_calibration_error, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -115,23 +115,6 @@ def unseen_accuracy(result: Mapping[str, Any]) -> tuple[int, float]:
 def lower_bound(share: float, count: int, confidence: float) -> float:
     """Wilson's one-sided lower bound of a proportion."""
     return wilson_interval(share, count, NormalDist().inv_cdf(confidence))[0]
-
-
-def chance_calibration_error(bins: list[Mapping[str, Any]], confidence: float = 0.5) -> float:
-    """The calibration error that a perfectly calibrated model stays below with this confidence, on bins of these sizes.
-
-    A bin of n pairs told right with probability p misses p by sqrt(2 p (1 - p) / (π n)) on average, with variance
-    (1 - 2/π) p (1 - p) / n.
-    """
-    total = sum(int(item["count"]) for item in bins)
-    missed = variance = 0.0
-    for item in bins:
-        count = int(item["count"])
-        if count:
-            p, weight = float(item["confidence"]), count / total
-            missed += weight * math.sqrt(2 * max(0.0, p * (1 - p)) / (math.pi * count))
-            variance += weight**2 * (1 - 2 / math.pi) * p * (1 - p) / count
-    return missed + NormalDist().inv_cdf(confidence) * math.sqrt(variance)
 
 
 def all_passed(gates: Mapping[str, Gate]) -> bool:

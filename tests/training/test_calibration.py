@@ -8,6 +8,7 @@ import pytest
 from training.data.batches import Ranked
 from training.measuring.calibration import (
     accuracy,
+    chance_calibration_error,
     effective_count,
     expected_calibration_error,
     log_loss,
@@ -45,6 +46,16 @@ def test_calibration_error_by_hand():
     assert (bins[2]["confidence"], bins[2]["accuracy"]) == (pytest.approx(0.75), 0.75)
     assert bins[0]["confidence"] is None
     assert expected_calibration_error(bins) == pytest.approx(2 / 6 * 0.5)
+
+
+def test_chance_alone_shows_a_calibration_error():
+    # One bin of 50 pairs at 0.6: sqrt(2 · 0.24 / (50 π)) = 0.05528
+    assert chance_calibration_error([{"count": 50, "confidence": 0.6}]) == pytest.approx(0.05528, abs=1e-5)
+    # and in nine of ten cases at most 1.2816 · sqrt((1 - 2/π) · 0.24 / 50) = 0.05352 more
+    assert chance_calibration_error([{"count": 50, "confidence": 0.6}], 0.9) == pytest.approx(0.10880, abs=1e-4)
+    assert chance_calibration_error([{"count": 0, "confidence": None}]) == 0.0
+    two = [{"count": 25, "confidence": 0.6}, {"count": 25, "confidence": 0.6}]
+    assert chance_calibration_error(two) == pytest.approx(0.05528 * 2**0.5, abs=1e-5)
 
 
 def test_a_judge_that_states_its_true_odds_is_calibrated():

@@ -7,7 +7,6 @@ import pytest
 from server.services.rounds.round_settings import GateThresholds
 from workers.gates import (
     all_passed,
-    chance_calibration_error,
     lower_bound,
     policy_gates,
     preference_gates,
@@ -37,16 +36,6 @@ def test_wilson_by_hand():
     # p = 1/2, n = 100, z = 1.2816: (0.5 + 0.008212 - 1.2816 sqrt(0.0025 + 0.0000411)) / 1.016424 = 0.43644
     assert lower_bound(0.5, 100, 0.9) == pytest.approx(0.43644, abs=1e-4)
     assert lower_bound(1.0, 10, 0.9) == pytest.approx(0.8589, abs=1e-3)  # n / (n + z²)
-
-
-def test_chance_alone_shows_a_calibration_error():
-    # One bin of 50 pairs at 0.6: sqrt(2 · 0.24 / (50 π)) = 0.05528
-    assert chance_calibration_error([{"count": 50, "confidence": 0.6}]) == pytest.approx(0.05528, abs=1e-5)
-    # and in nine of ten cases at most 1.2816 · sqrt((1 - 2/π) · 0.24 / 50) = 0.05352 more
-    assert chance_calibration_error([{"count": 50, "confidence": 0.6}], 0.9) == pytest.approx(0.10880, abs=1e-4)
-    assert chance_calibration_error([{"count": 0, "confidence": None}]) == 0.0
-    two = [{"count": 25, "confidence": 0.6}, {"count": 25, "confidence": 0.6}]
-    assert chance_calibration_error(two) == pytest.approx(0.05528 * 2**0.5, abs=1e-5)
 
 
 def test_a_good_preference_model_passes():

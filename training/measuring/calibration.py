@@ -4,8 +4,9 @@ A margin is score(chosen) - score(rejected); σ(margin) is the stated probabilit
 """
 
 import math
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, TypedDict
 
 
 class Bin(TypedDict):
@@ -86,3 +87,20 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     """Return the mean over pairs of |confidence - accuracy| of their bin (Naeini et al. 2015); 0 is perfect."""
     gaps = [(b["count"], abs((b["confidence"] or 0.0) - (b["accuracy"] or 0.0))) for b in bins if b["count"]]
     return sum(count * gap for count, gap in gaps) / sum(count for count, _ in gaps)
+
+
+def chance_calibration_error(bins: Sequence[Mapping[str, Any]], confidence: float = 0.5) -> float:
+    """Return the calibration error that a perfectly calibrated model stays below with this confidence, on bins of these sizes.
+
+    A bin of n pairs told right with probability p misses p by sqrt(2 p (1 - p) / (π n)) on average, with variance
+    (1 - 2/π) p (1 - p) / n.
+    """
+    total = sum(int(item["count"]) for item in bins)
+    missed = variance = 0.0
+    for item in bins:
+        count = int(item["count"])
+        if count:
+            p, weight = float(item["confidence"]), count / total
+            missed += weight * math.sqrt(2 * max(0.0, p * (1 - p)) / (math.pi * count))
+            variance += weight**2 * (1 - 2 / math.pi) * p * (1 - p) / count
+    return missed + NormalDist().inv_cdf(confidence) * math.sqrt(variance)
