@@ -7,60 +7,29 @@ below a preference model's accuracy, which is shown beside where one is given. R
 import argparse
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from training.config import LogPConfig
+from training.data.batches import reasons, tokenised
 from training.failure import JobFailed
 from training.job import run_job
 from training.lines.lines import data_file
-from training.lines.records import Comparison, read_comparisons
+from training.lines.records import read_comparisons
 from training.measuring.calibration import accuracy, wilson_interval
 from training.models.context import context_of
 from training.models.models import PreferenceModel
-from training.models.snapshots import PromptTooLong, load_policy, render_reply, render_within
+from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice
 from training.reading.likelihood import reply_scores, total_log_p
 from training.runs.parts import Parts
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
-from training.runs.telling import tell_unfit
+from training.runs.telling import tell_left_out
 from training.sampling.self_checks import check_tokenizers
-
-
-class Sides(NamedTuple):
-    """A comparison in tokens."""
-
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    mode: str
-
-
-def fitting(
-    comparisons: Sequence[Comparison], tokenizer: Any, room: int, weakest_strength: int
-) -> tuple[list[Sides], Counter[str]]:
-    """Comparisons that fit into `room` tokens; how many were left out by reason, and how many lost their oldest turns."""
-    found, told = [], Counter(weakest=0, same_tokens=0, over_long=0, shortened=0)
-    for comparison in comparisons:
-        chosen, rejected = (render_reply(tokenizer, side) for side in (comparison.chosen, comparison.rejected))
-        if comparison.strength is not None and comparison.strength <= weakest_strength:
-            told["weakest"] += 1
-        elif chosen == rejected:
-            told["same_tokens"] += 1
-        else:
-            try:
-                prompt = render_within(tokenizer, comparison.prompt, room - max(len(chosen), len(rejected)))
-            except PromptTooLong:
-                told["over_long"] += 1
-                continue
-            told["shortened"] += prompt.dropped > 0
-            found.append(Sides(prompt.ids, chosen, rejected, comparison.mode or "unknown"))
-    return found, told
 
 
 def share_right(margins: Sequence[float]) -> dict[str, Any]:
@@ -98,16 +67,19 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         check_tokenizers(tokenizer, other, "preference model")
         configs.append(pm.to(device_of_choice()).backbone.config)
     room = context_of(*configs)
-    pairs, left_out = fitting(list(read_comparisons(file)), tokenizer, room, config.weakest_strength)
-    tell_unfit("comparisons", left_out)
+    pairs, dropped, shortened = tokenised(
+        read_comparisons(file), tokenizer, max_tokens=room, weakest_strength=config.weakest_strength
+    )
+    tell_left_out("comparisons", dropped, shortened, reasons)
     if not pairs:
-        raise JobFailed(f"{file} holds no comparison that can be measured on ({dict(left_out)})")
+        raise JobFailed(f"{file} holds no comparison that can be measured on: {reasons(dropped) or 'it is empty'}")
+    left_out = dict.fromkeys(("weakest", "same_tokens", "over_long"), 0) | dropped | {"shortened": shortened}
 
     def measured(name: str) -> dict[str, list[float]]:
         begin = int(name.split()[1])
         some = pairs[begin : begin + config.batch_comparisons]
         prompts = [pair.prompt for pair in some] * 2
-        replies = [pair.chosen for pair in some] + [pair.rejected for pair in some]
+        replies = [pair.replies[side] for side in (0, 1) for pair in some]
         length = torch.tensor([len(reply) for reply in replies], device=policy.device)
         good, bad = (total_log_p(policy, prompts, replies) / length).chunk(2)
         found = {"mean_log_p": (good - bad).tolist()}
@@ -123,13 +95,14 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     for scorer, key in (("mean_log_p", "mean_log_p_accuracy"), ("score", "preference_model_accuracy")):
         margins = [margin for part in found for margin in part.get(scorer, [])]
         if margins:
-            modes = sorted({pair.mode for pair in pairs})
-            of_mode = {mode: [m for m, pair in zip(margins, pairs, strict=True) if pair.mode == mode] for mode in modes}
+            of_mode: dict[str, list[float]] = {}
+            for margin, pair in zip(margins, pairs, strict=True):
+                of_mode.setdefault(pair.mode or "unknown", []).append(margin)
             result[key] = share_right(margins) | {
-                "by_mode": {mode: share_right(some) for mode, some in of_mode.items()}
+                "by_mode": {mode: share_right(of_mode[mode]) for mode in sorted(of_mode)}
             }
     _paint(folder, result)
-    return result | {"left_out": dict(left_out), "seconds": time.monotonic() - began}
+    return result | {"left_out": left_out, "seconds": time.monotonic() - began}
 
 
 def _paint(folder: RunFolder, result: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ started again, it goes on from the last checkpoint to the same numbers.
 import argparse
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from training.config import PreferenceConfig
 from training.config.loading import beneath
 from training.config.preference import PRESETS
-from training.data.batches import Ranked, Tokenised, learnt_of, order, tokenised, weighted
+from training.data.batches import Ranked, Tokenised, learnt_of, order, reasons, tokenised, weighted
 from training.data.feedback import Feedback, read_data, read_demonstrated
 from training.data.prompts import evenly
 from training.failure import JobFailed
@@ -123,7 +122,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     trained.dropped.update(learnt.dropped)
     elements = learnt.elements
     if not elements:
-        raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {reasons(trained.dropped)}")
+        why = reasons(trained.dropped) or "the training part is empty"
+        raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {why}")
     refuse_one_sided(elements, config.objective)
     if config.shift_on == "held_out" and not test.ranked:
         raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
@@ -183,20 +183,6 @@ def in_tokens(
     )
 
 
-def reasons(dropped: Counter[str]) -> str:
-    """Say in words what was left out and why."""
-    words = {
-        "weakest": "of the weakest strength",
-        "over_long": "longer than the model can read",
-        "same_tokens": "with equal replies once tokenised",
-        "all_tied": "with no reply better than another",
-        "too_few_answers": "with fewer than two answers",
-        "no_pair": "marked replies, which only the objective 'binary' learns from",
-        "bad": "marked bad, which imitation does not learn",
-    }
-    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items()) or "the training part is empty"
-
-
 def refuse_one_sided(elements: Sequence[Ranked], objective: str) -> None:
     """Stop when the data show one side alone: the model would learn that side and nothing of why."""
     if objective == "binary" and len({element.good for element in elements}) == 1:
@@ -241,7 +227,7 @@ def normalise(
     elif config.shift_on == "demonstrations":
         shown = in_tokens(read_demonstrated(folder), tokenizer, reader, config)
         if not shown.ranked:
-            raise JobFailed(f"no demonstration can be read: {reasons(shown.dropped)}")
+            raise JobFailed(f"no demonstration can be read: {reasons(shown.dropped) or 'the file is empty'}")
         scores = flat(reader, shown.ranked)
     reader.model.shift, reader.model.scale = float(scores.mean()), spread
 

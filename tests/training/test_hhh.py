@@ -133,10 +133,13 @@ COMPARED = [
 ]  # fmt: skip
 
 
-def test_mean_log_p_accuracy_and_a_run_that_is_killed(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+def test_mean_log_p_accuracy_and_a_run_that_is_killed(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = {"model": str(tiny_policy), "preference_model": str(pm_path), "batch_comparisons": 4}
     path = run_folder(tmp_path / "run", given, test=COMPARED)
     assert log_p.main([str(path)]) == 0
+    assert "comparisons: left out 3 of the weakest strength\n" in capsys.readouterr().err
     result = result_of(path)
     assert names_of(result) - {"helpful", "red_team", "weakest", "same_tokens"} <= documented()
     assert result["left_out"]["weakest"] == 3

@@ -168,6 +168,20 @@ def learnt_of(ranked: Sequence[Ranked], objective: str, grouping: str) -> Learnt
     return Learnt(elements, dropped, prompts)
 
 
+def reasons(dropped: Counter[str]) -> str:
+    """Say in words what was left out and why."""
+    words = {
+        "weakest": "of the weakest strength",
+        "over_long": "longer than the model can read",
+        "same_tokens": "with equal replies once tokenised",
+        "all_tied": "with no reply better than another",
+        "too_few_answers": "with fewer than two answers",
+        "no_pair": "marked replies, which only the objective 'binary' learns from",
+        "bad": "marked bad, which imitation does not learn",
+    }
+    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
+
+
 def _some(item: Ranked, places: Sequence[int]) -> Ranked:
     """Return the item with the replies of these places alone."""
     return dataclasses.replace(
