@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from training import native
-from training.sampling.decoders import FusedDecoder, GeneralDecoder, NativeDecoder, fusible
+from training.sampling.decoders import FusedDecoder, GeneralDecoder, NativeDecoder, decodes_fused
 from training.sampling.engine import Engine, Request, generate
 from training.sampling.sampling import log_probs, reply_states
 
@@ -68,7 +68,7 @@ def llama():
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_greedy_equals_generate_and_log_probs_equal_the_training_forward(kind: str) -> None:
     model = build(kind)
-    assert fusible(model) == (kind in FUSED)
+    assert decodes_fused(model) == (kind in FUSED)
     engine = Engine(model, TOKENIZER, slots=3, max_length=40)  # fewer slots than prompts: rows are freed and refilled
     prompts = some_prompts(5, 9, 2, 5, 14)
     greedy = generate(engine, prompts, range(5), 20, temperature=0.0)

@@ -65,9 +65,9 @@ def test_blocks_are_computed_twice_where_they_learn_and_once_elsewhere(
     blocks = next(part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
     kind, forward = type(blocks[0]), type(blocks[0]).forward
     for part in blocks[0].modules():  # not of the block itself: a hook on it would stay outside of what is repeated
-        if "MLP" in type(part).__name__ and not fused.fusible(model.base_model):
+        if "MLP" in type(part).__name__ and not fused.is_fusible_trunk(model.base_model):
             part.register_forward_pre_hook(lambda *_: calls.append(1))
-    each = len(model.base_model.layers) if fused.fusible(model.base_model) else 1
+    each = len(model.base_model.layers) if fused.is_fusible_trunk(model.base_model) else 1
 
     def passes(learn: bool) -> int:
         calls.clear()
@@ -79,7 +79,7 @@ def test_blocks_are_computed_twice_where_they_learn_and_once_elsewhere(
 
     assert (passes(False), passes(True)) == (each, each)
     recompute(model)
-    assert recomputes(model.base_model) and fused.fusible(model.base_model) == (each > 1)
+    assert recomputes(model.base_model) and fused.is_fusible_trunk(model.base_model) == (each > 1)
     assert (passes(False), passes(True)) == (each, 2 * each)
     assert type(blocks[0]) is kind and kind.forward is forward and not blocks[0].training
     again = rollout_by(model, tokenizer)  # the sampler's table of keys and values is untouched by it

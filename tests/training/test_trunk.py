@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from tests.training.conftest import FAMILIES
 from training import native
 from training.native import passing
-from training.trunk import FusedTrunk, GeneralTrunk, fusible, half, trunk_for
+from training.trunk import FusedTrunk, GeneralTrunk, half, is_fusible_trunk, trunk_for
 from training.trunk.packing import Packed, packed
 
 
@@ -86,7 +86,7 @@ COLUMNS = {"all": None, "ends": PACKING.reply_ends(), "some, one twice": torch.t
 def test_states_and_gradients_are_those_of_the_plain_forward_pass(family: str, which: str) -> None:
     model = model_of({**FAMILIES, **FUSED}[family])
     backbone, columns = model.base_model, COLUMNS[which]
-    assert fusible(backbone) == (family in FUSED)
+    assert is_fusible_trunk(backbone) == (family in FUSED)
     expected = plain(backbone, PACKING)
     expected = expected if columns is None else expected[columns]
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from training.trunk.fused import FusedTrunk, fusible, has_plain_head
+from training.trunk.fused import FusedTrunk, has_plain_head, is_fusible_trunk
 from training.trunk.general import SHARE_PROMPTS, GeneralTrunk
 from training.trunk.packing import Packed
 
-__all__ = ["SHARE_PROMPTS", "FusedTrunk", "GeneralTrunk", "Trunk", "fusible", "has_plain_head", "trunk_for"]
+__all__ = ["SHARE_PROMPTS", "FusedTrunk", "GeneralTrunk", "Trunk", "has_plain_head", "is_fusible_trunk", "trunk_for"]
 
 
 class Trunk(Protocol):
@@ -30,4 +30,4 @@ def trunk_for(backbone: Any, *, half: bool = False) -> Trunk:
     WHETSTONE_FUSED=0 in the environment gives the general one always.
     """
     plain = os.environ.get("WHETSTONE_FUSED") == "0"
-    return (GeneralTrunk if plain or not fusible(backbone) else FusedTrunk)(backbone, half=half)
+    return (GeneralTrunk if plain or not is_fusible_trunk(backbone) else FusedTrunk)(backbone, half=half)

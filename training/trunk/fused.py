@@ -20,25 +20,17 @@ from training.trunk.attention import Attended
 from training.trunk.general import GeneralTrunk
 from training.trunk.half import Rows, rows_of
 from training.trunk.layout import Layout, layout_of
+from training.trunk.llama_family import LLAMA_FAMILY, is_llama_shaped
 from training.trunk.packing import Packed
 from training.trunk.pointwise import gate, gate_backward, norm, norm_backward, turn, turned, turned_back
 from training.trunk.recomputing import recomputes
 
-KNOWN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
-
-def fusible(backbone: Any) -> bool:
+def is_fusible_trunk(backbone: Any) -> bool:
     """Whether FusedTrunk computes exactly what this backbone does, with plain weights of its own in float32 on a CPU."""
-    config = backbone.config
-    rope = getattr(config, "rope_parameters", None) or {}
     if (
-        config.model_type not in KNOWN
-        or config.hidden_act != "silu"
-        or rope.get("rope_type", "default") not in {"default", "linear", "llama3"}
-        or rope.get("partial_rotary_factor", 1.0) != 1.0
-        or any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or [])
-        or (config.model_type == "mistral" and config.sliding_window is not None)
-        or (getattr(config, "attention_dropout", 0.0) and backbone.training)
+        not is_llama_shaped(backbone.config)
+        or (backbone.training and getattr(backbone.config, "attention_dropout", 0.0) != 0.0)
         or not all(hasattr(backbone, part) for part in ("embed_tokens", "layers", "norm", "rotary_emb"))
     ):
         return False
@@ -56,7 +48,7 @@ def has_plain_head(model: Any) -> bool:
     """Whether a causal model is a backbone that a fused trunk may know, and one linear vocabulary head on it, no more."""
     return (
         isinstance(model, PreTrainedModel)
-        and model.config.model_type in KNOWN
+        and model.config.model_type in LLAMA_FAMILY
         and type(model).__name__.endswith("ForCausalLM")
         and not _hooked(model)
         and type(model.get_output_embeddings()) is nn.Linear

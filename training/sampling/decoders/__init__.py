@@ -6,16 +6,16 @@ GeneralDecoder for any other model. Row r of the table belongs to one reply; tho
 
 from typing import Any
 
-from training.sampling.decoders.decoder import Decoder, Replies, fusible
+from training.sampling.decoders.decoder import Decoder, Replies, decodes_fused
 from training.sampling.decoders.fused import FusedDecoder
 from training.sampling.decoders.general import GeneralDecoder
 from training.sampling.decoders.native import NativeDecoder, native_serves
 
-__all__ = ["Decoder", "FusedDecoder", "GeneralDecoder", "NativeDecoder", "Replies", "decoder_for", "fusible"]
+__all__ = ["Decoder", "FusedDecoder", "GeneralDecoder", "NativeDecoder", "Replies", "decoder_for", "decodes_fused"]
 
 
 def decoder_for(model: Any, slots: int, max_length: int, *, half: bool = False) -> Decoder:
     """The fastest one that computes exactly what this model does; `half`: in bfloat16, the one in C where the processor can."""
     if native_serves(model):
         return NativeDecoder(model, slots, max_length, half=half)
-    return (FusedDecoder if fusible(model) else GeneralDecoder)(model, slots, max_length, half=half)
+    return (FusedDecoder if decodes_fused(model) else GeneralDecoder)(model, slots, max_length, half=half)

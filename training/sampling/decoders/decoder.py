@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.sampling.sampling import choose
+from training.trunk.llama_family import is_llama_shaped
 
 
 class Replies:
@@ -70,19 +71,9 @@ class Decoder(Protocol):
         """Give back what the next refresh writes anew; nothing is read or written before it."""
 
 
-def fusible(model: Any) -> bool:
-    """Whether it is what FusedDecoder and NativeDecoder compute: gated SiLU, RMS norms, one static rotation, full attention."""
-    config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        config.model_type in {"llama", "mistral", "qwen2", "qwen3"}
-        and config.hidden_act == "silu"
-        and rope.get("rope_type", "default") in {"default", "linear", "llama3"}
-        and rope.get("partial_rotary_factor", 1.0) == 1.0
-        and all(layer.self_attn.head_dim % 2 == 0 for layer in model.model.layers)
-        and not any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or [])
-        and (config.model_type != "mistral" or config.sliding_window is None)
-    )
+def decodes_fused(model: Any) -> bool:
+    """Whether it is what FusedDecoder and NativeDecoder compute; they turn a head's halves."""
+    return is_llama_shaped(model.config) and all(layer.self_attn.head_dim % 2 == 0 for layer in model.model.layers)
 
 
 def rotations(model: Any, max_length: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from training import native
 from training.models.lora import effective
 from training.native.decoding import KEYS, PANEL, Layer, Matrix, Model, Pass, kernels, pointer
 from training.native.memory import give_back
-from training.sampling.decoders.decoder import Replies, fusible, rotations
+from training.sampling.decoders.decoder import Replies, decodes_fused, rotations
 
 # Prompt tokens of one pass: enough that each weight is used often, few enough that their states stay in the cache.
 READ_AT_ONCE = 192
@@ -25,7 +25,9 @@ READ_AT_ONCE = 192
 def native_serves(model: Any) -> bool:
     """Whether NativeDecoder can run this model here."""
     weight = model.get_input_embeddings().weight
-    return weight.dtype == torch.float32 and weight.device.type == "cpu" and fusible(model) and kernels() is not None
+    return (
+        weight.dtype == torch.float32 and weight.device.type == "cpu" and decodes_fused(model) and kernels() is not None
+    )
 
 
 class NativeDecoder:
