@@ -5,20 +5,16 @@ Only this measuring reads the judge and the policies side by side; nothing of it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from simulation.judge import GoldJudge
+from training.data.prompts import Prompt
 from training.measuring.calibration import wilson_interval
-from training.models.snapshots import load_policy, render
-from training.sampling.engine import Engine, generate
+from training.sampling.variants import Policy, Sampling
+from training.starter.prompts import read_pool
 
-Json = dict[str, Any]
-
-POOL = Path(__file__).resolve().parent.parent / "training" / "starter" / "prompts.jsonl"
+DRAWN = Sampling(max_new_tokens=128)
 # Replies of two policies whose scores differ by less are a tie; ties count half.
 TIE = 1e-9
 
@@ -36,20 +32,13 @@ class WinRate:
 
 def held_out_prompts(mode: str | None = None) -> list[str]:
     """The openings that no policy is trained on, of one mode or of all."""
-    lines = (json.loads(line) for line in POOL.read_text(encoding="utf-8").splitlines())
-    return [line["text"] for line in lines if line["split"] == "held_out" and mode in (None, line["mode"])]
+    return [row["text"] for row in read_pool() if row["split"] == "held_out" and mode in (None, row["mode"])]
 
 
-def replies(directory: str, prompts: list[str], *, seed: int, max_new_tokens: int = 128) -> list[str]:
-    """One reply to each opening at temperature 1 from the policy in `directory`."""
-    model, tokenizer = load_policy(directory)
-    engine = Engine(model, tokenizer, slots=64)
-    rows = [render(tokenizer, [{"role": "user", "content": prompt}]) for prompt in prompts]
-    made = generate(engine, rows, [seed * 1_000_003 + at for at in range(len(rows))], max_new_tokens)
-    texts: list[str] = []
-    for tokens, mask in zip(made.tokens, made.mask, strict=True):
-        texts.append(tokenizer.decode(tokens[mask].tolist(), skip_special_tokens=True))
-    return texts
+def replies(policy: Policy, prompts: list[str], seed: int) -> list[str]:
+    """One reply to each opening."""
+    conversations: list[Prompt] = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return policy.reply(conversations, [seed * 1_000_003 + at for at in range(len(prompts))], DRAWN).texts
 
 
 def mean_share(wins: Sequence[float]) -> tuple[float, tuple[float, float]]:
@@ -69,12 +58,11 @@ def win_rate(policy: str, other: str, prompts: list[str], *, samples: int = 1, s
 
     The two policies draw with different seeds, so that a policy against itself gives about one half and not all ties.
     """
-    judge = GoldJudge()
+    judge, sides = GoldJudge(), (Policy.load(policy), Policy.load(other))
     wins = [0.0] * len(prompts)
     total = total_other = 0.0
     for sample in range(samples):
-        ours = replies(policy, prompts, seed=seed + 2 * sample)
-        theirs = replies(other, prompts, seed=seed + 2 * sample + 1)
+        ours, theirs = (replies(side, prompts, seed + 2 * sample + number) for number, side in enumerate(sides))
         for at, prompt in enumerate(prompts):
             messages = [{"role": "user", "content": prompt}]
             a, b = judge.score(messages, ours[at]), judge.score(messages, theirs[at])

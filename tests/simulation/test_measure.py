@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from simulation import measure
 from simulation.demo import _row
 from simulation.measure import WinRate, held_out_prompts, mean_share, win_rate
 from tests.training.documented import documented
+from training.models import snapshots
+from training.sampling import variants
 from training.starter.prompts import read_pool
 
 STARTER = Path(__file__).resolve().parents[2] / "training" / "starter" / "model"
@@ -41,6 +44,20 @@ def test_a_policy_against_itself_is_even() -> None:
     assert found.prompts == 24
     assert found.ci95[0] < 0.5 < found.ci95[1]
     assert 0 < found.share < 1  # the two sides draw with seeds of their own
+
+
+def test_each_policy_is_loaded_once_for_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    load = snapshots.load_policy
+
+    def counted(path: str, *args: object, **more: object) -> object:
+        loads.append(path)
+        return load(path, *args, **more)
+
+    for module in (measure, variants):
+        monkeypatch.setattr(module, "load_policy", counted, raising=False)
+    win_rate(str(STARTER), str(STARTER), held_out_prompts()[:2], samples=3)
+    assert loads == [str(STARTER)] * 2
 
 
 def test_every_number_of_a_row_is_explained() -> None:
