@@ -33,8 +33,11 @@ def test_both_forms_are_read_and_other_keys_left_alone(tmp_path: Path) -> None:
         ("[]", "object"),
         ('{"texts": "x"}', "messages"),
         ('{"messages": []}', "messages"),
-        ('{"messages": [{"role": "user", "content": 3}]}', "content"),
-        ('{"messages": [{"role": "system", "content": "x"}]}', "role"),
+        ('{"messages": [{"role": "user", "content": 3}]}', "message 1 of 'messages' has no text in 'content'"),
+        (
+            json.dumps({"prompt": [*said("a"), {"role": ["user"], "content": "x"}]}),
+            "message 2 of 'prompt' has the role",
+        ),
         (json.dumps({"messages": said("a", "b")}), "end with"),
         ('{"prompt": "  "}', "empty"),
         ('{"prompt": "x", "mode": 3}', "mode"),

@@ -164,6 +164,11 @@ BAD = [
     (json.dumps(SAME[0] | {"prompt": [assistant("x")]}).encode(), "must end with a message of the user"),
     (json.dumps(SAME[0] | {"chosen": [user("x")]}).encode(), "must end with a message of the assistant"),
     (json.dumps(SAME[0] | {"chosen": [{"role": "system", "content": "x"}]}).encode(), "the role 'system'"),
+    (json.dumps(SAME[0] | {"prompt": []}).encode(), "'prompt' must be a text or a list of messages"),
+    (
+        json.dumps(SAME[0] | {"chosen": [{"role": [], "content": "x"}]}).encode(),
+        "message 1 of 'chosen' has the role []",
+    ),
     (json.dumps(SAME[0] | {"chosen": [{"role": "assistant"}]}).encode(), "no text in 'content'"),
     (json.dumps(SAME[0] | {"chosen": [user("x"), assistant("y")]}).encode(), "must hold one message"),
     (

@@ -86,9 +86,11 @@ def test_prompts_are_read_from_files_or_refused(tmp_path: Path):
     assert Prefix.read(messages).content == SHOWN
     for content, reason in (
         ("", "cannot be read"),
-        ("[]", "must be a list of messages"),
+        ("[]", "must be a text or a list of messages"),
         (json.dumps(SHOWN[:1]), "must end with the assistant's"),
-        (json.dumps([{"role": "system", "content": "x"}]), "must be a list of messages"),
+        ("3", "must be a text or a list of messages"),
+        (json.dumps([*SHOWN, {"role": "system", "content": "x"}]), "message 3 of 'prompt' has the role 'system'"),
+        (json.dumps([*SHOWN, "x"]), "message 3 of 'prompt' has no text in 'content'"),
     ):
         messages.write_text(content)
         with pytest.raises(JobFailed, match=reason):

@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from training.data.examples import Example
 from training.lines.lines import read_lines
 from training.lines.rankings import marked_of, ranking_of
-from training.lines.records import BadRecord, Message, Reason, parse_line, prompt_messages
+from training.lines.records import BadRecord, Message, Reason, messages_of, parse_line, prompt_messages
 from training.lines.splits import Spoken, is_held_out
 from training.models.snapshots import PromptTooLong, render, render_reply, render_within
 
@@ -70,7 +70,7 @@ def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstrat
         return _reply_to(marked, marked.reply, good=marked.good)
     if "messages" in record:
         before: list[Message] = []
-        after = _messages("messages", record["messages"])
+        after = messages_of("messages", record["messages"])
     elif "prompt" in record:
         key = "completion" if "completion" in record else "reply"
         if key not in record:
@@ -79,8 +79,8 @@ def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstrat
         if isinstance(asked, str) and asked.endswith("\n\nAssistant:") and isinstance(reply, str):
             reply = reply.removeprefix(" ")  # of the transcript that the two make together
         # a text may be a whole hh-rlhf transcript, as in the preference job
-        before = list(prompt_messages(asked)) if isinstance(asked, str) else _messages("prompt", asked)
-        after = [{"role": "assistant", "content": reply}] if isinstance(reply, str) else _messages(key, reply)
+        before = list(prompt_messages(asked)) if isinstance(asked, str) else messages_of("prompt", asked)
+        after = [{"role": "assistant", "content": reply}] if isinstance(reply, str) else messages_of(key, reply)
     elif "text" in record:
         raise Reason("is a text without a reply; texts belong into pretraining.jsonl")
     else:
@@ -100,17 +100,6 @@ def _reply_to(record: Spoken, reply: str, *, good: bool = True, same: bool = Fal
     """Learn the last reply alone: people picked those before it too, but in red_team for the harm in them."""
     said: Message = {"role": "assistant", "content": reply}
     return Demonstration((*record.prompt, said), len(record.prompt), record.conversation, good, same)
-
-
-def _messages(key: str, items: Any) -> list[Message]:
-    if not isinstance(items, list) or not items:
-        raise Reason(f"{key!r} must be a list of messages{'' if key == 'messages' else ' or a text'}")
-    for place, item in enumerate(items, 1):
-        if not isinstance(item, dict) or not isinstance(item.get("content"), str):
-            raise Reason(f"message {place} of {key!r} has no text in 'content'")
-        if item.get("role") not in {"user", "assistant"}:
-            raise Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
-    return [cast("Message", {"role": item["role"], "content": item["content"]}) for item in items]
 
 
 def split(demonstrations: Iterable[Demonstration], share: float) -> tuple[list[Demonstration], list[Demonstration]]:

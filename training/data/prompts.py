@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from training.failure import JobFailed
 from training.lines import splits
 from training.lines.lines import data_file, read_lines
-from training.lines.records import BadRecord, Message, Reason, prompt_messages
+from training.lines.records import BadRecord, Message, Reason, messages_of, prompt_messages
 from training.models.snapshots import PromptTooLong, render_within
 
 Prompt = list[Message]
@@ -42,18 +42,12 @@ def read_prompts_with_modes(path: Path) -> list[tuple[Prompt, str | None]]:
 
 
 def _prompt(record: dict[str, Any]) -> Prompt:
-    messages: Any = record.get("messages", record.get("prompt", record.get("text")))
-    if isinstance(messages, str):  # one message, or a whole hh-rlhf transcript as in the preference job
-        return list(prompt_messages(messages))
-    if not isinstance(messages, list) or not messages:
+    key = next((key for key in ("messages", "prompt", "text") if key in record), None)
+    if key is None:
         raise Reason("a prompt needs 'messages' (a list), 'prompt' or 'text' (a text)")
-    found: Prompt = []
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in {"user", "assistant"}:
-            raise Reason("each message needs the role 'user' or 'assistant'")
-        if not isinstance(message.get("content"), str):
-            raise Reason("each message needs its text in 'content'")
-        found.append({"role": message["role"], "content": message["content"]})
+    if isinstance(record[key], str):  # one message, or a whole hh-rlhf transcript as in the preference job
+        return list(prompt_messages(record[key]))
+    found = messages_of(key, record[key])
     if found[-1]["role"] != "user" or not found[-1]["content"].strip():
         raise Reason("a prompt must end with a message of the user that is not empty")
     return found

@@ -208,11 +208,25 @@ def prompt_messages(prompt: Any) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def messages_of(key: str, items: Any) -> list[Message]:
+    """Read a list of one message or more, which stands under `key`; Reason says which message is none and why."""
+    if not isinstance(items, list) or not items:
+        raise Reason(f"{key!r} must be {'' if key == 'messages' else 'a text or '}a list of messages")
+    messages: list[Message] = []
+    for place, item in enumerate(items, 1):
+        if not (isinstance(item, dict) and isinstance(item.get("content"), str)):
+            raise Reason(f"message {place} of {key!r} has no text in 'content'")
+        if item.get("role") not in ("user", "assistant"):
+            raise Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
+        messages.append({"role": item["role"], "content": item["content"]})
+    return messages
+
+
 def reply_text(key: str, reply: Any) -> str:
     """Read a reply that stands alone: a text, or a list of one message of the assistant."""
     if isinstance(reply, str):
         return reply
-    messages = _messages(key, reply) if isinstance(reply, list) else []
+    messages = messages_of(key, reply) if isinstance(reply, list) else []
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         raise Reason(f"{key!r} must be a text or a list of one message of the assistant")
     return messages[0]["content"]
@@ -305,10 +319,8 @@ def _from_texts(chosen: str, rejected: str) -> tuple[list[Message], str, str]:
 
 
 def _from_prompt(prompt: Any, chosen: str, rejected: str) -> tuple[list[Message], str, str]:
-    if isinstance(prompt, list):
-        return _ending_with_user(_messages("prompt", prompt)), chosen, rejected
     if not isinstance(prompt, str):
-        raise Reason("'prompt' must be a text or a list of messages")
+        return _ending_with_user(messages_of("prompt", prompt)), chosen, rejected
     if not prompt.strip():
         raise Reason("the prompt is empty")
     if not _is_transcript(prompt):
@@ -320,7 +332,7 @@ def _from_prompt(prompt: Any, chosen: str, rejected: str) -> tuple[list[Message]
 
 
 def _from_messages(prompt: Any, chosen: list[Any], rejected: list[Any]) -> tuple[list[Message], str, str]:
-    sides = [_messages("chosen", chosen), _messages("rejected", rejected)]
+    sides = [messages_of("chosen", chosen), messages_of("rejected", rejected)]
     if prompt is None:
         for name, side in zip(("chosen", "rejected"), sides, strict=True):
             if len(side) < 2:
@@ -330,10 +342,8 @@ def _from_messages(prompt: Any, chosen: list[Any], rejected: list[Any]) -> tuple
         before = sides[0][:-1]
     elif isinstance(prompt, str):
         before = _from_prompt(prompt, "", "")[0]
-    elif isinstance(prompt, list):
-        before = _messages("prompt", prompt)
     else:
-        raise Reason("'prompt' must be a text or a list of messages")
+        before = messages_of("prompt", prompt)
     for name, side in zip(("chosen", "rejected"), sides, strict=True):
         if prompt is not None and len(side) != 1:
             raise Reason(f"{name!r} must hold one message, the reply, when there is a 'prompt'")
@@ -343,19 +353,8 @@ def _from_messages(prompt: Any, chosen: list[Any], rejected: list[Any]) -> tuple
 
 
 def _ending_with_user(messages: list[Message]) -> list[Message]:
-    if not messages or messages[-1]["role"] != "user":
+    if messages[-1]["role"] != "user":
         raise Reason("the prompt must end with a message of the user")
-    return messages
-
-
-def _messages(key: str, items: list[Any]) -> list[Message]:
-    messages: list[Message] = []
-    for place, item in enumerate(items, 1):
-        if not (isinstance(item, dict) and isinstance(item.get("content"), str)):
-            raise Reason(f"message {place} of {key!r} has no text in 'content'")
-        if item.get("role") not in _NAME:
-            raise Reason(f"message {place} of {key!r} has the role {item.get('role')!r}, not 'user' or 'assistant'")
-        messages.append({"role": item["role"], "content": item["content"]})
     return messages
 
 

@@ -9,13 +9,14 @@ best.
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from training.data.prompts import Prompt
 from training.failure import JobFailed
+from training.lines.records import Reason, messages_of
 from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.models.snapshots import Fitted, PromptTooLong, load_policy, render, save_policy
@@ -74,18 +75,11 @@ class Prefix:
             if not found.strip():
                 raise JobFailed(f"the prompt {file} is empty; name none where there is none")
             return cls(found)
-        messages = [
-            {"role": item["role"], "content": item["content"]}
-            for item in (found if isinstance(found, list) else [])
-            if isinstance(item, dict)
-            and item.get("role") in {"user", "assistant"}
-            and isinstance(item.get("content"), str)
-        ]
-        if not messages or len(messages) != len(found):
-            raise JobFailed(
-                f"the prompt {file} must be a list of messages with 'role' (user or assistant) and 'content'"
-            )
-        return cls(cast("Prompt", messages))
+        try:
+            messages = messages_of("prompt", found)
+        except Reason as bad:
+            raise JobFailed(f"the prompt {file} cannot be used: {bad}") from bad
+        return cls(messages)
 
     def before(self, tokenizer: PreTrainedTokenizerBase, conversation: Prompt) -> list[int]:
         """Return the tokens of the conversation behind the prompt, ready for a reply."""
