@@ -110,32 +110,32 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
         watch=Looks(reader, test_cache, len(batches) // config.epochs, train_cache.key),
     )  # fmt: skip
     fit.resume(folder.load_checkpoint())
-    fit.run()
-    after = measured(reader, student, test_cache, asked, samples, config)
-    result: dict[str, Any] = {
-        **{f"{name}_before": number for name, number in before.items()},
-        **after,
-        "teacher_perplexity": perplexity(samples.generated.logp, samples) if samples else None,
-        "texts": len(train_cache.examples),
-        "test_texts": len(test_cache.examples),
-        "sample_prompts": len(asked),
-        "sample_prompts_left_out": unfit,
-        "distilled_tokens": sum(len(example.learnt) for example in train_cache.examples),
-        "dropped": {"train": dict(train_cache.dropped), "test": dict(test_cache.dropped)},
-        "teacher_cache": train_cache.key,
-        "learning_rate": rate,
-        "updates": len(batches),
-        **lora.sizes(model),
-        "seconds": round(fit.seconds(), 2),
-    }
-    keys = ("held_out_kl_before", "held_out_kl", "student_perplexity", "teacher_perplexity", "texts")
-    provenance = {key: result[key] for key in keys} | {
-        "seed": config.seed,
-        "started_from": Path(config.student or config.teacher).name,
-        "teacher": Path(config.teacher).name,
-        "code_version": folder.settings()["code_version"],
-    }
-    folder.write_model(lambda part: student.save(part, **provenance))
+    with fit.done():
+        after = measured(reader, student, test_cache, asked, samples, config)
+        result: dict[str, Any] = {
+            **{f"{name}_before": number for name, number in before.items()},
+            **after,
+            "teacher_perplexity": perplexity(samples.generated.logp, samples) if samples else None,
+            "texts": len(train_cache.examples),
+            "test_texts": len(test_cache.examples),
+            "sample_prompts": len(asked),
+            "sample_prompts_left_out": unfit,
+            "distilled_tokens": sum(len(example.learnt) for example in train_cache.examples),
+            "dropped": {"train": dict(train_cache.dropped), "test": dict(test_cache.dropped)},
+            "teacher_cache": train_cache.key,
+            "learning_rate": rate,
+            "updates": len(batches),
+            **lora.sizes(model),
+            "seconds": round(fit.seconds(), 2),
+        }
+        keys = ("held_out_kl_before", "held_out_kl", "student_perplexity", "teacher_perplexity", "texts")
+        provenance = {key: result[key] for key in keys} | {
+            "seed": config.seed,
+            "started_from": Path(config.student or config.teacher).name,
+            "teacher": Path(config.teacher).name,
+            "code_version": folder.settings()["code_version"],
+        }
+        folder.write_model(lambda part: student.save(part, **provenance))
     return result
 
 

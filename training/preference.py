@@ -147,25 +147,26 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
         title="preference model", rate=learning_rate(config, start.model.width), began=began,
     )  # fmt: skip
     fit.resume(folder.load_checkpoint())
-    fit.run()
-    if config.objective != "imitation":
-        normalise(folder, reader, config, start.tokenizer, told)
-    result = measured(reader, config, test.ranked, in_group.ranked) | {
-        "prompts": learnt.prompts,
-        "pairs": sum(len(ranked.pairs) for ranked in trained.ranked),
-        "dropped": {"train": dict(trained.dropped), "test": dict(test.dropped)},
-        "shortened": {"train": trained.shortened, "test": test.shortened},
-        "online_accuracy": online_accuracy(folder, batches, config.epochs),
-        "learning_rate": fit.learning_rate,
-        "updates": len(batches),
-        **lora.sizes(start.model),
-        "prompt_shared": reader.shared,
-        "seconds": round(fit.seconds(), 2),
-    }
-    from training.measuring.reliability import draw_reliability  # matplotlib is loaded once there is something to draw
+    with fit.done():
+        if config.objective != "imitation":
+            normalise(folder, reader, config, start.tokenizer, told)
+        result = measured(reader, config, test.ranked, in_group.ranked) | {
+            "prompts": learnt.prompts,
+            "pairs": sum(len(ranked.pairs) for ranked in trained.ranked),
+            "dropped": {"train": dict(trained.dropped), "test": dict(test.dropped)},
+            "shortened": {"train": trained.shortened, "test": test.shortened},
+            "online_accuracy": online_accuracy(folder, batches, config.epochs),
+            "learning_rate": fit.learning_rate,
+            "updates": len(batches),
+            **lora.sizes(start.model),
+            "prompt_shared": reader.shared,
+            "seconds": round(fit.seconds(), 2),
+        }
+        # matplotlib is loaded once there is something to draw
+        from training.measuring.reliability import draw_reliability
 
-    draw_reliability(folder.path / "calibration", result["calibration_bins"])
-    save(folder, config, start, result)
+        draw_reliability(folder.path / "calibration", result["calibration_bins"])
+        save(folder, config, start, result)
     return result
 
 

@@ -97,33 +97,33 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     )  # fmt: skip
     lesson.fit = fit
     fit.resume(folder.load_checkpoint())
-    fit.run()
-    result = {
-        "selected_by": selection.by,
-        "selected_step": selection.best["step"] if selection.best else fit.step,
-        "looks": selection.found,
-        "held_out_loss": selection.best.get("held_out_loss") if selection.best else None,
-        "score": selection.best.get("score") if selection.best else None,
-        "demonstrations": len(found.examples),
-        "test_demonstrations": len(tested.examples),
-        "selection_prompts": len(selection.prompts),
-        "selection_left_out": unfit,
-        "pretraining_texts": len(texts),
-        "dropped": {"train": dict(found.dropped), "test": dict(tested.dropped)},
-        "shortened": {"train": found.shortened, "test": tested.shortened},
-        "turns_missed": {"train": found.turns_missed, "test": tested.turns_missed},
-        "learning_rate": fit.learning_rate,
-        "updates": len(batches),
-        **lora.sizes(model),
-        "seconds": round(fit.seconds(), 2),
-    }  # fmt: skip
-    keys = ("selected_by", "selected_step", "held_out_loss", "score", "demonstrations")
-    provenance = {key: result[key] for key in keys} | {
-        "seed": config.seed,
-        "started_from": Path(config.model).name,
-        "code_version": folder.settings()["code_version"],
-    }
-    keep(folder, selection, provenance)
+    with fit.done():
+        result = {
+            "selected_by": selection.by,
+            "selected_step": selection.best["step"] if selection.best else fit.step,
+            "looks": selection.found,
+            "held_out_loss": selection.best.get("held_out_loss") if selection.best else None,
+            "score": selection.best.get("score") if selection.best else None,
+            "demonstrations": len(found.examples),
+            "test_demonstrations": len(tested.examples),
+            "selection_prompts": len(selection.prompts),
+            "selection_left_out": unfit,
+            "pretraining_texts": len(texts),
+            "dropped": {"train": dict(found.dropped), "test": dict(tested.dropped)},
+            "shortened": {"train": found.shortened, "test": tested.shortened},
+            "turns_missed": {"train": found.turns_missed, "test": tested.turns_missed},
+            "learning_rate": fit.learning_rate,
+            "updates": len(batches),
+            **lora.sizes(model),
+            "seconds": round(fit.seconds(), 2),
+        }  # fmt: skip
+        keys = ("selected_by", "selected_step", "held_out_loss", "score", "demonstrations")
+        provenance = {key: result[key] for key in keys} | {
+            "seed": config.seed,
+            "started_from": Path(config.model).name,
+            "code_version": folder.settings()["code_version"],
+        }
+        keep(folder, selection, provenance)
     return result
 
 

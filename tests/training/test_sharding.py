@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,14 @@ from tests.training.results import runs_alike
 from tests.training.test_distributed import TRICKS, killed, ppo, told
 from tests.training.test_preference import comparisons, make_folder
 from training import policy, preference, sft
+from training.failure import JobFailed
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
 from training.policy import settings_of
 from training.ppo import policy_run
 from training.ppo.policy_models import load_models
 from training.processes import distributed, ranks
-from training.processes.sharding import shard, whole
+from training.processes.sharding import Level, shard, whole
 from training.reading import reading
 from training.runs.run_folder import RunFolder
 from training.supervised import fitting
@@ -218,3 +221,42 @@ def test_a_model_is_gathered_for_looks_alone(tmp_path: Path, tiny_policy: Path, 
 
     assert together(2, run) == [0, 0]
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [1, 1]  # after the last update
+
+
+def test_a_gathered_model_goes_back_into_shards_when_measuring_fails(
+    tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = run_of(tmp_path / "run", tiny_policy, sharding="full")
+    gathered: list[object] = []
+
+    @contextmanager
+    def counted(model: object) -> Iterator[None]:
+        gathered.append(model)
+        try:
+            with whole(model):
+                yield
+        finally:
+            gathered.clear()
+
+    def failing(*_: object) -> None:
+        (tmp_path / f"{ranks.rank()}.json").write_text(json.dumps(len(gathered)))
+        raise JobFailed("out of luck")
+
+    def heard(_self: RunFolder, _reason: str) -> bool:
+        (tmp_path / f"{ranks.rank()}.after.json").write_text(json.dumps(len(gathered)))
+        return False
+
+    monkeypatch.setattr(fitting, "whole", counted)
+    monkeypatch.setattr(preference, "measured", failing)
+    monkeypatch.setattr(RunFolder, "write_failure", heard)
+    assert together(2, lambda: preference.main([str(folder.path)])) == [2, 2]
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == 1
+        assert json.loads((tmp_path / f"{rank}.after.json").read_text()) == 0
+
+
+def test_after_an_error_nobody_is_told_of_passes():
+    level = Level(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="out of luck"), level.learning():
+        raise ValueError("out of luck")
+    assert not level.listening

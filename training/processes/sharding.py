@@ -75,8 +75,10 @@ class Level:
     def learning(self) -> Iterator[None]:
         """Inside, any number of forward and backward passes; they end together."""
         self.listening = True
-        yield
-        self.listening = False
+        try:
+            yield
+        finally:
+            self.listening = False  # after an error, too: passes that follow it are nobody else's
         while self._more(0.0):
             token = torch.zeros(1, 1, dtype=torch.long, device=self.trunk.device)
             (self.trunk(input_ids=token, use_cache=False).last_hidden_state.sum() * 0.0).backward()

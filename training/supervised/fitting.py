@@ -8,8 +8,8 @@ mean, so that those of several processes add up to it.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -112,7 +112,6 @@ class Fit:
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        self.whole = ExitStack()  # holds the gathered model once the updates are done
         self.optimizer = torch.optim.AdamW(
             groups, lr=rate, betas=(0.9, config.adam_beta2), eps=config.adam_eps,
             fused=self.level is None, foreach=False if self.level else None,  # neither takes shards and whole weights together
@@ -132,8 +131,15 @@ class Fit:
         """Return the seconds this run has taken, all its processes together."""
         return self.earlier_seconds + time.monotonic() - self.began
 
-    def run(self) -> None:
-        """Do the updates that are left, with a checkpoint now and then and one at the end."""
+    @contextmanager
+    def done(self) -> Iterator[None]:
+        """Do the updates that are left; inside, the model is whole: what comes after them knows nothing of shards."""
+        self._run()
+        with self._whole():
+            yield
+
+    def _run(self) -> None:
+        """Do the updates with a checkpoint now and then and one at the end."""
         cadence, saved_step = Cadence(self.config.checkpoint_seconds), self.step
         self._agree()
         with Bar(self.title, len(self.batches)) as bar:
@@ -153,12 +159,10 @@ class Fit:
                     with cadence.saving():
                         self.save()
                     saved_step = self.step
-        if self.level is not None:
-            self.whole.enter_context(whole(self.model))  # what comes after the updates knows nothing of shards
         distributed.barrier()  # metrics and checkpoint are whole before another process reads them
 
     def _whole(self) -> AbstractContextManager[None]:
-        """All weights on every process, for a look at the model."""
+        """All weights on every process, for what reads the model."""
         return whole(self.model) if self.level is not None else nullcontext()
 
     def _agree(self) -> None:
