@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import cast
 
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
 from server.db import engine_for, session_factory
+from server.settings import OperatorError, Settings
 
 log = logging.getLogger("whetstone.transaction")
 
@@ -70,6 +71,13 @@ def transaction(database_url: str, redis_url: str) -> Iterator[Session]:
         wanted: list[tuple[str, dict[str, int]]] = db.info.pop("tasks", [])
     for task, ids in wanted:
         send(redis_url, task, ids)
+
+
+def transaction_of(settings: Settings) -> AbstractContextManager[Session]:
+    """One transaction on the services that `settings` name; OperatorError where they name none."""
+    if settings.database_url is None or settings.redis_url is None:
+        raise OperatorError("DATABASE_URL and REDIS_URL are needed; `whetstone up` starts everything with both.")
+    return transaction(settings.database_url, settings.redis_url)
 
 
 @contextmanager

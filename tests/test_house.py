@@ -181,7 +181,12 @@ def test_only_the_edge_opens_transactions_and_services_never_end_them() -> None:
         parts = path.relative_to(ROOT).with_suffix("").parts
         if parts[0] != "server" or parts[1] not in ("routes", "services", "models"):
             continue
-        opens = {"server.transaction.transaction", "server.db.session_factory", "server.db.engine_for"}
+        opens = {
+            "server.transaction.transaction",
+            "server.transaction.transaction_of",
+            "server.db.session_factory",
+            "server.db.engine_for",
+        }
         wrong += [f"{name_of(path)} imports {name}" for name in imports(path) if name in opens]
         wrong += [
             f"{name_of(path)}:{node.lineno} calls {node.func.attr}"

@@ -7,7 +7,6 @@ so nothing of the first attempt shows.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -18,10 +17,10 @@ from server.db import session_factory
 from server.errors import WhetstoneError
 from server.models import Job
 from server.services import jobs
-from server.settings import Settings, load_settings
+from server.settings import Settings
 from training.lines.records import BadRecord
 from workers import exports, imports
-from workers.context import process_name
+from workers.context import connected_settings, process_name
 from workers.following import Follower, LostClaim
 
 WORK: dict[str, Callable[[Settings, Job, Follower], None]] = {
@@ -32,7 +31,7 @@ WORK: dict[str, Callable[[Settings, Job, Follower], None]] = {
 
 def perform(job_id: int, settings: Settings | None = None) -> None:
     """Do a queued job once, however often its message arrives; nothing when another worker has it or it is over."""
-    settings = settings or load_settings(os.environ)
+    settings = settings or connected_settings()
     worker = f"{process_name()}/{secrets.token_hex(4)}"
     sessions = session_factory(str(settings.database_url))
     with sessions.begin() as db:

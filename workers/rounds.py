@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from server.errors import WhetstoneError
 from server.services.rounds import rounds
 from server.settings import Settings
-from server.transaction import transaction
+from server.transaction import transaction_of
 from workers.breath import Breath, LostStep
 from workers.context import connected_settings, process_name
 from workers.round_steps import STEPS, StepFailed, Work
@@ -22,14 +22,13 @@ def advance(round_id: int, settings: Settings | None = None) -> None:
     foresaw is raised as well, so that the log has it.
     """
     settings = settings or connected_settings()
-    database_url, redis_url = str(settings.database_url), str(settings.redis_url)
     claimant = f"{process_name()}/{secrets.token_hex(4)}"
-    with transaction(database_url, redis_url) as db:
+    with transaction_of(settings) as db:
         held = rounds.claim(db, round_id, claimant)
     if held is None:
         return
     try:
-        with Breath(database_url, held) as breath:
+        with Breath(str(settings.database_url), held) as breath:
             STEPS[held.name](Work(settings, held, breath))
     except LostStep:
         return  # the row says who has it now; what was not committed is rolled back
@@ -37,7 +36,7 @@ def advance(round_id: int, settings: Settings | None = None) -> None:
         raise  # Postgres went away: the step is still ours in the row, and the sweep queues it again
     except Exception as error:
         foreseen = isinstance(error, StepFailed | WhetstoneError | OSError)
-        with transaction(database_url, redis_url) as db:
+        with transaction_of(settings) as db:
             rounds.fail_step(db, held, _sentence(error) if foreseen else f"Unexpected: {error!r}"[:2000])
         if not foreseen:
             raise

@@ -24,7 +24,7 @@ from server.services.people import people as people_service
 from server.services.simulated import crowd_sessions, open_session
 from server.services.snapshots import registry
 from server.settings import OperatorError
-from server.transaction import transaction
+from server.transaction import transaction_of
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -81,7 +81,7 @@ def command(
     os.environ |= {"WHETSTONE_HOME": str(home), "PORT": str(_free_port()), "WHETSTONE_DEMO": "1"}
     try:
         with _running(home, console), connected() as settings:
-            with transaction(str(settings.database_url), str(settings.redis_url)) as db:
+            with transaction_of(settings) as db:
                 sessions = crowd_sessions(db, people)
                 researcher = people_service.create_person(db, name="Demo researcher", roles=["researcher"])
                 starter = registry.starter_snapshot(db)

@@ -15,7 +15,7 @@ from server.errors import BadInput
 from server.services.campaigns.campaigns import find_campaign
 from server.services.items import demonstration_pairs, item_lines, items, kept
 from server.services.people import roster
-from server.transaction import transaction
+from server.transaction import transaction_of
 
 
 @click.group()
@@ -77,7 +77,7 @@ def from_demonstrations(source: str, slug: str, count: int) -> None:
     Example:
       whetstone items from-demonstrations write --campaign blind
     """
-    with connected() as settings, transaction(str(settings.database_url), str(settings.redis_url)) as db:
+    with connected() as settings, transaction_of(settings) as db:
         added = demonstration_pairs.make(db, find_campaign(db, slug), find_campaign(db, source), count=count)
     click.echo(f"Paired {added:,} demonstrations of {source} in {slug}; the model's replies are being written.")
 

@@ -18,7 +18,7 @@ from server.routes.round_json import round_json, schedule_json
 from server.services.rounds import outlook, rounds, schedules
 from server.services.rounds.round_settings import parse_assignments
 from server.settings import Settings
-from server.transaction import transaction
+from server.transaction import transaction_of
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 20.0  # after which a step that nobody takes is worth a word
@@ -188,7 +188,7 @@ def schedule(cron: str | None, time_zone: str | None, minimum: int | None, enabl
 
 
 def _db(settings: Settings) -> Any:
-    return transaction(str(settings.database_url), str(settings.redis_url))
+    return transaction_of(settings)
 
 
 def _change(ctx: click.Context, number: int, wait: bool, as_json: bool, change: Any) -> None:

@@ -8,7 +8,7 @@ import click
 
 from server.cli.connection import connected
 from server.services.simulated import crowd_sessions
-from server.transaction import transaction
+from server.transaction import transaction_of
 
 
 def shares(given: tuple[str, ...]) -> dict[str, float] | None:
@@ -46,7 +46,7 @@ def command(
       whetstone simulate --campaign helpful:3 --campaign red-team:1 --json
     """
     with connected() as settings:
-        with transaction(str(settings.database_url), str(settings.redis_url)) as db:
+        with transaction_of(settings) as db:
             sessions = crowd_sessions(db, people)
         job = {
             "base_url": f"http://{settings.host}:{settings.port}",

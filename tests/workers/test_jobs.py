@@ -17,8 +17,9 @@ from server.db import session_factory
 from server.models import Comparison, Conversation, Job
 from server.services import jobs
 from server.services.campaigns import campaigns
-from server.settings import Settings
+from server.settings import OperatorError, Settings
 from tests.workers.lines import hh_lines, write
+from workers import context
 from workers.jobs import perform
 
 LINES = 24_000  # some seconds of work, so that the kill falls into the middle
@@ -76,3 +77,12 @@ def test_kill_in_mid_import_leaves_nothing_and_the_next_worker_imports_all(
         done = db.get_one(Job, job.id)
         assert (done.status, done.attempts, done.failure) == ("done", 2, None)
         assert db.scalar(select(func.count()).select_from(Comparison)) == LINES
+
+
+def test_a_job_without_a_database_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WHETSTONE_HOME", str(tmp_path))
+    context.connected_settings.cache_clear()
+    with pytest.raises(OperatorError, match="A worker needs DATABASE_URL"):
+        perform(1)
