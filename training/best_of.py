@@ -24,7 +24,7 @@ from training.measuring.calibration import wilson_interval
 from training.measuring.contest import mean_ci95
 from training.measuring.field import Judges, fitting
 from training.models.models import PreferenceModel
-from training.models.snapshots import check_snapshot
+from training.models.snapshots import stated_fingerprint
 from training.processes import ranks
 from training.runs import files
 from training.runs.parts import Parts
@@ -77,6 +77,11 @@ class BestOfRun:
             check_tokenizers(self.policy.tokenizer, self.rival.tokenizer, "opponent")
         named = {"score": config.preference_model, "test_score": config.test_preference_model}
         self.judges = Judges(named, self.policy.tokenizer, precision=config.precision)
+        # as of the files that were loaded: a folder may hold another model before this run ends
+        self.fingerprints = {
+            "model_fingerprint": stated_fingerprint(config.model),
+            "preference_model_fingerprint": stated_fingerprint(config.preference_model),
+        }
         self.sampling = Sampling(config.max_new_tokens, config.temperature)
         readers = self.judges.readers(config.max_new_tokens)
         for answering in (self.policy, self.rival):
@@ -159,13 +164,11 @@ class BestOfRun:
             middle = (config.median_of + 1) // 2
             found["median"] = {"k": config.median_of} | measured(tables, rivals, config.median_of, middle)
         self.paint(by_k)
-        model, pm = check_snapshot(config.model), check_snapshot(config.preference_model)
         return found | {
             "prompts": len(samples),
             "samples": config.samples,
             "left_out": self.left_out,
-            "model_fingerprint": model.fingerprint,
-            "preference_model_fingerprint": pm.fingerprint,
+            **self.fingerprints,
         }
 
     def paint(self, by_k: Sequence[Mapping[str, Any]]) -> None:

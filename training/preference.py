@@ -78,18 +78,16 @@ class Start(NamedTuple):
 def started(config: PreferenceConfig) -> Start:
     """Load the policy or the preference model of an earlier stage that the run starts from."""
     words = config.lm_weight > 0
-    kind = check_snapshot(config.model).kind
+    kind = check_snapshot(config.model, verify=False).kind  # loading verifies
     if config.objective == "imitation":
         if kind != "policy":
             raise JobFailed(f"imitation trains a policy and {config.model} holds a {kind}; name a policy")
-        causal, tokenizer = load_policy(config.model, verify=False)
+        causal, tokenizer = load_policy(config.model)
         model = PreferenceModel.on(causal, seed=config.seed, words=True)
         return Start(model, tokenizer, causal)
     if kind == "policy":
-        return Start(
-            *PreferenceModel.from_policy(config.model, seed=config.seed, words=words, verify=False), causal=None
-        )
-    model, tokenizer = PreferenceModel.load(config.model, words=words, verify=False)
+        return Start(*PreferenceModel.from_policy(config.model, seed=config.seed, words=words), causal=None)
+    model, tokenizer = PreferenceModel.load(config.model, words=words)
     if config.start_head == "renew":
         model.renew_head(config.seed)
     return Start(model, tokenizer, None)

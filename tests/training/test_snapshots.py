@@ -16,10 +16,12 @@ from training.models.snapshots import (
     PromptTooLong,
     check_snapshot,
     fingerprint,
+    fingerprint_of,
     load_policy,
     render,
     render_reply,
     render_within,
+    stated_fingerprint,
     verify_manifest,
     write_manifest,
 )
@@ -190,3 +192,13 @@ def test_a_long_prompt_loses_its_oldest_turns_whole_and_says_so(tokenizer: PreTr
 def test_a_moved_directory_keeps_its_fingerprint(tiny_policy: Path, tmp_path: Path):
     moved = Path(shutil.copytree(tiny_policy, tmp_path / "moved"))
     assert check_snapshot(moved).fingerprint == check_snapshot(tiny_policy).fingerprint
+
+
+def test_a_fingerprint_is_the_manifests_and_hashed_only_without_one(own_policy: Path, monkeypatch: pytest.MonkeyPatch):
+    stated = stated_fingerprint(own_policy)
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "_sha256", lambda file: pytest.fail(f"{file} is hashed"))
+        assert fingerprint_of(own_policy) == stated == check_snapshot(own_policy, verify=False).fingerprint
+    (own_policy / snapshots.MANIFEST).unlink()
+    assert stated_fingerprint(own_policy) is None
+    assert fingerprint_of(own_policy) == stated

@@ -88,7 +88,7 @@ class Field:
         self.sampling = Sampling(config.max_new_tokens, config.temperature)
         readers = self.judges.readers(config.max_new_tokens)
         for name, path in self.paths.items():
-            context = check_snapshot(path).context or UNSTATED
+            context = check_snapshot(path, verify=False).context or UNSTATED
             readers.append((self.prefixes.get(name, Prefix()), context - config.max_new_tokens))
         self.prompts, self.left_out = fitting(
             self.reference.tokenizer, read_prompts(folder.data / "prompts.jsonl"), readers, config.evaluation_prompts

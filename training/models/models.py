@@ -19,8 +19,7 @@ from transformers.utils import logging as transformers_logging
 from training.models import lora
 from training.models.snapshots import (
     BadSnapshot,
-    check_snapshot,
-    load_tokenizer,
+    checked,
     load_weights,
     write_manifest,
 )
@@ -54,11 +53,10 @@ class PreferenceModel(nn.Module):
         seed: int,
         dtype: torch.dtype = torch.float32,
         words: bool = False,
-        verify: bool = True,
     ) -> tuple[Self, PreTrainedTokenizerBase]:
         """Return (new preference model, tokenizer) on the backbone of a policy; the head is N(0, 1/(d+1)), bias 0."""
-        check_snapshot(path, verify=verify)
-        return cls.on(load_weights(AutoModelForCausalLM, path, dtype), seed=seed, words=words), load_tokenizer(path)
+        tokenizer = checked(path).tokenizer
+        return cls.on(load_weights(AutoModelForCausalLM, path, dtype), seed=seed, words=words), tokenizer
 
     @classmethod
     def on(cls, causal: PreTrainedModel, *, seed: int, words: bool = False) -> Self:
@@ -85,7 +83,7 @@ class PreferenceModel(nn.Module):
         `words` needs a backbone whose vocabulary head is its embedding: a head of its own is not kept in the directory.
         """
         root = Path(path)
-        summary = check_snapshot(root, verify=verify)
+        summary, tokenizer = checked(root, verify=verify)
         if summary.kind != "pm":
             raise BadSnapshot(f"{root} holds a {summary.kind}, not a preference model; train one on it first")
         backbone = load_weights(AutoModel, root, dtype)
@@ -102,7 +100,7 @@ class PreferenceModel(nn.Module):
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as bad:
             raise BadSnapshot(f"the head of the preference model in {root} cannot be loaded: {bad}") from bad
         model.head.to(dtype)
-        return model.eval(), load_tokenizer(root)
+        return model.eval(), tokenizer
 
     def save(self, path: str | Path, tokenizer: PreTrainedTokenizerBase, **provenance: Any) -> dict[str, Any]:
         """Write the directory and return its manifest."""

@@ -70,8 +70,16 @@ def fingerprint(manifest: dict[str, Any]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def stated_fingerprint(path: str | Path) -> str | None:
+    """Return the `fingerprint` that a directory's manifest states, None without one; loading compares it with the files."""
+    manifest = Path(path) / MANIFEST
+    return fingerprint(_json(manifest)) if manifest.exists() else None
+
+
 def fingerprint_of(path: str | Path) -> str:
-    """Return the `fingerprint` of a directory, whether it has a manifest or not."""
+    """Return the `fingerprint` of a directory that was loaded, hashed here where no manifest states it."""
+    if stated := stated_fingerprint(path):
+        return stated
     root = Path(path)
     return fingerprint({"files": {name: {"sha256": _sha256(root / name)} for name in _files(root)}})
 
@@ -118,8 +126,23 @@ class SnapshotSummary:
     provenance: dict[str, Any]
 
 
+class Checked(NamedTuple):
+    """What a look through a model directory gives: whoever loads the model needs its tokenizer too."""
+
+    summary: SnapshotSummary
+    tokenizer: PreTrainedTokenizerBase
+
+
 def check_snapshot(path: str | Path, *, verify: bool = True) -> SnapshotSummary:
-    """Look through a model directory without loading its weights; BadSnapshot says what is wrong with it."""
+    """Look through a model directory without loading its weights; BadSnapshot says what is wrong with it.
+
+    Without `verify` no file is hashed, which is most of the time that this takes.
+    """
+    return checked(path, verify=verify).summary
+
+
+def checked(path: str | Path, *, verify: bool = True) -> Checked:
+    """The same, with the tokenizer."""
     root = Path(path)
     if not root.is_dir():
         raise BadSnapshot(f"{root} is not a directory; give the folder that save_pretrained wrote")
@@ -134,7 +157,7 @@ def check_snapshot(path: str | Path, *, verify: bool = True) -> SnapshotSummary:
     vocabulary = int(config.get("vocab_size") or 0)
     if vocabulary and len(tokenizer) > vocabulary:
         raise BadSnapshot(f"{root}: the tokenizer knows {len(tokenizer)} tokens, the model only {vocabulary}")
-    return SnapshotSummary(
+    summary = SnapshotSummary(
         path=str(root),
         kind=manifest.get("kind", "policy"),
         architecture=str((config.get("architectures") or ["?"])[0]),
@@ -146,6 +169,7 @@ def check_snapshot(path: str | Path, *, verify: bool = True) -> SnapshotSummary:
         fingerprint=fingerprint(manifest) if manifest else None,
         provenance=manifest.get("provenance", {}),
     )
+    return Checked(summary, tokenizer)
 
 
 def _weights(root: Path) -> tuple[int, str, int]:
@@ -205,17 +229,14 @@ def load_policy(
     verify: bool = True,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (causal LM, tokenizer) of a checked directory, in `dtype` whatever the file holds, in eval mode, no dropout."""
-    kind = check_snapshot(path, verify=verify).kind
-    if kind != "policy":
+    summary, tokenizer = checked(path, verify=verify)
+    if summary.kind != "policy":
         raise BadSnapshot(f"{path} holds a preference model, not a policy; name the folder of a policy")
-    return load_weights(AutoModelForCausalLM, path, dtype), load_tokenizer(path)
+    return load_weights(AutoModelForCausalLM, path, dtype), tokenizer
 
 
-def load_weights(auto: Any, path: str | Path, dtype: torch.dtype, allow_unexpected: str | None = None) -> Any:
-    """Load a transformers model of the class `auto`; a weight that is missing, spare or of another shape is a BadSnapshot.
-
-    Spare weights whose names begin with `allow_unexpected` are let through (the vocabulary head, for a bare backbone).
-    """
+def load_weights(auto: Any, path: str | Path, dtype: torch.dtype) -> Any:
+    """Load a transformers model of the class `auto`; a weight that is missing, spare or of another shape is a BadSnapshot."""
     transformers_logging.disable_progress_bar()  # its bars would fall into ours
     try:
         model, info = auto.from_pretrained(
@@ -228,10 +249,9 @@ def load_weights(auto: Any, path: str | Path, dtype: torch.dtype, allow_unexpect
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as bad:
         raise BadSnapshot(f"the model in {path} cannot be loaded: {bad}") from bad
-    spare = [name for name in info["unexpected_keys"] if not allow_unexpected or not name.startswith(allow_unexpected)]
     for what, names in (
         ("lacks", info["missing_keys"]),
-        ("has the unknown", spare),
+        ("has the unknown", info["unexpected_keys"]),
         ("has another shape for", info["mismatched_keys"]),
     ):
         if names:

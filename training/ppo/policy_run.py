@@ -17,7 +17,7 @@ from training.failure import JobFailed
 from training.measuring.contest import against, reply_numbers, room_for_prompts
 from training.models import lora
 from training.models.last_good import LastGood
-from training.models.snapshots import check_snapshot, save_policy
+from training.models.snapshots import save_policy, stated_fingerprint
 from training.ppo.collapse import CollapseAlarm
 from training.ppo.group_invariant import group_numbers, penalty_share, policy_weights
 from training.ppo.learner import Learner
@@ -45,6 +45,11 @@ class PolicyRun:
     def __init__(self, folder: RunFolder, config: PolicyConfig) -> None:
         self.folder, self.config = folder, config
         models = load_models(config, device_of_choice())
+        # as of the files that were loaded: a folder may hold another model before this run ends
+        self.began_with = {
+            "initial_policy": stated_fingerprint(config.model),
+            "preference_model": stated_fingerprint(config.preference_model),
+        }
         self.policy, self.reference, self.pm, self.tokenizer = (
             models.policy, models.reference, models.pm, models.tokenizer
         )  # fmt: skip
@@ -341,7 +346,6 @@ class PolicyRun:
     def _write_model(self, step: int) -> None:
         """Write the policy as it stands in memory."""
         config = self.config
-        initial, pm = check_snapshot(config.model), check_snapshot(config.preference_model)
         with whole(self.policy):
             self.folder.write_model(
                 lambda path: save_policy(
@@ -352,8 +356,7 @@ class PolicyRun:
                     preset=config.preset,
                     episodes=self._episodes(step),
                     seed=config.seed,
-                    initial_policy=initial.fingerprint,
-                    preference_model=pm.fingerprint,
+                    **self.began_with,
                 )
             )
 
