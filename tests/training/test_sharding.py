@@ -25,9 +25,9 @@ from training.ppo import policy_run
 from training.ppo.policy_models import load_models
 from training.processes import distributed, ranks
 from training.processes.sharding import Level, shard, whole
-from training.reading import reading
 from training.runs.run_folder import RunFolder
 from training.supervised import fitting
+from training.trunk import passes
 
 
 def run_of(path: Path, policy: Path, **settings: object) -> RunFolder:
@@ -61,7 +61,7 @@ def test_each_process_holds_its_part_of_the_blocks(tmp_path: Path, tiny_policy: 
 def test_shards_learn_as_one_whole_process(
     family: str, tmp_path: Path, built_policies, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reading, "CPU_BUDGET", 150)  # several passes an update
+    monkeypatch.setattr(passes, "CPU_TOKENS", 150)  # several passes an update
     one, two = (
         run_of(tmp_path / name, built_policies(family), lm_weight=0.5, sharding="full") for name in ("one", "two")
     )

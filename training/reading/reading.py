@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 
 from training.data.batches import Ranked, by_length
-from training.failure import JobFailed
 from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.processes.device import Precision, device_of_choice, in_half
-from training.trunk import FusedTrunk, Trunk, trunk_for
+from training.trunk import FusedTrunk, Trunk, passes, trunk_for
 from training.trunk.packing import Packed, packed
 
-CPU_BUDGET, GPU_BUDGET = 2048, 32768  # tokens of one pass, padding included: what fits the caches / keeps a GPU busy
-# Of a score of order 1, in float32 whatever the run multiplies in: bfloat16 would hide mistakes below a hundredth in rounding.
-TOLERANCE = 1e-3
 Words = Literal["none", "best", "all"]
 
 
@@ -39,7 +35,7 @@ class Reader:
         self.model = model.to(self.device)
         self.pad = pad
         self.context = context_of(model.backbone.config)
-        self.budget = GPU_BUDGET if self.device.type == "cuda" else CPU_BUDGET
+        self.budget = passes.budget(self.device)
         self.half = in_half(precision, self.device, model.width)
 
     @property
@@ -126,10 +122,4 @@ class Reader:
         each = (torch.tensor([row], device=self.device) for row in rows)
         alone = torch.cat([self.model.raw_scores(row, torch.tensor([row.shape[1] - 1])) for row in each])
         together = self._read(trunk_for(self.model.backbone), elements, "none", half=False).scores
-        gap = float((alone - together).abs().max())
-        # `not <=` also catches NaN
-        if not gap <= TOLERANCE * (1 + float(alone.abs().max())):
-            raise JobFailed(
-                f"self-check failed: replies read together score unlike each alone (by {gap:.2g}); "
-                "this model cannot be trained here as it is"
-            )
+        passes.check_alike(alone, together, "replies read together score unlike each alone")

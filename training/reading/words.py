@@ -16,13 +16,12 @@ from training.data.examples import Example
 from training.failure import JobFailed
 from training.models.context import context_of
 from training.processes.device import Precision, device_of_choice, in_half, products
-from training.trunk import FusedTrunk, GeneralTrunk, Trunk, trunk_for
+from training.trunk import FusedTrunk, GeneralTrunk, Trunk, passes, trunk_for
 from training.trunk.packing import packed
 from training.trunk.vocabulary import tell
 
-CPU_BUDGET, GPU_BUDGET = 2048, 32768  # tokens of one pass: what fits the caches / keeps a GPU busy
 LOGITS = 2**27  # numbers of one pass's logits, half a gigabyte: a large vocabulary makes parts smaller
-TOLERANCE = 1e-3  # of a logit of order 1, in float32; a real mistake shows as 0.1 and more
+UNLIKE = "examples read together give other logits than each alone"  # what a self-check says
 # The two parts of a block that add to its residual stream, by the names that transformers gives them.
 BLOCK_PARTS = frozenset({"self_attn", "attn", "attention", "mlp", "feed_forward"})
 
@@ -38,8 +37,7 @@ class WordReader:
         self.head = model.get_output_embeddings()
         self.cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2 bends its logits
         self.trunk: Trunk = trunk_for(model.base_model, half=self.half)
-        budget = GPU_BUDGET if self.device.type == "cuda" else CPU_BUDGET
-        self.budget = max(1, min(budget, LOGITS // len(self.head.weight)))
+        self.budget = max(1, min(passes.budget(self.device), LOGITS // len(self.head.weight)))
         self._drop = _Drop(model, dropout)
 
     def parts(self, examples: Sequence[Example]) -> list[list[int]]:
@@ -127,7 +125,7 @@ class WordReader:
             for example in examples
         ])  # fmt: skip
         states = self._states(examples, trunk_for(self.model.base_model))
-        self._agree(alone, self._logits(states, half=False))
+        passes.check_alike(alone, self._logits(states, half=False), UNLIKE)
 
     @torch.no_grad()
     def self_check_behind(self, head: list[int], tails: Sequence[list[int]]) -> None:
@@ -139,16 +137,7 @@ class WordReader:
             for tail in tails
         ])  # fmt: skip
         states = self._states_behind(head, tails, trunk_for(self.model.base_model))
-        self._agree(alone, self._logits(states, half=False))
-
-    @staticmethod
-    def _agree(alone: Tensor, together: Tensor) -> None:
-        gap = float((alone - together).abs().max())
-        if not gap <= TOLERANCE * (1 + float(alone.abs().max())):  # `not <=` also catches NaN
-            raise JobFailed(
-                f"self-check failed: examples read together give other logits than each alone (by {gap:.2g}); "
-                "this model cannot be trained here as it is"
-            )
+        passes.check_alike(alone, self._logits(states, half=False), UNLIKE)
 
 
 class _Drop:
