@@ -31,7 +31,7 @@ from training.processes import distributed
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
 from training.runs.telling import tell_left_out, tell_unfit
-from training.sampling.rollouts import reply_seeds
+from training.sampling.rollouts import Occasion, reply_seeds
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable
 from training.supervised.fitting import Fit, chosen_learning_rate
@@ -40,7 +40,6 @@ from training.supervised.teacher import Cache, Shard, Text, aligned, answered, s
 from training.trunk.recomputing import recompute
 
 RATE_SHARE = 0.05  # of the rate of pretraining (Bai et al. 2022 App. A.1)
-TRAIN, TEST = 2**28, 2**29  # seeds of the teacher's replies, far from those of any training iteration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +95,7 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     )
     tell_unfit("sample prompts", {"over_long": sum(unfit.values())})
     asked = evenly(asked, config.sample_prompts)
-    samples = sampled(teacher, asked, reply_seeds(config.seed, TEST, len(asked)), config)
+    samples = sampled(teacher, asked, reply_seeds(config.seed, Occasion.TEACHER_SAMPLES, len(asked)), config)
     del teacher  # all that it has to say is said
     before = measured(reader, student, test_cache, asked, samples, config)
     batches = [
@@ -196,7 +195,8 @@ def cached(
     }
     if config.source == "teacher":
         settings |= {"sampled": [config.seed, name, config.max_new_tokens, config.temperature]}
-    seeds = reply_seeds(config.seed, TRAIN + (name == "test"), len(talks))
+    occasion = Occasion.TEACHING_TEST if name == "test" else Occasion.TEACHING
+    seeds = reply_seeds(config.seed, occasion, len(talks))
 
     def compute(begin: int, end: int) -> Shard:
         some, left_out = talks[begin:end], 0

@@ -16,7 +16,7 @@ from training.config import EvaluateConfig
 from training.data.prompts import evenly, read_prompts, rendered
 from training.failure import JobFailed
 from training.job import run_job
-from training.measuring.contest import EVALUATION, compared, measured, room_for_prompts
+from training.measuring.contest import compared, measured, room_for_prompts
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice, in_half
@@ -26,7 +26,7 @@ from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.runs.telling import tell_unfit
 from training.sampling.engine import Engine
-from training.sampling.rollouts import reply_seeds
+from training.sampling.rollouts import Occasion, reply_seeds
 from training.sampling.self_checks import check_tokenizers
 
 
@@ -67,7 +67,7 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     half = in_half(config.precision, device, policy.config.hidden_size)
     length = max(map(len, prompts)) + config.max_new_tokens
     engines = [Engine(model, tokenizer, config.slots, length, half=half) for model in (policy, opponent)]
-    seeds = reply_seeds(config.seed, EVALUATION, 2 * len(prompts))
+    seeds = reply_seeds(config.seed, Occasion.EVALUATION, 2 * len(prompts))
     names = {f"prompts {first}": first for first in range(0, len(prompts), config.part_prompts)}
     with Bar("evaluation", 2 * len(prompts)) as bar:
 

@@ -11,6 +11,7 @@ from training.models.snapshots import load_policy, render, render_reply
 from training.sampling.engine import Generated
 from training.sampling.rollouts import (
     PART_EVENNESS,
+    Occasion,
     even_parts,
     policy_logp,
     preference_scores,
@@ -58,8 +59,9 @@ def test_parts_hold_every_reply_once_and_little_padding() -> None:
 
 
 def test_seeds_differ_between_replies_iterations_and_runs() -> None:
-    drawn = [seed for run in (0, 1) for iteration in (0, 1) for seed in reply_seeds(run, iteration, 50)]
-    assert len(set(drawn)) == 200
+    occasions = (0, 1, *Occasion)
+    drawn = [seed for run in (0, 1) for occasion in occasions for seed in reply_seeds(run, occasion, 50)]
+    assert len(set(drawn)) == 100 * len(occasions)
 
 
 def test_scores_by_parts_equal_a_conversation_read_alone(tiny_policy: Path) -> None:

@@ -15,10 +15,7 @@ from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.processes.sharding import whole
 from training.sampling.engine import Engine
-from training.sampling.rollouts import Rollout, policy_logp, preference_scores, reply_seeds, sample
-
-# Seeds of evaluation replies are drawn far from those of any training iteration.
-EVALUATION = 2**31
+from training.sampling.rollouts import Occasion, Rollout, policy_logp, preference_scores, reply_seeds, sample
 
 
 def mean_ci95(x: Tensor) -> tuple[float, list[float]]:
@@ -99,7 +96,7 @@ def against(
     each_step: Callable[[int], None] | None = None, *, half: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Both at once: one policy against another on these prompts."""
-    seeds = reply_seeds(seed, EVALUATION, 2 * len(prompts))
+    seeds = reply_seeds(seed, Occasion.EVALUATION, 2 * len(prompts))
     return compared(
         measured(
             policy, engine, opponent, rival_engine, pm, end_id, prompts, seeds, max_new_tokens, temperature, each_step,

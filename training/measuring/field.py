@@ -13,7 +13,6 @@ from training import objective
 from training.config import BadConfig, FieldConfig
 from training.data.prompts import Prompt, evenly, read_prompts
 from training.failure import JobFailed
-from training.measuring.contest import EVALUATION
 from training.models.context import UNSTATED, context_of
 from training.models.models import PreferenceModel
 from training.models.snapshots import check_snapshot
@@ -22,7 +21,7 @@ from training.runs.parts import Parts
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.runs.telling import tell_unfit
-from training.sampling.rollouts import reply_seeds
+from training.sampling.rollouts import Occasion, reply_seeds
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable, scores
 
@@ -113,7 +112,7 @@ class Field:
         began, config = time.monotonic(), self.config
         policy = self.reference if name == self.names[0] else self.policy(name)
         check_tokenizers(self.reference.tokenizer, policy.tokenizer, f"snapshot {name}")
-        seeds = reply_seeds(config.seed, EVALUATION + 1 + self.names.index(name), len(self.prompts))
+        seeds = reply_seeds(config.seed, Occasion.FIELD + self.names.index(name), len(self.prompts))
         replies = policy.reply(self.prompts, seeds, self.sampling)
         logp = policy.log_probs(self.prompts, replies, config.temperature)
         ref_logp = self.reference.log_probs(self.prompts, replies, config.temperature)

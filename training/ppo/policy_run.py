@@ -35,7 +35,15 @@ from training.runs.cadence import Cadence
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.sampling.engine import Engine
-from training.sampling.rollouts import Experience, Rollout, policy_logp, preference_scores, reply_seeds, sample
+from training.sampling.rollouts import (
+    Experience,
+    Occasion,
+    Rollout,
+    policy_logp,
+    preference_scores,
+    reply_seeds,
+    sample,
+)
 from training.sampling.self_checks import check_start
 
 
@@ -233,7 +241,8 @@ class PolicyRun:
         temperature = self.config.temperature
         with whole(self.policy):
             self.engine.refresh(self.policy)
-            rollout = sample(self.engine, prompts, reply_seeds(self.config.seed, 2**30, count), 24, temperature)
+            seeds = reply_seeds(self.config.seed, Occasion.SELF_CHECK, count)
+            rollout = sample(self.engine, prompts, seeds, 24, temperature)
             self.engine.release()
         return check_start(self.policy, self.reference, self.pm, rollout, temperature, half=self.half)
 

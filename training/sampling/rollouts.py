@@ -6,6 +6,7 @@ Shapes: B replies, T columns of prompt and reply together (right-padded), R colu
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum, unique
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,20 @@ from training.trunk.packing import packed_rows
 PART_TOKENS = 4096
 # A row joins a part when it is at least this share of the part's longest, so that little padding is computed.
 PART_EVENNESS = 0.7
-# Seeds of replies to choose from are drawn far from those of training iterations and of evaluations.
-CHOOSING = 2**31 + 2**30
+
+
+@unique
+class Occasion(IntEnum):
+    """What replies are drawn for where it is no training iteration: numbers far above those, so that no seeds are shared."""
+
+    TEACHING = 2**28  # what a teacher says, for a student to learn from
+    TEACHING_TEST = 2**28 + 1  # and for its test
+    TEACHER_SAMPLES = 2**29  # what a teacher says to the prompts that student and teacher are compared on
+    LOOKS = 2**30  # of a supervised run at its model, to select the best
+    SELF_CHECK = 2**30 + 1  # of a policy run
+    EVALUATION = 2**31  # of one policy against another
+    FIELD = 2**31 + 1  # of many policies: snapshot number n draws FIELD + n
+    CHOOSING = 2**31 + 2**30  # the replies of which one is chosen
 
 
 @dataclass(frozen=True)
@@ -69,14 +82,14 @@ def rollout_of(prompts: Sequence[Sequence[int]], generated: Generated) -> Rollou
     return Rollout(tokens, prompt_length, generated.mask, generated.logp, generated.ended)
 
 
-def reply_seeds(seed: int, iteration: int, count: int) -> list[int]:
-    """One seed a reply, different in every iteration of every run."""
-    return [int(found) for found in np.random.SeedSequence([seed, iteration]).generate_state(count, np.uint64)]
+def reply_seeds(seed: int, occasion: int, count: int) -> list[int]:
+    """One seed a reply, different in every run and on each occasion: an iteration's number, or an `Occasion`."""
+    return [int(found) for found in np.random.SeedSequence([seed, occasion]).generate_state(count, np.uint64)]
 
 
 def sample_seeds(seed: int, prompt: int, count: int) -> list[int]:
     """One seed a reply: those of prompt number `prompt` depend on it and the run's seed alone, fewer replies on the first ones."""
-    state = np.random.SeedSequence([seed % 2**64, CHOOSING, prompt]).generate_state(count, np.uint64)
+    state = np.random.SeedSequence([seed % 2**64, Occasion.CHOOSING, prompt]).generate_state(count, np.uint64)
     return [int(found) for found in state]
 
 

@@ -13,11 +13,9 @@ from typing import Any
 from training.data.prompts import Prompt
 from training.models.models import PreferenceModel
 from training.processes import ranks
-from training.sampling.rollouts import reply_seeds
+from training.sampling.rollouts import Occasion, reply_seeds
 from training.sampling.variants import Policy, Sampling, scores
 from training.supervised.pace import Pace
-
-LOOKS = 2**30  # seeds of these replies are drawn far from those of any training iteration
 
 
 class Selection(Pace):
@@ -64,7 +62,8 @@ class Selection(Pace):
             found["held_out_loss"] = self.held_out_loss()
         if self.pm is not None and self.prompts:
             self.policy.refresh()
-            replies = self.policy.reply(self.prompts, reply_seeds(self.seed, LOOKS, len(self.prompts)), self.sampling)
+            seeds = reply_seeds(self.seed, Occasion.LOOKS, len(self.prompts))
+            replies = self.policy.reply(self.prompts, seeds, self.sampling)
             said = scores(self.pm, self.policy.tokenizer, self.prompts, replies)
             found["score"] = float(said.double().mean())
             found["length_mean"] = float(replies.generated.mask.sum(1).double().mean())
