@@ -174,7 +174,7 @@ def _read(
             done.append(activations(model, prompts[begin : begin + config.batch_prompts], layers))
             begin = min(begin + config.batch_prompts, len(prompts))
             bar.at(begin)
-            if cadence.due() or begin == len(prompts):
+            if cadence.due(begin, len(prompts)):
                 with cadence.saving():
                     folder.save_checkpoint(begin, {"states": torch.cat(done)}, {})
     return torch.cat(done)

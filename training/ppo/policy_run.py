@@ -278,17 +278,15 @@ class PolicyRun:
         done = self.load()
         if not done:
             self.gaps = self.self_check()
-        cadence, step = Cadence(config.checkpoint_seconds), done
+        cadence = Cadence(config.checkpoint_seconds, config.checkpoint_steps, together=config.sharding == "full")
+        step = done
         with Bar("policy", self.iterations) as bar:
             while step < self.iterations:
                 numbers = self.iterate(step)
                 step += 1
                 self.folder.log(step=step, of=self.iterations, **numbers)
                 self._watch(step, numbers)
-                due = step % config.checkpoint_steps == 0 if config.checkpoint_steps else cadence.due()
-                due = due or step == self.iterations
-                # of models in shards all must gather at once; of whole ones the first process alone writes
-                if distributed.said_first(due) if config.sharding == "full" else due:
+                if cadence.due(step, self.iterations):
                     with cadence.saving():
                         self.save(step)
                 bar.at(step, f"score {numbers['score_mean']:.2f}  KL {numbers['kl']:.1f}")

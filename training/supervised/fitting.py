@@ -140,7 +140,8 @@ class Fit:
 
     def _run(self) -> None:
         """Do the updates with a checkpoint now and then and one at the end."""
-        cadence, saved_step = Cadence(self.config.checkpoint_seconds), self.step
+        config = self.config
+        cadence = Cadence(config.checkpoint_seconds, config.checkpoint_steps, together=self.level is not None)
         self._agree()
         with Bar(self.title, len(self.batches)) as bar:
             while self.step < len(self.batches):
@@ -150,15 +151,9 @@ class Fit:
                     numbers |= self.watch.look(self.step, numbers)
                 self.folder.log(step=self.step, of=len(self.batches), **numbers, seconds=round(self.seconds(), 3))
                 bar.at(self.step, f"loss {numbers['loss']:.3f}")
-                every = self.config.checkpoint_steps
-                due = self.step - saved_step >= every if every else cadence.due()
-                due = due or self.step == len(self.batches)
-                if (
-                    distributed.said_first(due) if self.level else due
-                ):  # all must gather at once, or only the first writes
+                if cadence.due(self.step, len(self.batches)):
                     with cadence.saving():
                         self.save()
-                    saved_step = self.step
         distributed.barrier()  # metrics and checkpoint are whole before another process reads them
 
     def _whole(self) -> AbstractContextManager[None]:
