@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from training import objective
 from training.config import BadConfig, OodConfig
+from training.data.padding import right_padded
 from training.data.prompts import hold_out, read_prompts, rendered
 from training.failure import JobFailed
 from training.job import run_job
@@ -46,13 +47,10 @@ def area_ci95(inlier: Tensor, outlier: Tensor) -> tuple[float, list[float]]:
 @torch.inference_mode()
 def activations(model: Any, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
     """Hidden states of the last token of each prompt after each of `layers` (from 1).  -> [N, len(layers), d]"""
-    ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
-    tokens = torch.zeros(len(prompts), int(ends.max()) + 1, dtype=torch.long, device=model.device)
-    for row, prompt in enumerate(prompts):  # right-padded: causal attention keeps the padding out
-        tokens[row, : len(prompt)] = torch.tensor(prompt, device=model.device)
+    tokens, lengths = right_padded(prompts, model.device)
     states = model.base_model(input_ids=tokens, use_cache=False, output_hidden_states=True).hidden_states
     rows = torch.arange(len(prompts), device=model.device)
-    return torch.stack([states[layer][rows, ends] for layer in layers], dim=1).float().cpu()
+    return torch.stack([states[layer][rows, lengths - 1] for layer in layers], dim=1).float().cpu()
 
 
 def probe(inliers: Tensor, outliers: Tensor, decay: float) -> tuple[Tensor, Tensor]:

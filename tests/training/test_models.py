@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.data.batches import Ranked, right_padded
+from training.data.batches import Ranked
+from training.data.padding import right_padded
 from training.models.models import PreferenceModel
 from training.models.snapshots import BadSnapshot, load_policy, write_manifest
 
@@ -31,7 +32,7 @@ def test_padding_is_inert_on_either_side_with_any_content(any_policy: Path):
     ends = torch.tensor([len(row) - 1 for row in rows])
     alone = torch.cat([model.raw_scores(torch.tensor([row]), torch.tensor([len(row) - 1])) for row in rows])
     for filler in (PAD, 7):
-        padded = right_padded(rows, filler)
+        padded = right_padded(rows, "cpu", filler)[0]
         assert torch.allclose(model.raw_scores(padded, ends), alone, atol=1e-5)
         mask = torch.arange(padded.shape[1])[None] <= ends[:, None]
         assert torch.allclose(model.raw_scores(padded, ends, mask), alone, atol=1e-5)

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from training.data.feedback import Feedback
@@ -226,9 +224,3 @@ def by_length(elements: Sequence[Ranked], budget: int) -> list[list[Ranked]]:
         else:
             parts.append([element])
     return parts
-
-
-def right_padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
-    """Return rows of token ids as one tensor, padded on the right.  [B, T]"""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])

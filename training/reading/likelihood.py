@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.data.padding import right_padded
 from training.models.models import PreferenceModel
 from training.sampling.rollouts import Rollout, policy_logp, preference_scores
 from training.sampling.sampling import reply_mask
@@ -14,14 +15,11 @@ from training.sampling.sampling import reply_mask
 def as_rollout(prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], device: torch.device) -> Rollout:
     """Lay given replies, each with its end token, behind their prompts."""
     rows = [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)]
-    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    for place, row in enumerate(rows):
-        tokens[place, : len(row)] = torch.tensor(row)
-    mask = reply_mask(torch.tensor([len(reply) for reply in replies]))
-    starts = torch.tensor([len(prompt) for prompt in prompts])
-    ended = torch.ones(len(rows), dtype=torch.bool)
-    parts = (tokens, starts, mask, torch.zeros(mask.shape), ended)
-    return Rollout(*(part.to(device) for part in parts))
+    tokens, length = right_padded(rows, device)
+    starts = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    mask = reply_mask(length - starts)
+    ended = torch.ones(len(rows), dtype=torch.bool, device=device)
+    return Rollout(tokens, starts, mask, torch.zeros(mask.shape, device=device), ended)
 
 
 def total_log_p(model: Any, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from training.data.padding import right_padded
 from training.data.prompts import taken
 from training.failure import JobFailed
 from training.lines.lines import data_file, read_texts
@@ -47,10 +48,7 @@ class PretrainingText:
         As a rollout whose prompts are single tokens, since what is wanted of them is the same: log π of all that follows.
         """
         some = [self.pieces[place] for place in taken(len(self.pieces), self.seed, begin, count)]
-        length = torch.tensor([len(piece) for piece in some], device=device)
-        tokens = torch.zeros(count, int(length.max()), dtype=torch.long, device=device)
-        for row, piece in enumerate(some):
-            tokens[row, : len(piece)] = torch.tensor(piece, device=device)
+        tokens, length = right_padded(some, device)
         mask = reply_mask(length - 1)
         return Rollout(
             tokens, torch.ones_like(length), mask, torch.zeros(mask.shape, device=device), torch.ones_like(length) > 0

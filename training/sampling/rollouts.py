@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from training.data.padding import right_padded
 from training.models.models import PreferenceModel
 from training.processes import distributed, ranks
 from training.processes.sharding import whole
@@ -73,10 +75,8 @@ def rollout_of(prompts: Sequence[Sequence[int]], generated: Generated) -> Rollou
     if bool((length == 0).any()):
         raise ValueError("a reply without a token cannot be learnt from")
     device = generated.tokens.device
-    prompt_length = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    tokens = torch.zeros(len(prompts), int((prompt_length + length).max()), dtype=torch.long, device=device)
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt)] = torch.tensor(prompt, device=device)
+    table, prompt_length = right_padded(prompts, device)
+    tokens = functional.pad(table, (0, int((prompt_length + length).max()) - table.shape[1]))
     reply, column = state_columns(prompt_length, generated.mask)
     tokens[reply, column + 1] = generated.tokens[generated.mask]
     return Rollout(tokens, prompt_length, generated.mask, generated.logp, generated.ended)

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from training.starter.tokenizer import ASSISTANT, BOS, END, HUMAN, SYSTEM
@@ -42,13 +43,8 @@ def encode_prose(tokenizer: PreTrainedTokenizerFast, text: str) -> Example:
 
 
 def _join(examples: list[Example]) -> Example:
-    longest = max(len(example.tokens) for example in examples)
-    tokens = torch.zeros(len(examples), longest, dtype=torch.long)
-    weights = torch.zeros(len(examples), longest)
-    for row, example in enumerate(examples):
-        tokens[row, : len(example.tokens)] = example.tokens
-        weights[row, : len(example.weights)] = example.weights
-    return Example(tokens, weights)
+    columns = ([example.tokens for example in examples], [example.weights for example in examples])
+    return Example(*(pad_sequence(rows, batch_first=True) for rows in columns))
 
 
 def batches(examples: list[Example], tokens: int, seed: int) -> list[Example]:

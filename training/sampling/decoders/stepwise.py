@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from training.data.padding import right_padded
 from training.sampling.decoders.decoder import Replies
 
 # Prompts shorter than this share of the longest of their pass go into a pass of their own, to read little padding.
@@ -21,15 +22,6 @@ def even_groups(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         else:
             groups.append([place])
     return groups
-
-
-def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token table [n, T] filled up with id 0, which causal attention never reaches, and true lengths [n]."""
-    lengths = [len(row) for row in rows]
-    table = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-    for index, row in enumerate(rows):
-        table[index, : len(row)] = torch.tensor(row)
-    return table.to(device), torch.tensor(lengths, device=device)
 
 
 class StepwiseDecoder(ABC):
