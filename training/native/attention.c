@@ -98,7 +98,7 @@ static float *scratch(long floats) {
 
 static float *take(float **from, long floats) {
     float *taken = *from;
-    *from += padded(floats);
+    *from += whole_wide(floats);
     return taken;
 }
 
@@ -177,9 +177,9 @@ typedef struct {
 
 static Room room_of(const Attention *a, long group) {
     const Segment *first = a->segments + a->groups[group], *last = a->segments + a->groups[group + 1] - 1;
-    Room room = {.begin = first->start, .columns = last->start + last->length - first->start, .wide = padded(a->width)};
-    room.ld = padded(room.columns) + WIDE;
-    room.most = padded(room.columns) + 2 * WIDE;
+    Room room = {.begin = first->start, .columns = last->start + last->length - first->start, .wide = whole_wide(a->width)};
+    room.ld = whole_wide(room.columns) + WIDE;
+    room.most = whole_wide(room.columns) + 2 * WIDE;
     return room;
 }
 
@@ -197,8 +197,8 @@ static Block block_of(const Attention *a, const Segment *segment, long first, lo
     const int64_t *reach = a->reach + segment->query + first;
     return (Block){.queries = count,
                    .rows = (count + 7) / 8 * 8,
-                   .prefix = padded(segment->prefix_length),
-                   .own = padded(reach[count - 1]),
+                   .prefix = whole_wide(segment->prefix_length),
+                   .own = whole_wide(reach[count - 1]),
                    .prefix_real = segment->prefix_length,
                    .own_real = reach[count - 1],
                    .prefix_at = segment->prefix - begin,
@@ -222,7 +222,7 @@ static inline void hide(float *row, long from, long to) {
 
 static inline void hide_ends(const Block *b, float *row, long reach) {
     hide(row, b->prefix_real, b->prefix);
-    hide(row + b->prefix, reach, padded(reach));
+    hide(row + b->prefix, reach, whole_wide(reach));
 }
 
 /* row = e^(row - less); the sum.  row [n], n % WIDE == 0 */
@@ -276,7 +276,7 @@ static ALWAYS_INLINE void forward_piece(Attention *a, long group, long key_head,
                 float shares[QUERIES];
                 for (long i = 0; i < b.queries; i++) {
                     float *row_of = scores + i * room.most;
-                    long far = b.prefix + padded(b.reach[i]); /* the prefix and what is in reach lie side by side */
+                    long far = b.prefix + whole_wide(b.reach[i]); /* the prefix and what is in reach lie side by side */
                     hide_ends(&b, row_of, b.reach[i]);
                     float most = largest(row_of, far), sum = exponentials(row_of, far, most);
                     clear(row_of, far, b.prefix + b.own);
@@ -334,7 +334,7 @@ static ALWAYS_INLINE void backward_piece(Attention *a, long group, long key_head
                     float *p = scores + i * room.most, *pull = pulls + i * room.most;
                     float total = a->total[(row + i) * a->heads + head];
                     float mean = dot(gradients + i * wide, at(found, i * stride, half), width, half);
-                    long far = b.prefix + padded(b.reach[i]);
+                    long far = b.prefix + whole_wide(b.reach[i]);
                     hide_ends(&b, p, b.reach[i]);
                     pull_back(p, pull, far, total, mean);
                     clear(p, far, b.prefix + b.own);

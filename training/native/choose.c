@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "lanes.h"
+
 #define PIECE 256 /* logits whose probabilities are summed as one before the token is sought among them */
 #define CHUNK 4096
 
@@ -36,16 +38,7 @@ void choose(const Choice *c, Team *team, int me) {
     for (long unit = first; unit < last; unit++) {
         long from = unit % chunks * CHUNK, to = from + CHUNK < c->words ? from + CHUNK : c->words;
         const float *logits = logits_of(c, unit / chunks);
-        Floats high = spread(-INFINITY);
-        long i = from;
-        for (; i + LANES <= to; i += LANES) {
-            Floats x = load(logits + i);
-            high = pick(x > high, x, high);
-        }
-        float most = -INFINITY;
-        for (int lane = 0; lane < LANES; lane++) most = high[lane] > most ? high[lane] : most;
-        for (; i < to; i++) most = logits[i] > most ? logits[i] : most;
-        mosts[unit] = most / warmth(c, unit / chunks);
+        mosts[unit] = largest(logits + from, to - from) / warmth(c, unit / chunks);
     }
     team_wait(team);
 
@@ -54,13 +47,12 @@ void choose(const Choice *c, Team *team, int me) {
     for (long unit = first; unit < last; unit++) {
         long row = unit / chunks;
         const float *logits = logits_of(c, row);
-        float most = -INFINITY, temperature = warmth(c, row);
-        for (long i = 0; i < chunks; i++) most = mosts[row * chunks + i] > most ? mosts[row * chunks + i] : most;
+        float most = largest(mosts + row * chunks, chunks), temperature = warmth(c, row);
         for (long piece = unit % chunks * row_pieces; piece < pieces && piece < (unit % chunks + 1) * row_pieces; piece++) {
             long to = (piece + 1) * PIECE < c->words ? (piece + 1) * PIECE : c->words;
             Floats sum = {0};
             for (long i = piece * PIECE; i < to; i += LANES) sum += weights_at(logits + i, to - i, temperature, most);
-            sums[row * pieces + piece] = sum_of(sum);
+            sums[row * pieces + piece] = sum_of_lanes(sum);
         }
     }
     team_wait(team);
@@ -69,8 +61,7 @@ void choose(const Choice *c, Team *team, int me) {
     team_share(team, me, c->n, 1, &first, &last);
     for (long row = first; row < last; row++) {
         const float *logits = logits_of(c, row), *piece_sums = sums + row * pieces;
-        float temperature = warmth(c, row), most = -INFINITY;
-        for (long i = 0; i < chunks; i++) most = mosts[row * chunks + i] > most ? mosts[row * chunks + i] : most;
+        float temperature = warmth(c, row), most = largest(mosts + row * chunks, chunks);
         double total = 0;
         for (long piece = 0; piece < pieces; piece++) total += piece_sums[piece];
         long token = c->words - 1;

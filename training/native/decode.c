@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "lanes.h"
+
 /* Where the pass keeps what is between the products; all in `scratch`. */
 typedef struct {
     float *x, *qkv, *attended, *gated, *chosen, *scale, *score, *narrow, *choice;
@@ -24,8 +26,8 @@ static Rows rows_in(float *scratch, const Model *m, long n, long wanted, long th
     r.gated = r.attended + n * r.attended_stride;
     r.chosen = r.gated + n * r.gated_stride;
     r.scale = r.chosen + wanted * r.x_stride;
-    r.score = r.scale + threads * padded(n);
-    r.narrow = r.score + threads * (padded(m->columns) + 4 * KEYS);
+    r.score = r.scale + threads * whole_panels(n);
+    r.narrow = r.score + threads * (whole_panels(m->columns) + 4 * KEYS);
     r.narrow_room = m->head.half ? narrow_room(n, r.x_stride > r.attended_stride ? r.x_stride : r.attended_stride) : 0;
     if (m->head.half && narrow_room(n, m->inner) > r.narrow_room) r.narrow_room = narrow_room(n, m->inner);
     r.choice = r.narrow + threads * r.narrow_room;
@@ -48,7 +50,7 @@ static void scales(const Model *m, long n, const float *x, long stride, float *s
         Floats squares = {0};
         const float *from = x + row * stride;
         for (long i = 0; i < m->width; i += LANES) squares += load(from + i) * load(from + i); /* zeros beyond width */
-        scale[row] = 1.0f / sqrtf(sum_of(squares) / (float)m->width + (float)m->eps);
+        scale[row] = 1.0f / sqrtf(sum_of_lanes(squares) / (float)m->width + (float)m->eps);
     }
 }
 
@@ -104,20 +106,14 @@ static void attend(const Model *m, const float *keys, const float *values, const
         block += held;
     }
     for (long i = reach; i < blocks * KEYS; i++) score[i] = -INFINITY;
-    Floats high = load(score);
-    for (long i = LANES; i < blocks * KEYS; i += LANES) {
-        Floats x = load(score + i);
-        high = pick(x > high, x, high);
-    }
-    float most = high[0];
-    for (int lane = 1; lane < LANES; lane++) most = high[lane] > most ? high[lane] : most;
+    float most = largest(score, blocks * KEYS);
     Floats sums = {0};
     for (long i = 0; i < blocks * KEYS; i += LANES) {
         Floats weight = exp_of(load(score + i) - most);
         store(score + i, weight);
         sums += weight;
     }
-    float share = 1 / sum_of(sums);
+    float share = 1 / sum_of_lanes(sums);
     for (long part = 0; part < size; part += 2 * LANES) {
         Floats mean[4][2] = {{{0}}};
         const float *from = values + part;
@@ -140,7 +136,7 @@ static void attend(const Model *m, const float *keys, const float *values, const
 
 static void attention(const Pass *p, const Model *m, const Layer *l, const Rows *r, long step, Team *team, int me) {
     long units = p->n * m->kv_heads, group = m->heads / m->kv_heads, first, last;
-    float *score = r->score + me * (padded(m->columns) + 4 * KEYS);
+    float *score = r->score + me * (whole_panels(m->columns) + 4 * KEYS);
     team_share(team, me, units, 1, &first, &last);
     if (p->together) {
         for (long unit = first; unit < last; unit++)
@@ -161,7 +157,7 @@ static void attention(const Pass *p, const Model *m, const Layer *l, const Rows 
 /* Read one token of each row; the logits of those wanted. Ends with a barrier. */
 static void forward(const Pass *p, const Rows *r, long step, Team *team, int me) {
     const Model *m = p->model;
-    float *scale = r->scale + me * padded(p->n), *narrow = r->narrow + me * r->narrow_room;
+    float *scale = r->scale + me * whole_panels(p->n), *narrow = r->narrow + me * r->narrow_room;
     long first, last;
     team_share(team, me, p->n, 1, &first, &last);
     for (long row = first; row < last; row++) {

@@ -44,9 +44,9 @@ typedef struct {
     long done;                  /* out: steps taken; it stops after the first that ends a reply */
 } Pass;
 
-static inline long padded(long n) { return (n + PANEL - 1) / PANEL * PANEL; }
+static inline long whole_panels(long n) { return (n + PANEL - 1) / PANEL * PANEL; }
 /* Rows of a power of two would all fall on the same places of the cache. */
-static inline long stride_of(long n) { return padded(n) + 16; }
+static inline long stride_of(long n) { return whole_panels(n) + 16; }
 
 /* Draw a token for each of n rows of logits; row i is logits + from[i]·stride, or i·stride where from is null. */
 typedef struct {

@@ -10,7 +10,7 @@
 
 #define WIDE 16 /* rows of tables are filled up to so many numbers, whatever the processor's vectors hold */
 
-static inline long padded(long n) { return (n + WIDE - 1) / WIDE * WIDE; }
+static inline long whole_wide(long n) { return (n + WIDE - 1) / WIDE * WIDE; }
 
 /* Numbers j .. j + LANES - 1 of a row. */
 static ALWAYS_INLINE Floats get_lanes(const void *row, long j, const int half) {
@@ -95,9 +95,9 @@ static inline float exp_one(float x) {
     p = __builtin_fmaf(p, r, 5.0000001201e-1f);
     p = __builtin_fmaf(p, r * r, r + 1.0f);
     union {
-        int32_t bits;
+        uint32_t bits;
         float number;
-    } power = {.bits = ((int32_t)n + 127) << 23};
+    } power = {.bits = ((uint32_t)(int32_t)n + 127) << 23}; /* of a NaN whatever: p is one */
     float found = p * power.number;
     return x < -87.0f ? 0.0f : found;
 }

@@ -49,12 +49,6 @@ static inline Floats spread(float x) { return (Floats){0} + x; }
 /* a where the mask is set, b elsewhere. */
 static inline Floats pick(Ints mask, Floats a, Floats b) { return (Floats)((mask & (Ints)a) | (~mask & (Ints)b)); }
 
-static inline float sum_of(Floats x) {
-    float sum = 0;
-    for (int lane = 0; lane < LANES; lane++) sum += x[lane];
-    return sum;
-}
-
 /* e^x to the last bit or two; 0 below -87, a NaN for a NaN. 2^(n+f) with f in [-1/2, 1/2] by its series: no constant is
    split in two here, so the compiler may order the sums as it likes. */
 static inline Floats exp_of(Floats x) {
