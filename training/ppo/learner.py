@@ -151,7 +151,9 @@ class Learner:
         config, tokens = self.config, int(batch.rollout.mask.sum())
         sign = -1.0 if critic_only else self._entropy_sign(batch.rollout)
         pull = self._group_pull(batch)
-        before, features, policy_norm = replace(done), self._no_features(len(replies)), 0.0
+        # what groups learn from once all parts are through, where nothing of theirs reaches into the critic
+        features = self._no_features(len(replies)) if self.groups is not None and pull is None else None
+        before, policy_norm = replace(done), 0.0
         for learn_policy, learn_critic in self._passes(critic_only):
             with self._in_turn(learn_policy):
                 for index in even_parts(batch.rollout):
@@ -167,7 +169,8 @@ class Learner:
                     if learn_critic:
                         assert judged.features is not None
                         loss = loss + self._critic_loss(judged, part, done, tokens, critic_only)
-                        features[index] = judged.features.detach().float()
+                        if features is not None:
+                            features[index] = judged.features.detach().float()
                         if self.groups is not None and pull is not None:
                             loss = loss + (pull[index] * self.groups(judged.features)).sum()
                     if not bool(loss.isfinite()):
@@ -184,7 +187,7 @@ class Learner:
         done.policy_grad_norm += policy_norm
         done.critic_grad_norm += self._descend(self.critic_adam, self.critic, place, replies)
         if self.groups is not None:
-            if pull is None:
+            if features is not None:
                 # a quotient of sums over the minibatch, which shares of it would not add up to: the first process does it
                 label = self.groups(distributed.added(features))
                 if ranks.leads():

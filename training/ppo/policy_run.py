@@ -80,13 +80,13 @@ class PolicyRun:
         self.normaliser = ScoreNormaliser(config.score_normalisation, config.score_clip)
         self.kl_weight = config.kl_weight
         self.alarm = CollapseAlarm(
-            config.collapse_window,
-            config.collapse_length,
-            config.collapse_perplexity,
-            config.collapse_kl,
-            config.collapse_runaway,
-            config.max_new_tokens,
-            config.collapse_noise * math.log(self.policy.config.vocab_size),
+            window=config.collapse_window,
+            length_factor=config.collapse_length,
+            perplexity_factor=config.collapse_perplexity,
+            kl_bound=config.collapse_kl,
+            runaway_factor=config.collapse_runaway,
+            cap=config.max_new_tokens,
+            noise_bound=config.collapse_noise * math.log(self.policy.config.vocab_size),
         )
         self.last_good = LastGood(folder.path / "good", config.collapse_window)
         self.critic_losses: list[float] = []  # of the iterations in which the critic alone learnt
@@ -142,20 +142,20 @@ class PolicyRun:
                 config.max_new_tokens, config.temperature,
             )  # fmt: skip
             self.engine.release()  # nobody samples before the weights have changed
-        _finite(rollout.old_logp, f"the sampler's log-probability at {where}; lower learning_rate")
+        _finite(rollout.old_logp, f"the sampler's log-probability at {where}", "lower learning_rate")
         rollout, sampler_gap = self._as_learnt(rollout)
         mask, logp = rollout.mask, rollout.old_logp
-        _finite(logp, f"the policy's log-probability at {where}; lower learning_rate")
+        _finite(logp, f"the policy's log-probability at {where}", "lower learning_rate")
 
         # 2 scores, on a common scale; a reply that was cut is worth less
         raw_score = preference_scores(self.pm, rollout, self.end_id, half=self.half)
-        _finite(raw_score, f"the preference model's score at {where}; train it again")
+        _finite(raw_score, f"the preference model's score at {where}", "train it again")
         self.normaliser.observe(raw_score)
         score = self._score(raw_score, rollout)
 
         # 3 rewards; in group-invariant learning the penalty is strong on the group that earns most
         ref_logp = policy_logp(self.reference, rollout, config.temperature, half=self.half)
-        _finite(ref_logp, f"the initial policy's log-probability at {where}; check its files")
+        _finite(ref_logp, f"the initial policy's log-probability at {where}", "check its files")
         value, label = self.learner.read(rollout)
         reward = self._rewards(score, rollout, ref_logp, None)
         if config.group_kl and label is not None:
@@ -296,8 +296,12 @@ class PolicyRun:
         """Stop a policy that has collapsed, and hand out the one from before the window in which it did."""
         if not self.config.collapse_alarm:
             return
-        watched = ("length_mean", "perplexity", "kl_per_token", "perplexity_initial")
-        reason = self.alarm.observe(*(numbers[name] for name in watched))
+        reason = self.alarm.observe(
+            length=numbers["length_mean"],
+            perplexity=numbers["perplexity"],
+            kl_per_token=numbers["kl_per_token"],
+            perplexity_initial=numbers["perplexity_initial"],
+        )
         if reason is None:
             self.last_good.keep(step, self.learner.servable)
             return
@@ -368,9 +372,9 @@ class PolicyRun:
             )
 
 
-def _finite(numbers: Tensor, what: str) -> None:
+def _finite(numbers: Tensor, what: str, remedy: str) -> None:
     """NotANumber names the replies whose entry [B] or row [B, R] is not finite."""
     wrong = ~numbers.isfinite()
     rows = (wrong.any(1) if wrong.dim() == 2 else wrong).nonzero()[:, 0].tolist()
     if rows:
-        raise NotANumber(f"{what.split(';', maxsplit=1)[0]} is not a number;{what.split(';')[1]}", rows)
+        raise NotANumber(f"{what} is not a number; {remedy}", rows)
