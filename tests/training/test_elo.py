@@ -9,16 +9,13 @@ from training.objective import (
     POINTS_A_NAT,
     clustered_covariance,
     fitted_strengths,
-    win_fraction,
     wins_log_likelihood,
 )
 
 
 def test_a_nat_is_174_points() -> None:
     assert round(POINTS_A_NAT) == 174
-    assert win_fraction(0) == 0.5
-    assert win_fraction(400) == pytest.approx(10 / 11)
-    assert win_fraction(POINTS_A_NAT) == pytest.approx(math.e / (1 + math.e))
+    assert pytest.approx(math.e / (1 + math.e)) == 1 / (1 + 10 ** (-POINTS_A_NAT / 400))
 
 
 def test_three_wins_of_four_by_hand() -> None:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from training.objective import best_of_kl, best_of_kl_heuristic, best_of_means, median_means, order_statistic_shares
+from training.objective import best_of_kl, best_of_kl_heuristic, order_statistic_shares
 
 
 def test_best_of_two_of_three_by_hand() -> None:
@@ -14,8 +14,13 @@ def test_best_of_two_of_three_by_hand() -> None:
     key = torch.tensor([[3.0, 1.0, 2.0]])
     assert order_statistic_shares(key, 2, 2)[0].tolist() == pytest.approx([2 / 3, 0, 1 / 3])
     gold = torch.tensor([[10.0, 99.0, 40.0]])
-    assert best_of_means(key, gold, [1, 2, 3])[0].tolist() == pytest.approx([149 / 3, 20.0, 10.0])
-    assert median_means(key, gold, 3).tolist() == pytest.approx([40.0])
+    assert [taken(key, gold, k, k) for k in (1, 2, 3)] == pytest.approx([149 / 3, 20.0, 10.0])
+    assert taken(key, gold, 3, 2) == pytest.approx(40.0)
+
+
+def taken(key: torch.Tensor, value: torch.Tensor, m: int, j: int) -> float:
+    """The mean value of the one prompt's sample that is taken."""
+    return float((order_statistic_shares(key, m, j) * value).sum())
 
 
 def test_equal_scores_share_evenly() -> None:
@@ -40,7 +45,7 @@ def test_every_subset_drawn_gives_the_same(m: int, j: int) -> None:
 
 def test_the_best_of_all_is_the_maximum_and_of_one_the_mean() -> None:
     score = torch.randn(7, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    one, some, all_of_them = best_of_means(score, score, [1, 8, 64]).unbind(1)
+    one, some, all_of_them = ((order_statistic_shares(score, k, k) * score).sum(1) for k in (1, 8, 64))
     assert torch.allclose(one, score.mean(1))
     assert torch.allclose(all_of_them, score.max(1).values)
     assert bool((one < some).all() and (some < all_of_them).all())
@@ -64,6 +69,4 @@ def test_the_exact_divergence_is_a_bound_that_fine_scores_reach() -> None:
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="of 3 samples, 4 cannot be drawn"):
-        best_of_means(torch.zeros(1, 3), torch.zeros(1, 3), [4])
-    with pytest.raises(ValueError, match="odd"):
-        median_means(torch.zeros(1, 4), torch.zeros(1, 4), 4)
+        order_statistic_shares(torch.zeros(1, 3), 4, 4)

@@ -34,7 +34,6 @@ def test_what_is_measured_once_is_not_measured_again(tmp_path: Path) -> None:
     with (tmp_path / "parts.jsonl").open("a") as file:
         file.write('{"part": "z", "fou')  # killed while it wrote
     again = Parts(RunFolder(tmp_path), Settings(threads=2))
-    assert "x" in again and "z" not in again
     found = again.measure(["x", "y", "z"], work, lambda step, value: heard.append((step, value)))
     assert found[:2] == first == [{"x": 1.1}, {"y": 2.1}]
     assert asked == ["x", "y", "z"]

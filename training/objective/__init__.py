@@ -15,7 +15,6 @@ from training.objective.elo import (
     Strengths,
     clustered_covariance,
     fitted_strengths,
-    win_fraction,
     wins_log_likelihood,
 )
 from training.objective.groups import (
@@ -31,8 +30,6 @@ from training.objective.ood import Gaussian, auroc, fitted_gaussian, mahalanobis
 from training.objective.order_statistics import (
     best_of_kl,
     best_of_kl_heuristic,
-    best_of_means,
-    median_means,
     order_statistic_shares,
 )
 from training.objective.ppo import (
@@ -65,7 +62,6 @@ __all__ = [
     "auroc",
     "best_of_kl",
     "best_of_kl_heuristic",
-    "best_of_means",
     "binary_loss",
     "binned",
     "bounded_weight",
@@ -89,7 +85,6 @@ __all__ = [
     "likeliest",
     "log_ratio",
     "mahalanobis",
-    "median_means",
     "order_statistic_shares",
     "preference_loss",
     "pretraining_loss",
@@ -99,6 +94,5 @@ __all__ = [
     "value_clip_fraction",
     "value_error",
     "whiten",
-    "win_fraction",
     "wins_log_likelihood",
 ]

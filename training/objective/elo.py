@@ -7,13 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# [Bai] §2.4: a difference of one nat in log-odds is 400/ln 10 = 173.7 points.
+# [Bai] §2.4: P(A beats B) = 1 / (1 + 10^((E_B - E_A)/400)), so one nat in log-odds is 400/ln 10 = 173.7 points.
 POINTS_A_NAT = 400 / math.log(10)
-
-
-def win_fraction(elo_difference: float) -> float:
-    """P(A beats B) = 1 / (1 + 10^((E_B - E_A)/400)), `elo_difference` E_A - E_B   ([Bai] §2.4, sign as in App. B.5)."""
-    return 1 / (1 + 10 ** (-elo_difference / 400))
 
 
 def wins_log_likelihood(wins: Tensor, strength: Tensor) -> Tensor:

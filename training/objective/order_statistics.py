@@ -1,7 +1,6 @@
 """Best of k and median of m, from the same n samples.  P prompts, N samples of each; shapes and sources: __init__.py."""
 
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -30,7 +29,9 @@ def _at_most(n: int, m: int, j: int) -> tuple[float, ...]:
 def order_statistic_shares(key: Tensor, m: int, j: int) -> Tensor:
     """How often each of N samples is the j-th smallest by `key` of m drawn without replacement.  [P, N] -> [P, N], rows sum to 1
 
-    Samples of equal key share evenly, as where a coin decides. j = m is the best of m; j = (m+1)/2 of an odd m its median.
+    Samples of equal key share evenly, as where a coin decides. j = m is the best of m; j = (m+1)/2 of an odd m its median
+    ([Bai] §6.1: 17). Any value of the samples weighted so, the key itself, another model's score or whether it beats a rival,
+    sums to its mean over all C(N, m) subsets, not over one: an unbiased estimate for the sample that would be taken of m.
     """
     n = key.shape[1]
     if not 1 <= j <= m <= n:
@@ -40,19 +41,3 @@ def order_statistic_shares(key: Tensor, m: int, j: int) -> Tensor:
     below = torch.searchsorted(ordered, key.contiguous())
     up_to = torch.searchsorted(ordered, key.contiguous(), right=True)
     return (table[up_to] - table[below]) / (up_to - below)
-
-
-def best_of_means(key: Tensor, value: Tensor, ks: Sequence[int]) -> Tensor:
-    """Unbiased estimate, a prompt and a k, of E[value of the sample of highest key among k].  [P, N], [P, N] -> [P, len(ks)]
-
-    The mean over all C(N, k) subsets, not over one: `value` may be the key itself, another model's score (over-optimisation)
-    or whether it beats a rival.
-    """
-    return torch.stack([(order_statistic_shares(key, k, k) * value).sum(1) for k in ks], dim=1)
-
-
-def median_means(key: Tensor, value: Tensor, m: int) -> Tensor:
-    """The same for the sample of median key among an odd m   ([Bai] §6.1: 17).  [P, N], [P, N] -> [P]"""
-    if m % 2 == 0:
-        raise ValueError(f"of {m} samples none is the median; take an odd number")
-    return (order_statistic_shares(key, m, (m + 1) // 2) * value).sum(1)

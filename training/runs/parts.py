@@ -41,10 +41,6 @@ class Parts:
             if ranks.leads():
                 files.write_bytes(self.path, b"".join(line + b"\n" for line in lines))
 
-    def __contains__(self, name: str) -> bool:
-        """Whether the part has been measured already."""
-        return name in self._kept
-
     def measure(
         self, names: Sequence[str], work: Callable[[str], Any], each: Callable[[int, Any], None] | None = None
     ) -> list[Any]:

@@ -175,7 +175,7 @@ class StreamWriter:
             pen.pending.clear()
             if text:
                 entries += _show(pen, pen.shown + text)
-        if not self._add([entry for entry in entries if entry is not None]):
+        if not self._add(entries):
             for pen in {pen for pen, _ in items}:
                 pen.torn = True
         for pen, outcome in ends:
