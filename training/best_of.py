@@ -211,7 +211,7 @@ def measured(tables: Mapping[str, Tensor], rivals: Mapping[str, Tensor], m: int,
     for name, table in tables.items():
         found[f"{name}_mean"], found[f"{name}_mean_ci95"] = mean_ci95((share * table).sum(1))
     for name, rival in rivals.items():
-        beats = (torch.sign(tables[name] - rival[:, None]) + 1) / 2
+        beats = objective.wins(tables[name] - rival[:, None])
         rate = min(1.0, max(0.0, float((share * beats).sum(1).mean())))  # sums of shares may be 1 + 1e-16
         key = name.replace("score", "win_rate")
         found[key], found[f"{key}_ci95"] = rate, list(wilson_interval(rate, len(rival)))

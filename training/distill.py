@@ -10,7 +10,6 @@ import json
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from training.objective import binned, distillation_loss
 from training.processes import distributed
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
-from training.runs.telling import tell_left_out, tell_unfit
+from training.runs.telling import reasons, tell_left_out, tell_unfit
 from training.sampling.rollouts import Occasion, reply_seeds
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable
@@ -40,6 +39,12 @@ from training.supervised.teacher import Cache, Shard, Text, aligned, answered, s
 from training.trunk.recomputing import recompute
 
 RATE_SHARE = 0.05  # of the rate of pretraining (Bai et al. 2022 App. A.1)
+# Why texts are left out, in words.
+LEFT_OUT = {
+    "over_long": "too long for the contexts",
+    "misaligned": "that the template writes otherwise behind the prompt",
+    "no_reply": "without a reply",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,9 +90,11 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     train_cache = cached(folder, config, teacher, student, talks[0], "train")
     test_cache = cached(folder, config, teacher, student, talks[1], "test")
     if not train_cache.examples:
-        raise JobFailed(f"none of the {len(talks[0])} texts can be learnt from: {reasons(train_cache.dropped)}")
+        raise JobFailed(
+            f"none of the {len(talks[0])} texts can be learnt from: {reasons(train_cache.dropped, LEFT_OUT)}"
+        )
     for name, part in (("train", train_cache), ("test", test_cache)):
-        tell_left_out(f"{name} data", part.dropped, 0, reasons)
+        tell_left_out(f"{name} data", part.dropped, 0, LEFT_OUT)
     by_size = sorted(train_cache.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])
     asked, unfit = answerable(
@@ -230,16 +237,6 @@ def check(reader: WordReader, texts: Sequence[Text]) -> None:
     """Fail loudly where texts read together behind the prompt would be read unlike each alone."""
     some = [text for text in texts[:64] if text.head == texts[0].head][:3]
     reader.self_check_behind(texts[0].head, [text.tokens[-text.learnt :] for text in some])
-
-
-def reasons(dropped: Counter[str]) -> str:
-    """Say in words what was left out and why."""
-    words = {
-        "over_long": "too long for the contexts",
-        "misaligned": "that the template writes otherwise behind the prompt",
-        "no_reply": "without a reply",
-    }
-    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------

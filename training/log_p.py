@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from training.config import LogPConfig
-from training.data.batches import reasons, tokenised
+from training.data.batches import LEFT_OUT, tokenised
 from training.failure import JobFailed
 from training.job import run_job
 from training.lines.lines import data_file
@@ -28,7 +28,7 @@ from training.runs.parts import Parts
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
-from training.runs.telling import tell_left_out
+from training.runs.telling import reasons, tell_left_out
 from training.sampling.self_checks import check_tokenizers
 
 
@@ -70,9 +70,11 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     pairs, dropped, shortened = tokenised(
         read_comparisons(file), tokenizer, max_tokens=room, weakest_strength=config.weakest_strength
     )
-    tell_left_out("comparisons", dropped, shortened, reasons)
+    tell_left_out("comparisons", dropped, shortened, LEFT_OUT)
     if not pairs:
-        raise JobFailed(f"{file} holds no comparison that can be measured on: {reasons(dropped) or 'it is empty'}")
+        raise JobFailed(
+            f"{file} holds no comparison that can be measured on: {reasons(dropped, LEFT_OUT) or 'it is empty'}"
+        )
     left_out = dict.fromkeys(("weakest", "same_tokens", "over_long"), 0) | dropped | {"shortened": shortened}
 
     def measured(name: str) -> dict[str, list[float]]:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from training.config import PreferenceConfig
 from training.config.loading import beneath
 from training.config.preference import PRESETS
-from training.data.batches import Ranked, Tokenised, learnt_of, order, reasons, tokenised, weighted
+from training.data.batches import LEFT_OUT, Ranked, Tokenised, learnt_of, order, tokenised, weighted
 from training.data.feedback import Feedback, read_data, read_demonstrated
 from training.data.prompts import evenly
 from training.failure import JobFailed
@@ -30,7 +30,7 @@ from training.models.snapshots import check_snapshot, load_policy, save_policy
 from training.processes import ranks
 from training.reading.reading import Reader
 from training.runs.run_folder import RunFolder
-from training.runs.telling import tell_left_out
+from training.runs.telling import reasons, tell_left_out
 from training.supervised.fitting import Fit, chosen_learning_rate
 from training.supervised.lesson import Lesson
 from training.trunk.recomputing import recompute
@@ -120,13 +120,13 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     trained.dropped.update(learnt.dropped)
     elements = learnt.elements
     if not elements:
-        why = reasons(trained.dropped) or "the training part is empty"
+        why = reasons(trained.dropped, LEFT_OUT) or "the training part is empty"
         raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {why}")
     refuse_one_sided(elements, config.objective)
     if config.shift_on == "held_out" and not test.ranked:
         raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
     for name, part in (("train", trained), ("test", test)):
-        tell_left_out(f"{name} data", part.dropped, part.shortened, reasons)
+        tell_left_out(f"{name} data", part.dropped, part.shortened, LEFT_OUT)
     if not test.ranked and ranks.leads():
         print(
             "warning: no comparison is held out, so no accuracy is measured; give data/test.jsonl comparisons, or raise held_out",
@@ -226,7 +226,8 @@ def normalise(
     elif config.shift_on == "demonstrations":
         shown = in_tokens(read_demonstrated(folder), tokenizer, reader, config)
         if not shown.ranked:
-            raise JobFailed(f"no demonstration can be read: {reasons(shown.dropped) or 'the file is empty'}")
+            why = reasons(shown.dropped, LEFT_OUT) or "the file is empty"
+            raise JobFailed(f"no demonstration can be read: {why}")
         scores = flat(reader, shown.ranked)
     reader.model.shift, reader.model.scale = float(scores.mean()), spread
 

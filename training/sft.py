@@ -31,7 +31,7 @@ from training.processes import ranks
 from training.reading.pretraining_text import PretrainingText
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
-from training.runs.telling import tell_left_out, tell_unfit
+from training.runs.telling import reasons, tell_left_out, tell_unfit
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Sampling, answerable
 from training.supervised.fitting import Fit, chosen_learning_rate
@@ -80,10 +80,10 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     found = demonstrations.tokenised(shown, tokenizer, max_tokens=limit, turns=config.turns)
     tested = demonstrations.tokenised(held_out, tokenizer, max_tokens=limit, turns=config.turns)
     if not found.examples:
-        told = demonstrations.reasons(found.dropped)
+        told = reasons(found.dropped, demonstrations.LEFT_OUT)
         raise JobFailed(f"none of the {len(shown)} demonstrations can be learnt from: {told}")
     for name, part in (("train", found), ("test", tested)):
-        tell_left_out(f"{name} data", part.dropped, part.shortened, demonstrations.reasons)
+        tell_left_out(f"{name} data", part.dropped, part.shortened, demonstrations.LEFT_OUT)
     texts = pretraining(folder, tokenizer, config, limit)
     by_size = sorted(found.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from training import objective
 from training.config import TournamentConfig
+from training.intervals import Z95
 from training.job import run_job
 from training.measuring.contest import mean_ci95, win_rate
 from training.measuring.field import Field
@@ -26,7 +27,7 @@ from training.runs.run_folder import RunFolder
 def wins_table(score: Tensor) -> Tensor:
     """How often each beats each on each prompt, a tie half.  [M, P] -> [P, M, M]"""
     by_prompt = score.T
-    return (torch.sign(by_prompt[:, :, None] - by_prompt[:, None, :]) + 1) / 2
+    return objective.wins(by_prompt[:, :, None] - by_prompt[:, None, :])
 
 
 def ratings(score: Tensor) -> list[dict[str, Any]]:
@@ -43,7 +44,7 @@ def ratings(score: Tensor) -> list[dict[str, Any]]:
     points = (fitted.strength * objective.POINTS_A_NAT).tolist()
     errors = (fitted.covariance.diagonal().sqrt() * objective.POINTS_A_NAT).tolist()
     clustered = objective.clustered_covariance(wins, fitted) if len(wins) > 1 else fitted.covariance
-    reach = (1.96 * clustered.diagonal().clamp_min(0).sqrt() * objective.POINTS_A_NAT).tolist()
+    reach = (Z95 * clustered.diagonal().clamp_min(0).sqrt() * objective.POINTS_A_NAT).tolist()
     return [
         {"elo": elo, "elo_error": error, "elo_ci95": [elo - wide, elo + wide]}
         for elo, error, wide in zip(points, errors, reach, strict=True)

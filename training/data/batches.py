@@ -15,6 +15,17 @@ from training.lines.rankings import Marked
 from training.lines.records import Comparison
 from training.models.snapshots import PromptTooLong, render_reply, render_within
 
+# Why feedback is left out, in words.
+LEFT_OUT = {
+    "weakest": "of the weakest strength",
+    "over_long": "longer than the model can read",
+    "same_tokens": "with equal replies once tokenised",
+    "all_tied": "with no reply better than another",
+    "too_few_answers": "with fewer than two answers",
+    "no_pair": "marked replies, which only the objective 'binary' learns from",
+    "bad": "marked bad, which imitation does not learn",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranked:
@@ -164,20 +175,6 @@ def learnt_of(ranked: Sequence[Ranked], objective: str, grouping: str) -> Learnt
             if objective == "binary":
                 elements.append(dataclasses.replace(_some(item, (len(item.replies) - 1,)), good=False))
     return Learnt(elements, dropped, prompts)
-
-
-def reasons(dropped: Counter[str]) -> str:
-    """Say in words what was left out and why."""
-    words = {
-        "weakest": "of the weakest strength",
-        "over_long": "longer than the model can read",
-        "same_tokens": "with equal replies once tokenised",
-        "all_tied": "with no reply better than another",
-        "too_few_answers": "with fewer than two answers",
-        "no_pair": "marked replies, which only the objective 'binary' learns from",
-        "bad": "marked bad, which imitation does not learn",
-    }
-    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
 
 
 def _some(item: Ranked, places: Sequence[int]) -> Ranked:

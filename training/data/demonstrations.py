@@ -24,6 +24,14 @@ from training.lines.splits import Spoken, is_held_out
 from training.models.snapshots import PromptTooLong, render, render_reply, render_within
 
 Turns = Literal["last", "all"]
+# Why demonstrations are left out, in words.
+LEFT_OUT = {
+    "over_long": "longer than the model can read",
+    "empty_reply": "with an empty reply",
+    "marked_bad": "marked as bad",
+    "same_replies": "with equal replies",
+    "cut": "cut before their end",
+}
 
 
 @dataclass(frozen=True)
@@ -168,15 +176,3 @@ def tokenised(
         examples.append(Example(tokens, sorted(learnt)))
         prompts.append(list(shown.prompt))
     return Tokenised(examples, prompts, dropped, shortened, missed)
-
-
-def reasons(dropped: Counter[str]) -> str:
-    """Say in words what was left out and why."""
-    words = {
-        "over_long": "longer than the model can read",
-        "empty_reply": "with an empty reply",
-        "marked_bad": "marked as bad",
-        "same_replies": "with equal replies",
-        "cut": "cut before their end",
-    }
-    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())

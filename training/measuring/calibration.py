@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, TypedDict
 
+from training.intervals import Z95
+
 
 class Bin(TypedDict):
     """Pairs of similar confidence: what was stated against what was right."""
@@ -25,7 +27,7 @@ def probability(margin: float) -> float:
 
 
 def rightness(margin: float) -> float:
-    """1 when the chosen reply scores higher, 0 when lower, 1/2 on a tie, which a coin would decide."""
+    """`objective.wins` of a number, without torch: 1 when the chosen reply scores higher, 0 when lower, 1/2 on a tie."""
     return 0.5 if margin == 0 else float(margin > 0)
 
 
@@ -34,7 +36,7 @@ def accuracy(margins: Sequence[float]) -> float:
     return sum(map(rightness, margins)) / len(margins)
 
 
-def wilson_interval(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(share: float, count: float, z: float = Z95) -> tuple[float, float]:
     """Return the 95% interval of a share seen in `count` trials (Wilson 1927): within [0, 1] and honest at small counts.
 
     `count` need not be whole: trials that are not independent tell as much as some other number of independent ones.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from training import objective
 from training.failure import JobFailed
+from training.intervals import Z95
 from training.measuring.calibration import wilson_interval
 from training.models import lora
 from training.models.context import context_of
@@ -21,13 +22,13 @@ from training.sampling.rollouts import Occasion, Rollout, policy_logp, preferenc
 def mean_ci95(x: Tensor) -> tuple[float, list[float]]:
     """Mean of [N] and its 95% interval by the normal approximation; the interval of one number is that number."""
     mean = float(x.double().mean())
-    reach = 1.96 * float(x.double().std()) / math.sqrt(x.numel()) if x.numel() > 1 else 0.0
+    reach = Z95 * float(x.double().std()) / math.sqrt(x.numel()) if x.numel() > 1 else 0.0
     return mean, [mean - reach, mean + reach]
 
 
 def win_rate(score: Tensor, rival: Tensor) -> tuple[float, list[float]]:
     """Share of prompts on which `score` is higher, ties half, with the 95% Wilson interval.  [N], [N]"""
-    share = (float((score > rival).sum()) + 0.5 * float((score == rival).sum())) / score.numel()
+    share = float(objective.wins(score - rival).double().mean())
     return share, list(wilson_interval(share, score.numel()))
 
 

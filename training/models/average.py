@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from training.models.checkpoint import trained
 from training.processes.sharding import gathered, like
 
 
@@ -14,18 +15,18 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model, decay
-        self.weights = {name: weight.detach().float().clone() for name, weight in _trained(model)}
+        self.weights = {name: weight.detach().float().clone() for name, weight in trained(model)}
 
     @torch.no_grad()
     def observe(self) -> None:
         """Take in the weights after an update."""
-        for name, weight in _trained(self.model):
+        for name, weight in trained(self.model):
             self.weights[name].lerp_(weight.detach().float(), 1.0 - self.decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model carries its average inside the block, and its own weights again after it."""
-        own = {name: weight.detach().clone() for name, weight in _trained(self.model)}
+        own = {name: weight.detach().clone() for name, weight in trained(self.model)}
         self._put(self.weights)
         try:
             yield
@@ -34,7 +35,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _put(self, weights: Mapping[str, Tensor]) -> None:
-        for name, weight in _trained(self.model):
+        for name, weight in trained(self.model):
             weight.copy_(weights[name])
 
     def tensors(self) -> dict[str, Tensor]:
@@ -45,7 +46,3 @@ class WeightAverage:
         """Go on from `tensors`."""
         for name, weight in self.weights.items():
             weight.copy_(like(tensors[f"average.{name}"], weight))
-
-
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)

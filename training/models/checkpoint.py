@@ -13,18 +13,18 @@ from training.processes.sharding import gathered, like
 
 def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     """Name every trained tensor of `module` once; tied weights appear under their first name."""
-    return {f"{prefix}.{name}": gathered(parameter.detach()) for name, parameter in _trained(module)}
+    return {f"{prefix}.{name}": gathered(parameter.detach()) for name, parameter in trained(module)}
 
 
-def _trained(module: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    """What is frozen, as the weights beside an adapter, is in the directory that the run started from."""
+def trained(module: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    """The weights that a run trains, by name. What is frozen, as the weights beside an adapter, is in the directory that the run started from."""
     return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
 
 
 def restore_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> None:
     """Copy the tensors of `module_tensors` back; a missing one is a KeyError."""
     with torch.no_grad():
-        for name, parameter in _trained(module):
+        for name, parameter in trained(module):
             parameter.copy_(like(tensors[f"{prefix}.{name}"], parameter))
 
 

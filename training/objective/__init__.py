@@ -15,6 +15,7 @@ from training.objective.elo import (
     Strengths,
     clustered_covariance,
     fitted_strengths,
+    wins,
     wins_log_likelihood,
 )
 from training.objective.groups import (
@@ -94,5 +95,6 @@ __all__ = [
     "value_clip_fraction",
     "value_error",
     "whiten",
+    "wins",
     "wins_log_likelihood",
 ]

@@ -11,6 +11,11 @@ from torch.nn import functional
 POINTS_A_NAT = 400 / math.log(10)
 
 
+def wins(margin: Tensor) -> Tensor:
+    """1 where a margin is above 0, 0 where it is below, ½ where there is none: a tie, which a coin would decide.  [...] -> [...]"""
+    return (torch.sign(margin) + 1) / 2
+
+
 def wins_log_likelihood(wins: Tensor, strength: Tensor) -> Tensor:
     """Log P = -Σ_ij N_ij log(1 + e^{r_j - r_i}), N_ij how often i beat j   ([Bai] App. B.5).  [M, M], [M] -> []"""
     difference = strength[:, None] - strength[None, :]

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.objective.elo import wins
+
 
 class Gaussian(NamedTuple):
     """What inliers look like at one layer, in float64."""
@@ -47,7 +49,7 @@ def auroc(inlier: Tensor, outlier: Tensor) -> tuple[float, float]:
 
     The area under the ROC curve; the variance is 0 where one of the two has a single point or the order is perfect.
     """
-    above = torch.sign(outlier.double()[:, None] - inlier.double()[None, :]) / 2 + 0.5  # [M, N]
+    above = wins(outlier.double()[:, None] - inlier.double()[None, :])  # [M, N]
     of_outliers, of_inliers = above.mean(1), above.mean(0)
     variance = sum(
         float(placed.var(unbiased=True)) / len(placed) for placed in (of_outliers, of_inliers) if len(placed) > 1

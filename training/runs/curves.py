@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TypedDict
 
+from training.intervals import Z95
+
 
 class Line(TypedDict):
     """y = intercept + slope · x by least squares over `points` points from x `least` to `most`."""
@@ -30,7 +32,7 @@ def fitted_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     slope = sum((one - mean_x) * (other - mean_y) for one, other in zip(x, y, strict=True)) / spread_x
     intercept = mean_y - slope * mean_x
     left = sum((other - intercept - slope * one) ** 2 for one, other in zip(x, y, strict=True))
-    reach = 1.96 * math.sqrt(left / (count - 2) / spread_x)
+    reach = Z95 * math.sqrt(left / (count - 2) / spread_x)
     return Line(
         slope=slope, slope_ci95=[slope - reach, slope + reach], intercept=intercept, r_squared=1 - left / spread_y,
         points=count, least=min(x), most=max(x),

@@ -2,14 +2,19 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from training.processes import ranks
 
 
-def tell_left_out(part: str, dropped: Counter[str], shortened: int, reasons: Callable[[Counter[str]], str]) -> None:
+def reasons(dropped: Counter[str], words: Mapping[str, str]) -> str:
+    """How much was left out and why, each reason in a job's words."""
+    return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
+
+
+def tell_left_out(part: str, dropped: Counter[str], shortened: int, words: Mapping[str, str]) -> None:
     """Say on stderr, once, how much of the data's `part` is not used whole; result.json has the same counts."""
-    told = [f"left out {reasons(dropped)}"] if dropped.total() else []
+    told = [f"left out {reasons(dropped, words)}"] if dropped.total() else []
     told += [f"{shortened} lost their oldest turns to fit"] if shortened else []
     if told and ranks.leads():
         print(f"{part}: {'; '.join(told)}", file=sys.stderr)
@@ -18,4 +23,4 @@ def tell_left_out(part: str, dropped: Counter[str], shortened: int, reasons: Cal
 def tell_unfit(part: str, left_out: Mapping[str, int]) -> None:
     """Say the same of prompts and questions: how many are too long for a context ("over_long") or lost turns ("shortened")."""
     dropped = Counter({"over_long": left_out.get("over_long", 0)})
-    tell_left_out(part, dropped, left_out.get("shortened", 0), lambda found: f"{found.total()} too long for a context")
+    tell_left_out(part, dropped, left_out.get("shortened", 0), {"over_long": "too long for a context"})
