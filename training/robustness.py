@@ -77,8 +77,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _robustness(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    stated = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    config = folder.configure(RobustnessConfig, "robustness", **stated)
+    config = folder.configure(RobustnessConfig, "robustness", **given)
     config.need("preference_model", "test_preference_model")
     if config.threads:
         torch.set_num_threads(config.threads)

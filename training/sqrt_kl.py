@@ -50,8 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    stated = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    config, began = folder.configure(SqrtKlConfig, "sqrt_kl", **stated), time.monotonic()
+    config, began = folder.configure(SqrtKlConfig, "sqrt_kl", **given), time.monotonic()
     if not config.runs and not config.snapshots:
         raise BadConfig("runs and snapshots are both missing: name folders of policy runs, or directories of policies")
     curves: dict[str, tuple[list[float], list[float]]] = {}

@@ -89,8 +89,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _tournament(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    stated = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    config = folder.configure(TournamentConfig, "tournament", **stated)
+    config = folder.configure(TournamentConfig, "tournament", **given)
     config.need("preference_model")
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.config import BadConfig, PreferenceConfig, load_config
+from training.config import BadConfig, PreferenceConfig, TournamentConfig, load_config
 from training.job import run_job
 from training.runs import files, run_folder
 from training.runs.run_folder import RunFolder, RunFolderError, code_version
@@ -177,6 +177,15 @@ def test_another_job_or_another_setting_in_mid_run_is_refused(folder: RunFolder)
     folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
     with pytest.raises(RunFolderError, match="model was 'm' when this run began"):
         folder.configure(PreferenceConfig, "preference", model="other")
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_same_list_again_is_no_other_setting(kind: type, folder: RunFolder):
+    begun = folder.configure(TournamentConfig, "tournament", snapshots=kind("ab"))
+    folder.parts_file.write_text("{}\n")  # something is measured
+    assert folder.configure(TournamentConfig, "tournament", snapshots=kind("ab")) == begun
+    with pytest.raises(RunFolderError, match=r"snapshots was \['a', 'b'\] when this run began"):
+        folder.configure(TournamentConfig, "tournament", snapshots=kind("ac"))
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ class RunFolder:
         started = {name: settings.pop(name) for name in PROVENANCE if name in settings}
         if started.get("job", job) != job:
             raise RunFolderError(f"{self.path} belongs to the job {started['job']!r}, not {job!r}; use another folder")
-        given = {name: value for name, value in overrides.items() if value is not None}
+        given = {name: _as_json(value) for name, value in overrides.items() if value is not None}
         for name, value in given.items():
             begun = self.checkpoint.exists() or self.parts_file.exists()
             if begun and settings.get(name, value) != value:
@@ -129,7 +129,7 @@ class RunFolder:
         """Raise RunFolderError where a finished run was made with other settings than `given`, or than config.json has now."""
         settings = self.settings()
         for name, value in given.items():
-            asked = list(value) if isinstance(value, tuple) else value
+            asked = _as_json(value)
             if value is not None and name in settings and settings[name] != asked:
                 raise RunFolderError(
                     f"{self.path} is finished with {name} {settings[name]!r}; start a new folder for {asked!r}"
@@ -268,6 +268,11 @@ class RunFolder:
         """Return result.json of a finished run."""
         read: dict[str, Any] = json.loads(self.result_file.read_text("utf-8"))
         return read
+
+
+def _as_json(value: Any) -> Any:
+    """A setting as config.json has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def code_version(root: Path = TRAINING) -> str:
