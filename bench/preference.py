@@ -26,6 +26,7 @@ BATCH, RATE, SEED = 8, 1e-4, 0
 def serve_ours(folder: Path, size: str, updates: int) -> None:
     """Our job's turns: it is stopped and let go on where it logs the last update of each pass."""
     from training.config import PreferenceConfig
+    from training.job import start
     from training.preference import train
     from training.runs.run_folder import RunFolder
 
@@ -39,7 +40,7 @@ def serve_ours(folder: Path, size: str, updates: int) -> None:
                 turns.begin()
 
     run = InTurns(folder)
-    train(run, run.configure(PreferenceConfig, "preference", model=str(models(SHAPES[size]).policy)))
+    train(run, start(run, PreferenceConfig, "preference", {"model": str(models(SHAPES[size]).policy)}))
 
 
 def prepare(folder: Path, shape: Shape, passes: int) -> list[tuple[list[int], ...]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from training import objective
 from training.config import BestOfConfig
 from training.data.prompts import Prompt, read_prompts
-from training.job import run_job
+from training.job import run_command, start
 from training.measuring.calibration import wilson_interval
 from training.measuring.contest import mean_ci95
 from training.measuring.field import Judges, fitting
@@ -232,8 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--opponent", help="directory of the policy to beat (default: one reply of the same)")
     parser.add_argument("--k", type=numbers, help="numbers of replies, such as 1,4,16,64")
     parser.add_argument("--median-of", type=int, help="keep the median of so many (odd), not the best")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _best_of(folder, given), given)
+    return run_command(parser, arguments, _best_of)
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -242,10 +241,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def _best_of(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    config = folder.configure(BestOfConfig, "best_of", **given)
-    config.need("model", "preference_model")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    config = start(folder, BestOfConfig, "best_of", given, "model", "preference_model")
     return BestOfRun(folder, config).run()
 
 

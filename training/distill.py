@@ -21,7 +21,7 @@ from training.data import demonstrations
 from training.data.batches import order
 from training.data.prompts import Prompt, evenly, hold_out, read_prompts
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.lines.lines import data_file, read_lines
 from training.models import lora
 from training.models.snapshots import Fitted, fingerprint_of, load_policy
@@ -59,19 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompt", help="file of the prompt: a text, or messages in a .json")
     parser.add_argument("--student", help="directory of the policy that learns; the teacher's when not given")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
-    given = vars(parser.parse_args(arguments))
-    return run_job(
-        given.pop("folder"), lambda folder: train(folder, folder.configure(DistillConfig, "distill", **given)), given
+    return run_command(
+        parser,
+        arguments,
+        lambda folder, given: train(folder, start(folder, DistillConfig, "distill", given, "teacher", "prompt")),
     )
 
 
 def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     """Do the run and return its result; model/ is written before."""
-    for name, what in (("teacher", "DIR"), ("prompt", "FILE")):
-        if not getattr(config, name):
-            raise BadConfig(f'no {name} is named: set "{name}" in config.json or give --{name} {what}')
-    if config.threads:
-        torch.set_num_threads(config.threads)
     began = time.monotonic()
     prefix = Prefix.read(config.prompt)
     model, tokenizer = load_policy(config.student or config.teacher)

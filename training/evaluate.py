@@ -10,12 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from training.config import EvaluateConfig
 from training.data.prompts import evenly, read_prompts, rendered
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.measuring.contest import compared, measured, room_for_prompts
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
@@ -41,15 +39,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", help="directory of the policy in question")
     parser.add_argument("--opponent", help="directory of the policy it is held against")
     parser.add_argument("--preference-model", help="directory of the preference model")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _evaluate(folder, given), given)
+    return run_command(parser, arguments, _evaluate)
 
 
 def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    config = folder.configure(EvaluateConfig, "evaluate", **given)
-    config.need("model", "opponent", "preference_model")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    config = start(folder, EvaluateConfig, "evaluate", given, "model", "opponent", "preference_model")
     device = device_of_choice()
     policy, tokenizer = load_policy(config.model)
     opponent, opponent_tokenizer = load_policy(config.opponent)

@@ -17,7 +17,7 @@ import torch
 
 from training.config import HhhConfig
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.lines.records import BadRecord, Message, parse_line
 from training.measuring.calibration import wilson_interval
 from training.models.context import context_of
@@ -180,15 +180,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tasks", help="folder with CATEGORY/task.json")
     parser.add_argument("--model", help="directory of a policy")
     parser.add_argument("--preference-model", help="directory of a preference model")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _hhh(folder, given), given)
+    return run_command(parser, arguments, _hhh)
 
 
 def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    config, began = folder.configure(HhhConfig, "hhh", **given), time.monotonic()
+    config, began = start(folder, HhhConfig, "hhh", given), time.monotonic()
     tasks = read_tasks(Path(config.tasks) if config.tasks else folder.data)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     scorers = Scorers(config)
     places = {f"{category} {place}": item for category, items in tasks.items() for place, item in enumerate(items)}
     asked = [scorers.fitted(item) for item in places.values()]

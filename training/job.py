@@ -4,12 +4,16 @@ Exit codes: 0 finished (or finished before), 2 the input or the settings cannot 
 1 a fault of the program (failure.json has it, the traceback follows).
 """
 
+import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from training.config import BadConfig
+import torch
+
+from training.config import BadConfig, required
+from training.config.loading import beneath
 from training.failure import JobFailed
 from training.lines.records import BadRecord
 from training.models.snapshots import BadSnapshot
@@ -18,6 +22,9 @@ from training.runs.run_folder import RunFolder, RunFolderError
 
 REFUSED = 2  # the exit code of what cannot be used
 REFUSALS = (BadConfig, BadRecord, BadSnapshot, JobFailed, RunFolderError)
+
+Config = TypeVar("Config")
+Presets = Mapping[str, Mapping[str, Any]]
 
 
 def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Mapping[str, Any] | None = None) -> int:
@@ -39,6 +46,37 @@ def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Ma
         if ranks.leads():
             print(busy, file=sys.stderr)
         return REFUSED
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    work: Callable[[RunFolder, Mapping[str, Any]], Mapping[str, Any]],
+) -> int:
+    """Parse the command line, do `work` in the folder that it names with the settings that it gives; the exit code is run_job's."""
+    given = vars(parser.parse_args(arguments))
+    return run_job(given.pop("folder"), lambda folder: work(folder, given), given)
+
+
+def start(
+    folder: RunFolder,
+    cls: type[Config],
+    job: str,
+    given: Mapping[str, Any],
+    *needed: str,
+    presets: Presets | None = None,
+) -> Config:
+    """The settings of a run: config.json and the command line over the preset over the defaults; written back complete.
+
+    BadConfig where one of `needed` is empty. From here on torch has the run's threads.
+    """
+    stated = {name: value for name, value in given.items() if value is not None}
+    chosen = beneath(folder.settings(), given, presets) if presets else {}
+    config = folder.configure(cls, job, **chosen, **stated)
+    required(config, *needed)
+    if threads := int(vars(config)["threads"]):
+        torch.set_num_threads(threads)
+    return config
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from training.config import BadConfig, OodConfig
 from training.data.padding import right_padded
 from training.data.prompts import hold_out, read_prompts, rendered
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.measuring.calibration import wilson_interval
 from training.measuring.contest import mean_ci95
 from training.models.context import context_of
@@ -112,16 +112,11 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("folder", help="run folder with config.json, data/inliers.jsonl and data/outliers.jsonl")
     parser.add_argument("--model", help="directory of the policy whose activations are read")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _ood(folder, given), given)
+    return run_command(parser, arguments, _ood)
 
 
 def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    config, began = folder.configure(OodConfig, "ood", **given), time.monotonic()
-    if not config.model:
-        raise BadConfig("model is missing: name a directory in config.json or on the command line")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    config, began = start(folder, OodConfig, "ood", given, "model"), time.monotonic()
     model, tokenizer = load_policy(config.model)
     model.to(device_of_choice())  # type: ignore[arg-type]
     count = int(model.config.num_hidden_layers)

@@ -13,12 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from training.config import BadConfig, PolicyConfig
-from training.config.loading import beneath
+from training.config import PolicyConfig
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_job, start
 from training.ppo.policy_run import PolicyRun
 from training.ppo.presets import PRESETS
 from training.runs.run_folder import RunFolder
@@ -26,12 +23,7 @@ from training.runs.run_folder import RunFolder
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PolicyConfig:
     """config.json and the command line over the preset over the defaults; written back complete."""
-    stated = {name: value for name, value in given.items() if value is not None}
-    config = folder.configure(PolicyConfig, "policy", **beneath(folder.settings(), given, PRESETS), **stated)
-    for name in ("model", "preference_model"):
-        if not getattr(config, name):
-            raise BadConfig(f"{name} is missing: name a directory in config.json or on the command line")
-    return config
+    return start(folder, PolicyConfig, "policy", given, "model", "preference_model", presets=PRESETS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,10 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     finish = given.pop("finish")
 
     def work(folder: RunFolder) -> dict[str, Any]:
-        config = settings_of(folder, given)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        run = PolicyRun(folder, config)
+        run = PolicyRun(folder, settings_of(folder, given))
         if not finish:
             return run.run()
         step = run.load()

@@ -16,13 +16,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from training.config import PreferenceConfig
-from training.config.loading import beneath
 from training.config.preference import PRESETS
 from training.data.batches import LEFT_OUT, Ranked, Tokenised, learnt_of, order, tokenised, weighted
 from training.data.feedback import Feedback, read_data, read_demonstrated
 from training.data.prompts import evenly
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.measuring.report import binary_report, report
 from training.models import lora
 from training.models.models import PreferenceModel
@@ -53,18 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="policy or preference model to start from, in place of the one in config.json")
     parser.add_argument("--preset", choices=list(PRESETS), help="settings of a paper by name")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
-    given = vars(parser.parse_args(arguments))
-
-    def work(folder: RunFolder) -> dict[str, Any]:
-        return train(folder, settings_of(folder, given))
-
-    return run_job(given.pop("folder"), work, given)
+    return run_command(parser, arguments, lambda folder, given: train(folder, settings_of(folder, given)))
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PreferenceConfig:
     """config.json and the command line over the preset over the defaults; written back complete."""
-    stated = {name: value for name, value in given.items() if value is not None}
-    return folder.configure(PreferenceConfig, "preference", **beneath(folder.settings(), given, PRESETS), **stated)
+    return start(folder, PreferenceConfig, "preference", given, "model", presets=PRESETS)
 
 
 class Start(NamedTuple):
@@ -97,11 +90,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     """Do the run and return its result; model/ is written before."""
     if config.epochs > 1:
         print(f"warning: {config.epochs} epochs; preference models learn pairs by heart after one", file=sys.stderr)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     began = time.monotonic()
-    if not config.model:
-        raise JobFailed('no model is named: set "model" in config.json or give --model DIR')
     parts = read_data(folder, config)
     if config.shift_on == "demonstrations":
         read_demonstrated(folder)  # what is wrong with it is said now, not when the training is over

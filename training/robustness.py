@@ -16,7 +16,7 @@ import torch
 from training.config import RobustnessConfig
 from training.data.prompts import Prompt, hold_out
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.measuring.contest import mean_ci95
 from training.measuring.field import Field
 from training.runs.curves import sqrt_kl_law
@@ -72,15 +72,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--snapshots", nargs="+", help="policies, DIR or NAME=DIR, the initial policy first")
     parser.add_argument("--preference-model", help="directory of the one that they were trained against")
     parser.add_argument("--test-preference-model", help="directory of one that they were not")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _robustness(folder, given), given)
+    return run_command(parser, arguments, _robustness)
 
 
 def _robustness(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    config = folder.configure(RobustnessConfig, "robustness", **given)
-    config.need("preference_model", "test_preference_model")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    config = start(folder, RobustnessConfig, "robustness", given, "preference_model", "test_preference_model")
     field = Field(folder, config, {"score": config.preference_model, "test_score": config.test_preference_model}, 2)
     aside = centring(field.prompts, config.centring_share)
     found = field.measure()

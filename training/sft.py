@@ -12,16 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from training.config import SFT_PRESETS, BadConfig, SftConfig
-from training.config.loading import beneath
+from training.config import SFT_PRESETS, SftConfig
 from training.data import demonstrations
 from training.data.batches import order
 from training.data.examples import Example
 from training.data.prompts import Prompt, evenly, taken
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.lines.lines import data_file
 from training.models import lora
 from training.models.context import context_of
@@ -51,23 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preference-model", help="directory of the preference model that selects what is kept")
     parser.add_argument("--preset", choices=list(SFT_PRESETS), help="settings of a paper by name")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: train(folder, settings_of(folder, given)), given)
+    return run_command(parser, arguments, lambda folder, given: train(folder, settings_of(folder, given)))
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> SftConfig:
     """config.json and the command line over the preset over the defaults; written back complete."""
-    stated = {name: value for name, value in given.items() if value is not None}
-    config = folder.configure(SftConfig, "sft", **beneath(folder.settings(), given, SFT_PRESETS), **stated)
-    if not config.model:
-        raise BadConfig('no model is named: set "model" in config.json or give --model DIR')
-    return config
+    return start(folder, SftConfig, "sft", given, "model", presets=SFT_PRESETS)
 
 
 def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     """Do the run and return its result; model/ is written before."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
     began = time.monotonic()
     shown, held_out = read_data(folder, config.held_out)
     model, tokenizer = load_policy(config.model)

@@ -11,11 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from training.config import BadConfig, SqrtKlConfig
+from training.config import BadConfig, SqrtKlConfig, required
 from training.failure import JobFailed
-from training.job import run_job
+from training.job import run_command, start
 from training.measuring.field import Field
 from training.runs.curves import sqrt_kl_law
 from training.runs.plots import Series, plot
@@ -45,12 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--preference-model", help="directory of the preference model that scores the snapshots")
     parser.add_argument("--least", type=float, help="where the fitted range of the square root begins")
     parser.add_argument("--most", type=float, help="where it ends")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _sqrt_kl(folder, given), given)
+    return run_command(parser, arguments, _sqrt_kl)
 
 
 def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    config, began = folder.configure(SqrtKlConfig, "sqrt_kl", **given), time.monotonic()
+    config, began = start(folder, SqrtKlConfig, "sqrt_kl", given), time.monotonic()
     if not config.runs and not config.snapshots:
         raise BadConfig("runs and snapshots are both missing: name folders of policy runs, or directories of policies")
     curves: dict[str, tuple[list[float], list[float]]] = {}
@@ -59,9 +56,7 @@ def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         kl, score, negative[name] = points_of_run(path)
         curves[name] = kl, score
     if config.snapshots:
-        config.need("preference_model")
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        required(config, "preference_model")
         found = Field(folder, config, {"score": config.preference_model}, 3).measure()
         kl = [sum(numbers["kl"]) / len(numbers["kl"]) for numbers in found.values()]
         score = [sum(numbers["score"]) / len(numbers["score"]) for numbers in found.values()]

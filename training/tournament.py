@@ -17,7 +17,7 @@ from torch import Tensor
 from training import objective
 from training.config import TournamentConfig
 from training.intervals import Z95
-from training.job import run_job
+from training.job import run_command, start
 from training.measuring.contest import mean_ci95, win_rate
 from training.measuring.field import Field
 from training.runs.plots import Series, plot
@@ -84,15 +84,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--snapshots", nargs="+", help="policies, DIR or NAME=DIR, the reference first")
     parser.add_argument("--preference-model", help="directory of the preference model that judges")
     parser.add_argument("--test-preference-model", help="directory of another one, for a second table")
-    given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _tournament(folder, given), given)
+    return run_command(parser, arguments, _tournament)
 
 
 def _tournament(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    config = folder.configure(TournamentConfig, "tournament", **given)
-    config.need("preference_model")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    config = start(folder, TournamentConfig, "tournament", given, "preference_model")
     judges = {"score": config.preference_model, "test_score": config.test_preference_model}
     field = Field(folder, config, judges, 2)
     found = field.measure()

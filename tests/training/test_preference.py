@@ -184,7 +184,7 @@ def test_a_resume_in_the_same_process_continues_bit_for_bit(
         (comparisons(3), {"mode_weights": {"a": float("inf")}}, "mode_weights.a must be a number, not inf"),
         (comparisons(3), {"shift_on": "demonstrations", "model": "/nowhere"}, "demonstrations.jsonl is missing"),
         (comparisons(3), {"epoch": 1}, "unknown setting 'epoch'"),
-        (comparisons(3), {"model": ""}, "no model is named"),
+        (comparisons(3), {"model": ""}, "model is missing"),
         (comparisons(3), {"model": "/nowhere"}, "/nowhere is not a directory"),
     ],
 )

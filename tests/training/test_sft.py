@@ -291,7 +291,7 @@ def test_presets_carry_the_papers_settings(tmp_path: Path):
         (demonstrations(3), {"pretraining_share": 0.1}, "pretraining.jsonl is missing"),
         (demonstrations(3), {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         (demonstrations(3), {"preset": "gpt"}, "preset must be one of starter, instructgpt"),
-        (demonstrations(3), {"model": ""}, "no model is named"),
+        (demonstrations(3), {"model": ""}, "model is missing"),
         (demonstrations(3), {"preference_model": "PM"}, "no held-out prompt is left"),
     ],
 )

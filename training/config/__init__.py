@@ -13,7 +13,7 @@ from training.config.evaluate import EvaluateConfig
 from training.config.field import FieldConfig, RobustnessConfig, SqrtKlConfig, TournamentConfig
 from training.config.fitting import FitConfig
 from training.config.hhh import HhhConfig, LogPConfig
-from training.config.loading import BadConfig, load_config
+from training.config.loading import BadConfig, load_config, required
 from training.config.ood import OodConfig
 from training.config.policy import PolicyConfig
 from training.config.preference import PreferenceConfig
@@ -39,4 +39,5 @@ __all__ = [
     "SqrtKlConfig",
     "TournamentConfig",
     "load_config",
+    "required",
 ]

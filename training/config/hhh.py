@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.config.loading import BadConfig, at_least
+from training.config.loading import BadConfig, at_least, required
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,5 +35,4 @@ class LogPConfig:
         """Refuse numbers that cannot mean anything."""
         at_least(self, 1, "batch_comparisons")
         at_least(self, 0, "threads", "weakest_strength")
-        if not self.model:
-            raise BadConfig("model is missing: name a directory in config.json or on the command line")
+        required(self, "model")

@@ -33,6 +33,13 @@ def shares(config: Any, *names: str) -> None:
             raise BadConfig(f"{name} must lie between 0 and 1, not {getattr(config, name)}")
 
 
+def required(config: Any, *names: str) -> None:
+    """Raise BadConfig for the first named setting that is empty: of a model or a file, which have no default."""
+    for name in names:
+        if not getattr(config, name):
+            raise BadConfig(f"{name} is missing: name it in config.json or on the command line")
+
+
 Config = TypeVar("Config")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from training.config.loading import BadConfig, above_zero, at_least
+from training.config.loading import above_zero, at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,3 @@ class SamplingConfig:
         at_least(self, 1, "max_new_tokens", "slots")
         at_least(self, 0, "seed", "threads", "evaluation_prompts")
         above_zero(self, "temperature")
-
-    def need(self, *names: str) -> None:
-        """Raise BadConfig for the first named setting that is empty; these have no default."""
-        for name in names:
-            if not getattr(self, name):
-                raise BadConfig(f"{name} is missing: name a directory in config.json or on the command line")
