@@ -50,7 +50,7 @@ def test_gzip_is_read_and_bad_files_are_refused(tmp_path: Path, tokenizer) -> No
     with gzip.open(tmp_path / "pretraining.jsonl.gz", "wt") as file:
         file.write(json.dumps({"text": "hello"}) + "\n")
     assert len(read().pieces) == 1
-    (tmp_path / "pretraining.jsonl.gz").write_bytes(b"no gzip")
+    (tmp_path / "pretraining.jsonl.gz").write_bytes(gzip.compress(b"{}")[:12])
     with pytest.raises(BadRecord, match="cannot be unpacked"):
         read()
     (tmp_path / "pretraining.jsonl.gz").unlink()
