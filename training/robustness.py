@@ -40,24 +40,28 @@ def parted(
     held = torch.tensor(aside)
     if bool(held.all()) or not bool(held.any()):
         raise JobFailed("the prompts all begin with the same message, so none can be put aside to centre the scores")
-    first = next(iter(found.values()))
-    zero = {
-        who: float((torch.tensor(first[name], dtype=torch.float64) * scales[name])[held].mean())
-        for who, name in JUDGES.items()
-    }
+    start = _in_nats(next(iter(found.values())), scales)
+    zero = {key: float(score[held].mean()) for key, score in start.items()}
+    # 0 is a mean over a sample too; all of the reference's replies tell how wide it scatters
+    error = {key: float(score.std()) / math.sqrt(int(held.sum())) for key, score in start.items()}
     rows = []
     for snapshot, numbers in found.items():
         row: dict[str, Any] = {"snapshot": snapshot}
-        centred = {
-            who: (torch.tensor(numbers[name], dtype=torch.float64) * scales[name])[~held] - zero[who]
-            for who, name in JUDGES.items()
-        }
-        for who, score in (*centred.items(), ("gap", centred["train"] - centred["test"])):
-            key = who if who == "gap" else f"{who}_score"
-            row[key], row[f"{key}_ci95"] = mean_ci95(score)
+        for key, score in _in_nats(numbers, scales).items():
+            mean, (_, high) = mean_ci95(score[~held] - zero[key])
+            reach = math.hypot(high - mean, 1.96 * error[key])
+            row[key], row[f"{key}_ci95"] = mean, [mean - reach, mean + reach]
         row["kl"], row["kl_ci95"] = mean_ci95(torch.tensor(numbers["kl"])[~held])
         rows.append(row)
     return rows
+
+
+def _in_nats(numbers: Mapping[str, Any], scales: Mapping[str, float]) -> dict[str, torch.Tensor]:
+    """Each reply's score under both models, and by how much the first is higher, in nats of log-odds.  -> [P] each"""
+    found = {
+        f"{who}_score": torch.tensor(numbers[name], dtype=torch.float64) * scales[name] for who, name in JUDGES.items()
+    }
+    return found | {"gap": found["train_score"] - found["test_score"]}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -127,6 +127,25 @@ def test_each_model_is_centred_on_replies_that_are_put_aside() -> None:
     assert [row["test_score"] for row in rows] == [1.0, 3.0]
     assert [row["gap"] for row in rows] == [1.0, 6.0]
     assert rows[1]["kl"] == 3.0
+    # the measured scores are equal, so all that is left is the error of 0: deviation 2·√2 over all four, at two prompts
+    reach = 1.96 * 2 * math.sqrt(2) / math.sqrt(2)
+    assert rows[1]["train_score_ci95"] == pytest.approx([9 - reach, 9 + reach])
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """The policy has moved nowhere: about 5% of the intervals miss 0, and not the third that the measured prompts alone give."""
+    draw, prompts, missed = torch.Generator().manual_seed(0), 200, {"train_score": 0, "test_score": 0, "gap": 0}
+    aside = [number % 4 == 0 for number in range(prompts)]
+    for _ in range(1000):
+        shared, *own = (torch.randn(prompts, generator=draw, dtype=torch.float64) for _ in range(3))
+        numbers = {"score": shared + own[0], "test_score": shared + own[1], "kl": own[0]}
+        (row,) = parted(
+            {"start": {name: x.tolist() for name, x in numbers.items()}}, {"score": 2.0, "test_score": 1.0}, aside
+        )
+        for name in missed:
+            low, high = row[f"{name}_ci95"]
+            missed[name] += not low <= 0 <= high
+    assert all(30 <= count <= 75 for count in missed.values()), missed
 
 
 def test_a_line_by_hand() -> None:
