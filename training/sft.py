@@ -78,7 +78,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     by_size = sorted(found.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths
     batches = mixed(len(found.examples), len(texts), config)
-    lesson = Lesson(reader, found.examples, texts, config.seed)
+    lesson = Lesson(reader, found.examples, texts, config)
     policy = Policy(model, tokenizer, slots=config.slots, precision=config.precision)
     selection, unfit = selected(folder, config, policy, reader, tested, batches)
     fit = Fit(
@@ -99,6 +99,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
             "selection_prompts": len(selection.prompts),
             "selection_left_out": unfit,
             "pretraining_texts": len(texts),
+            "pretraining_share_of_tokens": lesson.share_of_texts(batches),
             "dropped": {"train": dict(found.dropped), "test": dict(tested.dropped)},
             "shortened": {"train": found.shortened, "test": tested.shortened},
             "turns_missed": {"train": found.turns_missed, "test": tested.turns_missed},
@@ -141,7 +142,10 @@ def pretraining(folder: RunFolder, tokenizer: Any, config: SftConfig, limit: int
 
 
 def mixed(demonstrated: int, texts: int, config: SftConfig) -> list[list[int]]:
-    """Return the updates as example numbers: shuffled demonstrations, and texts, counted on from them, in their share."""
+    """Return the updates as example numbers: shuffled demonstrations, and texts, counted on from them, in their share.
+
+    What rounding leaves over goes to the next update; each has one text at least, since its loss has a part for them.
+    """
     batches = [
         batch
         for epoch in range(config.epochs)
@@ -149,9 +153,10 @@ def mixed(demonstrated: int, texts: int, config: SftConfig) -> list[list[int]]:
     ]
     if not texts:
         return batches
-    share, used, found = config.pretraining_share, 0, []
+    share, used, seen, found = config.pretraining_share, 0, 0, []
     for batch in batches:
-        number = max(1, round(len(batch) * share / (1 - share)))
+        seen += len(batch)
+        number = max(1, round(seen * share / (1 - share)) - used)
         found.append(batch + [demonstrated + text for text in taken(texts, config.seed, used, number)])
         used += number
     return found
@@ -214,24 +219,42 @@ class Lesson:
 
     fit: Fit
 
-    def __init__(self, reader: WordReader, shown: Sequence[Example], texts: Sequence[Example], seed: int) -> None:
-        self.reader, self.shown, self.examples, self.seed = reader, len(shown), [*shown, *texts], seed
+    def __init__(
+        self, reader: WordReader, shown: Sequence[Example], texts: Sequence[Example], config: SftConfig
+    ) -> None:
+        self.reader, self.shown, self.examples, self.seed = reader, len(shown), [*shown, *texts], config.seed
         self.mixes = bool(texts)
+        share = config.pretraining_share if texts else 0.0
+        self.shares = {True: 1 - share, False: share}  # of the loss: of demonstrations, and of texts
 
-    def __call__(self, batch: list[int], mine: list[int]) -> dict[str, float]:
-        """Backward over the examples `mine`; every learnt token of `batch` weighs the same."""
-        words = {
+    def words(self, batch: Sequence[int]) -> dict[bool, int]:
+        """Return the learnt tokens of a batch's demonstrations, and of its texts."""
+        return {
             kind: sum(len(self.examples[n].learnt) for n in batch if (n < self.shown) == kind) for kind in (True, False)
         }
+
+    def share_of_texts(self, batches: Sequence[Sequence[int]]) -> float:
+        """Return the share of texts in all tokens that the run learns from."""
+        words = self.words([number for batch in batches for number in batch])
+        return words[False] / (words[True] + words[False])
+
+    def __call__(self, batch: list[int], mine: list[int]) -> dict[str, float]:
+        """Backward over the examples `mine`; every learnt token of the batch's demonstrations weighs the same, so of its texts."""
+        words = self.words(batch)
         summed = {True: 0.0, False: 0.0}
         examples = [self.examples[number] for number in mine]
         for part in self.reader.parts(examples):
             with self.reader.dropping(f"dropout {self.seed} {self.fit.step} {mine[part[0]]}"):
                 losses = self.reader.losses([examples[place] for place in part])
-            (losses.sum() / sum(words.values())).backward()
             lengths = [len(examples[place].learnt) for place in part]
-            for place, loss in zip(part, losses.detach().split(lengths), strict=True):
-                summed[mine[place] < self.shown] += float(loss.double().sum())
+            kinds = [mine[place] < self.shown for place in part]
+            terms = [
+                loss.sum() * (self.shares[kind] / words[kind])
+                for kind, loss in zip(kinds, losses.split(lengths), strict=True)
+            ]
+            torch.stack(terms).sum().backward()
+            for kind, loss in zip(kinds, losses.detach().split(lengths), strict=True):
+                summed[kind] += float(loss.double().sum())
         learnt = sum(len(example.learnt) for example in examples)
         numbers = {"loss": summed[True] / words[True], "tokens": float(learnt)}
         return numbers | ({"pretraining_loss": summed[False] / words[False]} if self.mixes else {})

@@ -22,7 +22,8 @@ class SftConfig(FitConfig):
     turns: Literal["last", "all"] = "last"  # IG: the demonstration is the last reply; PM's dialogues teach all of them
     max_tokens: int = 0  # a whole example; 0 = the model's context. Oldest turns go first, counted; ours
     dropout: float = 0.0  # on what each block adds to the residual stream (IG 3.5: 0.2)
-    pretraining_share: float = 0.0  # share of each update's sequences from data/pretraining.jsonl (IG C.3: 0.1)
+    # share of data/pretraining.jsonl in each update's loss, and in the sequences of the run (IG C.3: 0.1)
+    pretraining_share: float = 0.0
     held_out: float = 0.05  # share of conversations kept for the test when data/ has no test file (HH 2.3)
     # -- which of its epochs' models is kept
     preference_model: str = ""  # directory; its score of sampled replies decides (IG C.1). Empty: held-out loss decides
