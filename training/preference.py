@@ -19,6 +19,7 @@ from training.config import PreferenceConfig
 from training.config.preference import PRESETS
 from training.data.batches import LEFT_OUT, Ranked, Tokenised, learnt_of, order, tokenised, weighted
 from training.data.feedback import Feedback, read_data, read_demonstrated
+from training.data.one_sided import refuse_one_sided
 from training.data.prompts import evenly
 from training.failure import JobFailed
 from training.job import run_command, start
@@ -37,7 +38,6 @@ from training.trunk.recomputing import recompute
 NORMALISING_PROMPTS = (
     256  # prompts whose replies give the scores their mean and spread: a standard error of 1/√512 < 5%
 )
-FEW = 8  # elements; among fewer it is no wonder when one side is always the same
 STAGE_SHARE = {"pmp": 0.1, "finetune": 0.01}  # of the pretraining rate (Bai et al. 2022, App. A.2)
 
 
@@ -111,7 +111,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     if not elements:
         why = reasons(trained.dropped, LEFT_OUT) or "the training part is empty"
         raise JobFailed(f"none of the {len(parts.train)} comparisons can be learnt from: {why}")
-    refuse_one_sided(elements, config.objective)
+    tagged = config.stage == "pmp" and config.pmp_pairs == "binarised"
+    refuse_one_sided(elements, config.objective, parts.train if tagged else ())
     if config.shift_on == "held_out" and not test.ranked:
         raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
     for name, part in (("train", trained), ("test", test)):
@@ -169,22 +170,6 @@ def in_tokens(
         weakest_strength=0 if as_margin else config.weakest_strength,
         strength_margins=config.strength_margins if as_margin else None,
     )
-
-
-def refuse_one_sided(elements: Sequence[Ranked], objective: str) -> None:
-    """Stop when the data show one side alone: the model would learn that side and nothing of why."""
-    if objective == "binary" and len({element.good for element in elements}) == 1:
-        only = "good" if elements[0].good else "bad"
-        raise JobFailed(
-            f"every reply is marked {only}: binary discrimination needs good and bad ones; add the other kind"
-        )
-    if objective == "ranked" and len(elements) >= FEW:
-        for side, place in (("best", 0), ("worst", -1)):
-            if len({tuple(element.replies[place]) for element in elements}) == 1:
-                raise JobFailed(
-                    f"the {side} reply is the same in all {len(elements)} examples: the model would learn that one text; "
-                    "add comparisons in which other replies stand there"
-                )
 
 
 def learning_rate(config: PreferenceConfig, width: int) -> float:

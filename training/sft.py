@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from training.config import SFT_PRESETS, SftConfig
 from training.data import demonstrations
 from training.data.batches import order
 from training.data.examples import Example
+from training.data.one_sided import refuse_one_text
 from training.data.prompts import Prompt, evenly, taken
 from training.failure import JobFailed
 from training.job import run_command, start
@@ -72,6 +75,8 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     if not found.examples:
         told = reasons(found.dropped, demonstrations.LEFT_OUT)
         raise JobFailed(f"none of the {len(shown)} demonstrations can be learnt from: {told}")
+    said = [tuple(example.tokens[column] for column in example.learnt) for example in found.examples]
+    refuse_one_text({"reply": said}, "demonstrations", "add demonstrations of other replies")
     for name, part in (("train", found), ("test", tested)):
         tell_left_out(f"{name} data", part.dropped, part.shortened, demonstrations.LEFT_OUT)
     texts = pretraining(folder, tokenizer, config, limit)

@@ -315,6 +315,11 @@ def test_presets_carry_the_papers_settings(tmp_path: Path):
         ([], {}, "train.jsonl holds no demonstration"),
         ([{"messages": [user("a")]}], {}, "line 1 of train.jsonl: does not end with a message of the assistant"),
         (demonstrations(3), {"max_tokens": 5}, "none of the 3 demonstrations can be learnt from: 3 longer than"),
+        (
+            [{"prompt": f"q {n}", "completion": "no"} for n in range(9)],
+            {},
+            "the reply is the same in all 9 demonstrations",
+        ),
         (demonstrations(3), {"pretraining_share": 0.1}, "pretraining.jsonl is missing"),
         (demonstrations(3), {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         (demonstrations(3), {"preset": "gpt"}, "preset must be one of starter, instructgpt"),
