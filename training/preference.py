@@ -226,9 +226,7 @@ def measured(
         result |= {"shift": model.shift, "scale": model.scale}
     if config.objective == "binary":
         alone = learnt_of(test, "binary", "pooled").elements
-        result |= binary_report(
-            (bool(element.good), score[0]) for element, score in zip(alone, reader.scores_of(alone), strict=True)
-        )
+        result |= binary_report(alone, [score for (score,) in reader.scores_of(alone)])
     if in_group:
         known = report(in_group, found(in_group), config.calibration_bins, **how)
         result["in_group"] = {key: known[key] for key in ("test_pairs", "accuracy", "accuracy_ci95", "log_loss")}

@@ -1,5 +1,6 @@
 """Hand-worked numbers of accuracy, interval, log loss and calibration."""
 
+import dataclasses
 import math
 import random
 
@@ -97,6 +98,17 @@ def test_pairs_of_one_ranking_count_as_what_they_tell_together():
     assert together["accuracy_ci95"] == list(wilson_interval(0.5, 4))
 
 
+def test_pairs_of_one_conversation_count_as_what_they_tell_together():
+    """Forty conversations of four comparisons, told right or wrong together: forty trials, in every part of the report."""
+    pairs = [Ranked([1], ([2], [3]), (1, 2), strength=2, group=f"c{n // 4}") for n in range(160)]
+    scores = [[1.0, 0.0] if n // 4 < 30 else [0.0, 1.0] for n in range(160)]
+    found = report(pairs, scores, 10)
+    assert found["accuracy_ci95"] == pytest.approx(wilson_interval(0.75, 40))
+    assert found["accuracy_by_strength"]["2"]["accuracy_ci95"] == found["accuracy_ci95"]
+    alone = report([dataclasses.replace(pair, group=None) for pair in pairs], scores, 10)
+    assert alone["accuracy_ci95"] == pytest.approx(wilson_interval(0.75, 160))
+
+
 def test_the_report_splits_by_turn_band_and_threshold():
     pairs = [Ranked([1], ([2], [3]), (1, 2), turn=turn) for turn in (1, 2, 10, 2)]
     scores = [[1.0, 0.9], [3.0, 3.3], [5.0, 2.0], [0.0, 9.0]]  # margins 0.1, -0.3, 3, -9
@@ -116,10 +128,12 @@ def test_the_report_splits_by_turn_band_and_threshold():
 
 
 def test_the_sign_of_a_score_tells_good_from_bad():
-    found = binary_report([(True, math.log(3)), (False, math.log(3)), (False, -math.log(3)), (True, 0.0)])
+    marked = [Ranked([1], ([2],), (1,), good=good, group="c") for good in (True, False, False, True)]
+    found = binary_report(marked, [math.log(3), math.log(3), -math.log(3), 0.0])
     assert found["binary_accuracy"] == pytest.approx(2.5 / 4) and found["test_replies"] == 4
     assert found["binary_log_loss"] == pytest.approx((2 * math.log(4 / 3) + math.log(4) + math.log(2)) / 4)
-    assert binary_report([])["binary_accuracy"] is None
+    assert found["binary_accuracy_ci95"] == list(wilson_interval(2.5 / 4, 1))  # of one conversation
+    assert binary_report([], [])["binary_accuracy"] is None
 
 
 def test_without_a_pair_nothing_is_claimed():

@@ -113,6 +113,19 @@ def test_pretraining_pairs_keep_what_gives_none_to_be_counted(tokenizer: PreTrai
 
 
 # -- tokens and elements ----------------------------------------------------------------------------------------------
+def test_pairs_of_one_question_or_conversation_are_of_one_group(tokenizer: PreTrainedTokenizerFast):
+    question = {"prompt": "a", "answers": [{"text": word, "score": n} for n, word in enumerate("uvwx")]}
+    lines = [
+        {"prompt": "b", "chosen": "x", "rejected": "y", "conversation": 7},
+        {"prompt": "c", "chosen": "x", "rejected": "y", "conversation": 7},
+        {"prompt": "b", "chosen": "x", "rejected": "y"},
+    ]
+    records = [parse_feedback(json.dumps(line), 1) for line in (question, *lines)]
+    groups = [item.group for item in tokenised(pretraining_pairs(records, tags=True), tokenizer, max_tokens=99).ranked]
+    assert len(groups) == 10 and groups[0] is not None
+    assert [groups.index(group) for group in groups] == [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
+
+
 def test_replies_stand_best_first_and_ties_make_no_pair(tokenizer: PreTrainedTokenizerFast):
     found = tokenised([ranking(3, 1, 3, 2), ranking(1, 1)], tokenizer, max_tokens=64)
     assert found.dropped == {"all_tied": 1}

@@ -13,6 +13,7 @@ from training.failure import JobFailed
 from training.lines.pmp import Answers
 from training.lines.rankings import Marked
 from training.lines.records import Comparison
+from training.lines.splits import conversation_key
 from training.models.snapshots import PromptTooLong, render_reply, render_within
 
 # Why feedback is left out, in words.
@@ -43,6 +44,7 @@ class Ranked:
     margin: float = 0.0  # by how much the better reply is to lead
     good: bool | None = None
     weight: float = 1.0  # of its loss; the mean over what is learnt is 1
+    group: str | None = None  # its conversation or question; what is of one group is not independent
 
     @property
     def tokens(self) -> int:
@@ -115,6 +117,7 @@ def tokenised(
                 turn=sum(message["role"] == "user" for message in record.prompt),
                 margin=_margin(record, strength_margins),
                 good=record.good if isinstance(record, Marked) else None,
+                group=conversation_key(record),
             )
         )
     return Tokenised(found, dropped, shortened)

@@ -4,7 +4,7 @@ A margin is score(chosen) - score(rejected); σ(margin) is the stated probabilit
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, TypedDict
 
@@ -49,14 +49,14 @@ def wilson_interval(share: float, count: float, z: float = Z95) -> tuple[float, 
     return max(0.0, (middle - half) / below), min(1.0, (middle + half) / below)
 
 
-def effective_count(margins: Sequence[float], groups: Sequence[int]) -> float:
-    """Return how many independent pairs tell as much as these, of which those of one group (a ranking) go together.
+def effective_count(margins: Sequence[float], groups: Sequence[Hashable]) -> float:
+    """Return how many independent pairs tell as much as these, of which those of one group (a conversation) go together.
 
     From the share's variance with groups as the units, between the number of groups and the number of pairs; where all
     are right or all wrong no variance is seen, and the number of groups is the safe one.
     """
     share = accuracy(margins)
-    off: dict[int, float] = {}
+    off: dict[Hashable, float] = {}
     for margin, group in zip(margins, groups, strict=True):
         off[group] = off.get(group, 0.0) + rightness(margin) - share
     count, fewest = len(margins), len(off)

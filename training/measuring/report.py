@@ -1,6 +1,6 @@
 """What a preference model's scores of held-out replies say about it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,17 +19,23 @@ OVERALL = ("accuracy", "accuracy_ci95", "log_loss", "calibration_error", "margin
 
 
 class HeldOut(NamedTuple):
-    """One held-out pair: which element it is of, score(better) - score(worse), and the lower of the two scores."""
+    """One held-out pair: which element it is of, score(better) - score(worse), the lower of the two scores, and its group."""
 
     element: int
     margin: float
     low: float
+    group: Hashable
 
 
 def pairs_of(elements: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> list[HeldOut]:
     """Return every pair of the elements; a reply of its own makes none."""
     return [
-        HeldOut(number, found[better] - found[worse], min(found[better], found[worse]))
+        HeldOut(
+            number,
+            found[better] - found[worse],
+            min(found[better], found[worse]),
+            number if element.group is None else element.group,
+        )
         for number, (element, found) in enumerate(zip(elements, scores, strict=True))
         for better, worse in element.pairs
     ]
@@ -75,26 +81,27 @@ def report(
     }
 
 
-def binary_report(marked: Iterable[tuple[bool, float]]) -> dict[str, Any]:
-    """Return how well the sign of a raw score tells good replies from bad ones.  (good, score) of each"""
-    margins = [score if good else -score for good, score in marked]
+def binary_report(elements: Sequence[Ranked], scores: Sequence[float]) -> dict[str, Any]:
+    """Return how well the sign of a raw score tells good replies from bad ones, of elements of a reply of their own."""
+    margins = [score if element.good else -score for element, score in zip(elements, scores, strict=True)]
     if not margins:
         return dict.fromkeys(("binary_accuracy", "binary_accuracy_ci95", "binary_log_loss")) | {"test_replies": 0}
+    groups = [number if element.group is None else element.group for number, element in enumerate(elements)]
     return {
         "binary_accuracy": accuracy(margins),
-        "binary_accuracy_ci95": list(wilson_interval(accuracy(margins), len(margins))),
+        "binary_accuracy_ci95": list(wilson_interval(accuracy(margins), effective_count(margins, groups))),
         "binary_log_loss": log_loss(margins),
         "test_replies": len(margins),
     }
 
 
 def _share(pairs: Sequence[HeldOut]) -> dict[str, Any]:
-    """Return {"pairs", "accuracy", "accuracy_ci95"}; the pairs of one ranking count as what they tell together."""
+    """Return {"pairs", "accuracy", "accuracy_ci95"}; the pairs of one group count as what they tell together."""
     if not pairs:
         return {"pairs": 0, "accuracy": None, "accuracy_ci95": None}
     margins = [pair.margin for pair in pairs]
     share = accuracy(margins)
-    count = effective_count(margins, [pair.element for pair in pairs])
+    count = effective_count(margins, [pair.group for pair in pairs])
     return {"pairs": len(pairs), "accuracy": share, "accuracy_ci95": list(wilson_interval(share, count))}
 
 
