@@ -23,7 +23,6 @@ from training.data.prompts import hold_out, read_prompts, rendered
 from training.failure import JobFailed
 from training.job import run_command, start
 from training.measuring.calibration import wilson_interval
-from training.measuring.contest import mean_ci95
 from training.models.context import context_of
 from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice
@@ -37,11 +36,16 @@ SIDES = ("inliers", "held_out", "outliers")
 
 
 def area_ci95(inlier: Tensor, outlier: Tensor) -> tuple[float, list[float]]:
-    """AUROC with a 95% interval: Wilson's, at as many trials as give its variance; never empty, also at 1.  [N], [M]"""
+    """AUROC with its 95% interval.  [N], [M]"""
     area, variance = objective.auroc(inlier, outlier)
-    least = float(min(len(inlier), len(outlier)))
-    trials = min(area * (1 - area) / variance, len(inlier) * len(outlier)) if variance > 0 else least
-    return area, list(wilson_interval(area, trials))
+    return area, interval_of(area, variance, len(inlier), len(outlier))
+
+
+def interval_of(area: float, variance: float, inliers: int, outliers: int) -> list[float]:
+    """Wilson's 95% interval, at as many trials as give the variance; never empty, also at 1."""
+    least = float(min(inliers, outliers))
+    trials = min(area * (1 - area) / variance, inliers * outliers) if variance > 0 else least
+    return list(wilson_interval(area, trials))
 
 
 @torch.inference_mode()
@@ -90,16 +94,18 @@ def layer_report(parts: Mapping[str, Tensor], config: OodConfig) -> dict[str, An
     inliers, held, outliers = ((some - gaussian.mean) / spread for some in (inliers, held, outliers))
     found["few_shot"] = []
     for shown in config.few_shot:
-        areas = []
+        told = []
         for draw in range(config.draws):
             order = list(range(len(outliers)))
             random.Random(f"outliers {config.seed} {shown} {draw}").shuffle(order)
             weight, _ = probe(inliers, outliers[order[:shown]], config.probe_decay)
-            areas.append(objective.auroc(held @ weight, outliers[order[shown:]] @ weight)[0])
-        mean, interval = mean_ci95(torch.tensor(areas, dtype=torch.float64))
-        found["few_shot"].append(
-            {"shown": shown, "auroc": mean, "auroc_ci95": [max(0.0, interval[0]), min(1.0, interval[1])]}
-        )
+            told.append(objective.auroc(held @ weight, outliers[order[shown:]] @ weight))
+        areas, variances = torch.tensor(told, dtype=torch.float64).T
+        # all draws are tested on the same prompts: more of them make the first term smaller, never the second
+        variance = (float(areas.var()) / len(areas) if len(areas) > 1 else 0.0) + float(variances.mean())
+        mean = float(areas.mean())
+        interval = interval_of(mean, variance, len(held), len(outliers) - shown)
+        found["few_shot"].append({"shown": shown, "auroc": mean, "auroc_ci95": interval})
     return found
 
 

@@ -9,8 +9,10 @@ import torch
 from tests.training.documented import documented
 from tests.training.results import names_of, reason_of, result_of, run_folder
 from training import ood
+from training.config import OodConfig
+from training.data.prompts import hold_out
 from training.models.snapshots import load_policy, render
-from training.ood import activations, area_ci95, probe
+from training.ood import activations, area_ci95, layer_report, probe
 
 USUAL = [{"prompt": f"what is {n} plus {n + 1}?"} for n in range(24)]
 STRANGE = [{"prompt": "ZQ" * n + "!!"} for n in range(3, 15)]
@@ -26,7 +28,9 @@ def test_a_run_and_one_that_is_killed(tmp_path: Path, tiny_policy: Path, monkeyp
     for row in result["layers"]:
         assert row["mahalanobis_ci95"][0] <= row["mahalanobis"] <= row["mahalanobis_ci95"][1]
         assert row["few_shot"][1]["auroc"] > 0.9  # capitals beside small letters: easy to show
-    assert result["inliers"] + result["held_out_inliers"] == 24 and result["outliers"] == 12
+    fitted, held = hold_out([[{"role": "user", "content": line["prompt"]}] for line in USUAL], 0.3)
+    assert (result["inliers"], result["held_out_inliers"]) == (len(fitted), len(held)) and len(fitted) > len(held)
+    assert len(fitted) + len(held) == 24 and result["outliers"] == 12
     assert len(json.loads((path / "ood.json").read_text())["series"]) == 4
 
     again, passes = (
@@ -70,6 +74,40 @@ def test_a_perfect_order_still_has_an_interval() -> None:
     area, (low, high) = area_ci95(torch.zeros(10), torch.ones(20))
     assert area == 1.0 and high == pytest.approx(1.0)
     assert low == pytest.approx(10 / (10 + 1.96**2), abs=1e-4)  # Wilson's at ten trials
+
+
+def test_nothing_is_tested_on_what_it_was_fitted_to() -> None:
+    """All three are of one kind, and with more features than prompts what was fitted or shown is told from all else."""
+    draw = torch.Generator().manual_seed(0)
+    inliers, held, outliers = (torch.randn(count, 60, generator=draw) for count in (30, 80, 80))
+    parts = {"inliers": inliers, "held_out": held, "outliers": outliers}
+    found = layer_report(parts, OodConfig(model="m", few_shot=(60,), draws=4))
+    for area in (found["simplified_relative_mahalanobis"], found["mahalanobis"], found["few_shot"][0]["auroc"]):
+        assert 0.4 < area < 0.6
+    of_fitted = layer_report(parts | {"held_out": inliers}, OodConfig(model="m", few_shot=(60,), draws=4))
+    assert min(of_fitted["mahalanobis"], of_fitted["few_shot"][0]["auroc"]) > 0.8  # or the test would say nothing
+
+
+def test_a_probes_interval_holds_the_truth_as_often_as_it_says() -> None:
+    """One feature in which outliers lie a deviation higher: whatever is shown the area is Φ(1/√2), and few are tested."""
+    draw, truth, missed = torch.Generator().manual_seed(1), 0.7602, 0
+    for world in range(150):
+        inliers, held, outliers = (torch.randn(count, 1, generator=draw) for count in (40, 15, 25))
+        parts = {"inliers": inliers, "held_out": held, "outliers": outliers + 1}
+        (found,) = layer_report(parts, OodConfig(model="m", few_shot=(10,), draws=3, seed=world))["few_shot"]
+        missed += not found["auroc_ci95"][0] <= truth <= found["auroc_ci95"][1]
+    assert 1 <= missed <= 14, missed
+
+
+def test_a_probe_that_is_always_right_still_has_an_interval() -> None:
+    parts = {
+        "inliers": torch.linspace(-2, -1, 9)[:, None],
+        "held_out": -torch.ones(8, 1),
+        "outliers": torch.ones(20, 1),
+    }
+    (found,) = layer_report(parts, OodConfig(model="m", few_shot=(4,), draws=3))["few_shot"]
+    assert found["auroc"] == 1.0
+    assert found["auroc_ci95"] == pytest.approx([8 / (8 + 1.96**2), 1.0], abs=1e-4)  # Wilson's at eight trials
 
 
 @pytest.mark.parametrize(

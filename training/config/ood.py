@@ -16,7 +16,7 @@ class OodConfig:
     # of the mean variance, added to each feature's: S has an inverse with fewer prompts than features (ours)
     ridge: float = 1e-3
     few_shot: tuple[int, ...] = (1, 10)  # outliers that are shown, M (HH 5.4 shows up to 10)
-    draws: int = 10  # random choices of those M, over which the mean and its interval are taken (ours)
+    draws: int = 10  # random choices of those M, over which the mean is taken (ours)
     probe_decay: float = 1e-2  # half its square times the squared weights is added to the probe's mean loss (ours)
     batch_prompts: int = 32  # of one forward pass; ours
     checkpoint_seconds: float = 30.0  # between checkpoints; more where one takes long (runs/cadence.py); ours
