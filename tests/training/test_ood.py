@@ -82,8 +82,8 @@ def test_nothing_is_tested_on_what_it_was_fitted_to() -> None:
     inliers, held, outliers = (torch.randn(count, 60, generator=draw) for count in (30, 80, 80))
     parts = {"inliers": inliers, "held_out": held, "outliers": outliers}
     found = layer_report(parts, OodConfig(model="m", few_shot=(60,), draws=4))
-    for area in (found["simplified_relative_mahalanobis"], found["mahalanobis"], found["few_shot"][0]["auroc"]):
-        assert 0.4 < area < 0.6
+    assert 0.4 < found["simplified_relative_mahalanobis"] < 0.6 and 0.4 < found["mahalanobis"] < 0.6
+    assert 0.44 < found["few_shot"][0]["auroc"] < 0.56  # 0.60 where those that were shown are tested too
     of_fitted = layer_report(parts | {"held_out": inliers}, OodConfig(model="m", few_shot=(60,), draws=4))
     assert min(of_fitted["mahalanobis"], of_fitted["few_shot"][0]["auroc"]) > 0.8  # or the test would say nothing
 
