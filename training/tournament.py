@@ -34,21 +34,23 @@ def ratings(score: Tensor) -> list[dict[str, Any]]:
     """Elo of each over the first, in points, by maximum likelihood from the wins of all pairs.  [M, P]
 
     `elo_error` is the likelihood's own standard error, as in the paper; `elo_ci95` allows for the games of one prompt
-    depending on each other. None where no finite Elo exists, since some win or lose every time.
+    depending on each other. None for whoever wins or loses every time against all that the reference can be held against
+    (`objective.comparable`): the others keep theirs.
     """
-    wins = wins_table(score)
-    try:
-        fitted = objective.fitted_strengths(wins.sum(0))
-    except ValueError:
-        return [{"elo": None, "elo_error": None, "elo_ci95": None} for _ in score]
+    rows: list[dict[str, Any]] = [{"elo": None, "elo_error": None, "elo_ci95": None} for _ in score]
+    rows[0] = {"elo": 0.0, "elo_error": 0.0, "elo_ci95": [0.0, 0.0]}
+    players = objective.comparable(wins_table(score).sum(0))
+    if len(players) == 1:
+        return rows
+    wins = wins_table(score[players])
+    fitted = objective.fitted_strengths(wins.sum(0))
     points = (fitted.strength * objective.POINTS_A_NAT).tolist()
     errors = (fitted.covariance.diagonal().sqrt() * objective.POINTS_A_NAT).tolist()
     clustered = objective.clustered_covariance(wins, fitted) if len(wins) > 1 else fitted.covariance
     reach = (Z95 * clustered.diagonal().clamp_min(0).sqrt() * objective.POINTS_A_NAT).tolist()
-    return [
-        {"elo": elo, "elo_error": error, "elo_ci95": [elo - wide, elo + wide]}
-        for elo, error, wide in zip(points, errors, reach, strict=True)
-    ]
+    for player, elo, error, wide in zip(players, points, errors, reach, strict=True):
+        rows[player] = {"elo": elo, "elo_error": error, "elo_ci95": [elo - wide, elo + wide]}
+    return rows
 
 
 def pairings(names: Sequence[str], score: Tensor) -> list[dict[str, Any]]:

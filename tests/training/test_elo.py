@@ -8,6 +8,7 @@ import torch
 from training.objective import (
     POINTS_A_NAT,
     clustered_covariance,
+    comparable,
     fitted_strengths,
     wins_log_likelihood,
 )
@@ -44,6 +45,29 @@ def test_a_missing_pairing_is_bridged_by_others() -> None:
 def test_a_player_who_always_wins_has_no_finite_strength() -> None:
     with pytest.raises(ValueError, match="never beat"):
         fitted_strengths(torch.tensor([[0.0, 0.0], [5.0, 0.0]]))
+
+
+def test_who_can_be_held_against_the_reference() -> None:
+    """0 beat 1, 1 beat 2, 2 beat 0; 3 lost every game, 4 won every game, 5 beat 4 and nobody beat it."""
+    wins = torch.zeros(6, 6)
+    for winner, loser in [
+        (0, 1),
+        (1, 2),
+        (2, 0),
+        (0, 3),
+        (1, 3),
+        (2, 3),
+        (4, 0),
+        (4, 1),
+        (4, 2),
+        (4, 3),
+        (5, 4),
+        (5, 0),
+    ]:
+        wins[winner, loser] = 2.0
+    assert comparable(wins) == [0, 1, 2] and comparable(wins, reference=2) == [0, 1, 2]
+    assert comparable(wins, reference=3) == [3]
+    assert fitted_strengths(wins[:3, :3]).strength.tolist() == pytest.approx([0.0, 0.0, 0.0])
 
 
 def test_games_that_repeat_each_other_do_not_shrink_the_clustered_error() -> None:

@@ -19,6 +19,7 @@ from training.runs.curves import fitted_line, sqrt_kl_law
 from training.tournament import ratings, wins_table
 
 PROMPTS = [{"prompt": f"Question {n}"} for n in range(8)]
+SCALE = 2.5  # of the other preference model's scores
 SMALL = {"max_new_tokens": 6, "slots": 8}
 
 
@@ -39,6 +40,7 @@ def others(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 def other_pm(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("other-pm") / "model"
     pm, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=8)
+    pm.scale = SCALE
     pm.save(path, tokenizer)
     return str(path)
 
@@ -57,7 +59,9 @@ def test_a_tournament_and_one_that_is_killed(
     result = result_of(path)
     assert names_of(result) <= documented()
     start, early, late = result["snapshots"]
-    assert start["elo"] in (0.0, None) and abs(start["kl"]) < 1e-4 and start["elo_of_scores"] == 0
+    nats = SCALE * (late["test_score_mean"] - start["test_score_mean"])  # of log-odds, which is what raw scores are
+    assert late["test_elo_of_scores"] == pytest.approx(400 / math.log(10) * nats) != 0
+    assert start["elo"] == 0.0 and abs(start["kl"]) < 1e-4 and start["elo_of_scores"] == 0
     assert 0.01 < early["kl"] < late["kl"]
     assert [(pair["snapshot"], pair["opponent"]) for pair in result["pairs"]] == [
         ("early", "start"), ("late", "start"), ("late", "early"),
@@ -101,7 +105,15 @@ def test_wins_and_their_elo_by_hand() -> None:
     assert (first["elo"], first["elo_error"]) == (0.0, 0.0)
     assert second["elo"] == pytest.approx(400 * math.log10(3))
     assert second["elo_ci95"][0] < second["elo"] < second["elo_ci95"][1]
-    assert ratings(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))[1]["elo"] is None
+    assert [row["elo"] for row in ratings(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))] == [0.0, None]
+
+
+def test_a_hopeless_snapshot_takes_nobody_elses_elo() -> None:
+    score = torch.tensor([[0.0, 0.0, 0.0, 1.0], [-9.0, -9.0, -9.0, -9.0], [1.0, 2.0, 3.0, 0.0]])
+    first, hopeless, second = ratings(score)
+    assert (first, second) == tuple(ratings(score[[0, 2]]))
+    assert second["elo"] == pytest.approx(400 * math.log10(3))
+    assert hopeless == {"elo": None, "elo_error": None, "elo_ci95": None}
 
 
 def test_robustness_of_a_training(tmp_path: Path, tiny_policy: Path, others: list[str], pm_path: Path, other_pm: str):

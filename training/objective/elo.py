@@ -22,6 +22,25 @@ def wins_log_likelihood(wins: Tensor, strength: Tensor) -> Tensor:
     return (wins * functional.logsigmoid(difference)).sum()
 
 
+def _reach(wins: Tensor) -> Tensor:
+    """Whether each has beaten each, directly or through third ones; everybody reaches themselves.  [M, M] -> [M, M] bool"""
+    reach = (wins > 0) | torch.eye(len(wins), dtype=torch.bool)
+    for _ in range(len(wins)):
+        reach = (reach.double() @ reach.double()) > 0
+    return reach
+
+
+def comparable(wins: Tensor, reference: int = 0) -> list[int]:
+    """The players whose difference from the reference has a bound: both have beaten the other, also through third ones.
+
+    What they won from all others, or lost to them, says nothing of their strengths: the likeliest others are infinitely far
+    away (Ford 1957).  [M, M] -> players, ascending
+    """
+    reach = _reach(wins)
+    found: list[int] = (reach[reference] & reach[:, reference]).nonzero()[:, 0].tolist()
+    return found
+
+
 class Strengths(NamedTuple):
     """Log-odds of each player over the reference, in nats, with the inverse of the observed information."""
 
@@ -37,10 +56,7 @@ def fitted_strengths(wins: Tensor, reference: int = 0) -> Strengths:
     """
     wins = wins.double().clone().fill_diagonal_(0.0)
     players = len(wins)
-    reach = (wins > 0) | torch.eye(players, dtype=torch.bool)
-    for _ in range(players):
-        reach = (reach.double() @ reach.double()) > 0
-    if not bool(reach.all()):
+    if not bool(_reach(wins).all()):
         raise ValueError("some players never beat one of the others, so the difference between them has no bound")
     free = [player for player in range(players) if player != reference]
     r = torch.zeros(players, dtype=torch.float64)
