@@ -1,5 +1,6 @@
 """Group-invariant learning: the equations by hand and by finite differences, and runs whose head finds what was hidden."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -21,38 +22,63 @@ def test_returns_variance_and_weights_by_hand() -> None:
     assert found.tolist() == pytest.approx([10 / 3, 2 / 3])
     assert objective.group_variance(earned, label).item() == pytest.approx((4 / 3) ** 2)
     # β = 0.1: w = 1 ∓ 0.2·4/3; the reply between the groups keeps its weight.
-    assert objective.group_weights(found, label, 0.1).tolist() == pytest.approx([1 - 0.8 / 3, 1.0, 1 + 0.8 / 3])
-    assert penalty_share(earned, label).tolist() == [1.0, 0.5, 0.0]
-    assert penalty_share(-earned, label).tolist() == [0.0, 0.5, 1.0]
+    leads = objective.group_leads(found, label, 0.4)
+    assert leads.tolist() == pytest.approx([4 / 3, -4 / 3])
+    assert objective.group_weights(leads, label, 0.1).tolist() == pytest.approx([1 - 0.8 / 3, 1.0, 1 + 0.8 / 3])
+    assert penalty_share(earned, label, 0.4).tolist() == [1.0, 0.5, 0.0]
+    assert penalty_share(-earned, label, 0.4).tolist() == [0.0, 0.5, 1.0]
     assert objective.group_balance(label).item() == pytest.approx(0.6931472)
     assert objective.group_balance(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).item() == 0.0
 
 
 def test_the_weight_is_bounded_so_that_no_reply_is_learnt_backwards() -> None:
-    returns = torch.tensor([4.0, 0.0])
-    assert objective.bounded_weight(0.1, returns) == 0.1
-    assert objective.bounded_weight(5.0, returns) == pytest.approx(0.225)  # 0.45 / 2
-    assert objective.bounded_weight(5.0, torch.tensor([1.0, 1.0])) == 5.0
-    found = objective.group_weights(returns, torch.eye(2), objective.bounded_weight(5.0, returns))
+    leads = objective.group_leads(torch.tensor([4.0, 0.0]), torch.eye(2), 0.4)
+    assert objective.bounded_weight(0.1, leads) == 0.1
+    assert objective.bounded_weight(5.0, leads) == pytest.approx(0.225)  # 0.45 / 2
+    assert objective.bounded_weight(5.0, torch.zeros(2)) == 5.0
+    found = objective.group_weights(leads, torch.eye(2), objective.bounded_weight(5.0, leads))
     assert found.tolist() == pytest.approx([0.1, 1.9])
 
 
-def test_the_weighted_policy_gradient_is_that_of_mean_less_variance() -> None:
-    """Two prompts of one group each, every reply possible: the exact gradient of mean_g R_g - β Var_g by differences."""
+def test_a_tiny_group_weighs_no_more_than_the_floor() -> None:
+    # 1 reply of 20 earns 10, the others 0: R_g = 10 and 0, M s_g = 0.1 and 1.9.
+    label = torch.tensor([[1.0, 0.0]] + 19 * [[0.0, 1.0]])
+    returns = objective.group_returns(torch.tensor([10.0] + 19 * [0.0]), label)
+    assert objective.group_sizes(label).tolist() == pytest.approx([0.1, 1.9])
+    assert objective.group_leads(returns, label, 0.0).tolist() == pytest.approx([50.0, -5 / 1.9])
+    assert objective.group_leads(returns, label, 0.4).tolist() == pytest.approx([12.5, -5 / 1.9])
+
+
+def test_a_tiny_group_does_not_take_the_penalty_away() -> None:
+    earned, sure = torch.tensor([10.0] + 19 * [0.0]), torch.tensor([[0.9, 0.1]] + 19 * [[0.02, 0.98]])
+    assert penalty_share(earned, sure, 0.0).mean() == pytest.approx((0.9 + 19 * 0.02) / 20)
+    assert penalty_share(earned, sure, 0.4).tolist() == 20 * [1.0]
+    # Of three groups the tiny one earns most and is passed over; the second of the others is higher.
+    earned = torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0, 3.0])
+    label = torch.eye(3)[torch.tensor([0, 1, 1, 1, 1, 2, 2, 2, 2, 2])]
+    assert penalty_share(earned, label, 0.4).tolist() == [0.0] * 5 + [1.0] * 5
+    assert penalty_share(earned, label, 0.2).tolist() == [1.0] + [0.0] * 9
+
+
+@pytest.mark.parametrize("first", [(0.9, 0.1), (0.6, 0.1)])
+def test_the_weighted_policy_gradient_is_that_of_the_mean_less_variance(first: tuple[float, float]) -> None:
+    """Two prompts of one group each, every reply possible: the exact gradient of E[R] - β Var_g by differences.
+
+    p(g = 1) of the two prompts is `first`: groups of one size, and shares of 0.35 and 0.65.
+    """
     torch.manual_seed(0)
     logits, reward = torch.randn(2, 5, dtype=torch.double), torch.randn(2, 5, dtype=torch.double) * 3
-    share = torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.double)  # p(g | prompt), each group half of all
+    share = torch.tensor([[part, 1 - part] for part in first], dtype=torch.double)  # p(g | prompt)
     beta = 0.07
 
     def by_group(at: torch.Tensor) -> torch.Tensor:
         return ((at.softmax(-1) * reward).sum(1)[:, None] * share).sum(0) / share.sum(0)
 
     def worth(at: torch.Tensor) -> float:
-        found = by_group(at)
-        return float(found.mean() - beta * found.var(unbiased=False))
+        return float((at.softmax(-1) * reward).sum(1).mean() - beta * by_group(at).var(unbiased=False))
 
     label = share.repeat_interleave(5, 0)
-    weight = objective.group_weights(by_group(logits), label, beta).view(2, 5)
+    weight = objective.group_weights(objective.group_leads(by_group(logits), label, 0.4), label, beta).view(2, 5)
     probability = logits.softmax(-1)
     advantage = reward - (probability * reward).sum(1, keepdim=True)
     gradient = 0.5 * probability * weight * advantage  # E over both prompts of w A ∇log π
@@ -158,7 +184,9 @@ def test_every_ablation_runs_and_tells_what_is_watched(
         assert first["group_variance"] >= 0 and 0 < first["group_share_least"] <= 0.5
         assert first["group_return_low"] <= first["group_return_high"]
     if "group_weight_least" in second:
-        assert 0 < second["group_weight_least"] <= 1 <= second["group_weight_most"]
+        assert 0 < second["group_weight_least"] <= second["group_weight_most"] < math.inf
+    assert ("group_kl_share" in second) == ("group_kl" in ABLATIONS[name])
+    assert 0.2 <= second.get("group_kl_share", 1.0) <= 1
 
 
 def test_the_penalty_of_each_reply_is_weighed_by_its_label(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:

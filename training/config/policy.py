@@ -109,6 +109,8 @@ class PolicyConfig(AdapterConfig):
     group_critic_weight: float = 1.0
     group_balance: float = 0.0  # weight of the entropy of the groups' shares, against an empty group; ours
     group_policy_weight: float = 0.0  # β_policy on the same variance, which the policy minimises; 0 = off; ours
+    # times an even share of the replies 1/M: a smaller group is never the high-return one, and weighs as if it were as large; ours
+    group_floor: float = 0.4
     group_kl: bool = False  # multiply each reply's KL penalty by its probability of the high-return group; ours: off
     variance_over: Literal["groups", "replies"] = "groups"  # "replies": the penalty without groups, as a control; ours
     # -- collapse: far from the reference with longer and surer replies, or much longer ones, over a window stops the run (PM 5.2)
@@ -150,7 +152,7 @@ class PolicyConfig(AdapterConfig):
         at_least(self, 0, "critic_pretraining_patience", "advantage_clip", "clip", "max_grad_norm", "entropy_threshold")
         at_least(self, 0, "ptx_weight", "groups", "group_critic_weight", "group_balance", "group_policy_weight")
         shares(self, "gamma", "lam", "adam_beta1", "adam_beta2", "held_out", "warmup_share", "warmup_floor")
-        shares(self, "weight_average")
+        shares(self, "weight_average", "group_floor")
         above_zero(self, "temperature", "kl_horizon", "adam_eps", "critic_adam_eps", "ptx_ratio")
         above_zero(self, "collapse_length", "collapse_runaway", "collapse_perplexity", "collapse_noise")
         if self.weight_average == 1:

@@ -44,17 +44,31 @@ def label_gradient(earned: Tensor, label: Tensor, weight: float, balance: float)
         return found
 
 
-def bounded_weight(weight: float, returns: Tensor) -> float:
-    """β_policy, lowered where 1 - 2β(R_g - R̄) would reach 0 for the best group: at most 0.45 over that distance.  [M]"""
-    above = float((returns - returns.mean()).max())
+def group_sizes(label: Tensor) -> Tensor:
+    """M s_g, a group's share of the replies in units of an even share: 1 where all are equally large.  [N, M] -> [M]"""
+    return label.mean(0) * label.shape[1]
+
+
+def group_leads(returns: Tensor, label: Tensor, floor: float) -> Tensor:
+    """d_g = (R_g - R̄) / (M s_g): a reply's part in ∂Var_g is 2 Σ_g p(g|x,y) d_g.  [M], [N, M] -> [M]
+
+    M s_g counts as no less than `floor`: of a group of a few replies R_g is mostly noise, and the few would get all its weight.
+    """
+    return (returns - returns.mean()) / group_sizes(label).clamp(min=floor)
+
+
+def bounded_weight(weight: float, leads: Tensor) -> float:
+    """β_policy, lowered where 1 - 2β d_g would reach 0 for some group: at most 0.45 over the largest d_g.  [M]"""
+    above = float(leads.max())
     return min(weight, 0.45 / above) if above > 0 else weight
 
 
-def group_weights(returns: Tensor, label: Tensor, weight: float) -> Tensor:
-    """w(x,y) = Σ_g p(g|x,y) w_g,  w_g = 1 - 2β(R_g - R̄): multiplies the advantages of a reply.  [M], [N, M] -> [N]
+def group_weights(leads: Tensor, label: Tensor, weight: float) -> Tensor:
+    """w(x,y) = 1 - 2β Σ_g p(g|x,y) d_g: multiplies the advantages of a reply.  [M], [N, M] -> [N]
 
-    The gradient of mean_g R_g - β Var_g ([GI] eq. 5) is mean_g w_g ∇R_g; where the groups are equally large and belong to
-    prompts, that is the policy gradient with these weights. β times the spread of R_g must stay below ½ (`bounded_weight`).
+    The policy gradient of E[R] - β Var_g ([GI] eq. 5) where labels belong to prompts: ∂R_g = E[p(g|x,y) ∂R] / s_g, so a
+    reply of a small group moves its R_g more. The mean of w is 1 while no group is below the floor of `group_leads`.
+    β times the largest d_g must stay below ½ (`bounded_weight`).
     """
-    found: Tensor = label @ (1.0 - 2.0 * weight * (returns - returns.mean()))
+    found: Tensor = 1.0 - 2.0 * weight * (label @ leads)
     return found

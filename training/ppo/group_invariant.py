@@ -32,13 +32,17 @@ class GroupHead(nn.Module):
         return torch.softmax(self.linear(features.float()), dim=-1)
 
 
-def penalty_share(earned: Tensor, label: Tensor) -> Tensor:
+def penalty_share(earned: Tensor, label: Tensor, floor: float) -> Tensor:
     """p_φ(g_high|x,y), what a reply's KL penalty is multiplied by (eq. 6).  [N], [N, M] -> [N]
 
     g_high is the group with the larger mean return, found anew in every iteration: strong on what is easy, slack on what is
-    hard. `earned` is here what the replies would earn under the plain penalty.
+    hard. `earned` is here what the replies would earn under the plain penalty. A group below `floor` even shares is passed
+    over, since almost no reply would be held near the initial policy; where that leaves one group, the penalty is the plain one.
     """
-    return label[:, int(objective.group_returns(earned, label).argmax())]
+    large = (objective.group_sizes(label) >= floor).nonzero()[:, 0]
+    if len(large) < 2:  # one group has nothing to be higher than
+        return torch.ones_like(earned)
+    return label[:, int(large[objective.group_returns(earned, label)[large].argmax()])]
 
 
 def policy_weights(config: PolicyConfig, earned: Tensor, label: Tensor | None) -> tuple[Tensor, float]:
@@ -49,9 +53,9 @@ def policy_weights(config: PolicyConfig, earned: Tensor, label: Tensor | None) -
     if config.variance_over == "replies":
         label = torch.eye(len(earned), device=earned.device)
     assert label is not None
-    found = objective.group_returns(earned, label)
-    beta = objective.bounded_weight(config.group_policy_weight, found)
-    return objective.group_weights(found, label, beta), beta
+    leads = objective.group_leads(objective.group_returns(earned, label), label, config.group_floor)
+    beta = objective.bounded_weight(config.group_policy_weight, leads)
+    return objective.group_weights(leads, label, beta), beta
 
 
 def group_numbers(earned: Tensor, label: Tensor, after: Tensor) -> dict[str, float]:

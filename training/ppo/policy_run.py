@@ -157,9 +157,11 @@ class PolicyRun:
         ref_logp = policy_logp(self.reference, rollout, config.temperature, half=self.half)
         _finite(ref_logp, f"the initial policy's log-probability at {where}", "check its files")
         value, label = self.learner.read(rollout)
-        reward = self._rewards(score, rollout, ref_logp, None)
+        reward, groups = self._rewards(score, rollout, ref_logp, None), dict[str, float]()
         if config.group_kl and label is not None:
-            reward = self._rewards(score, rollout, ref_logp, penalty_share(reward.sum(1), label))
+            penalised = penalty_share(reward.sum(1), label, config.group_floor)
+            groups["group_kl_share"] = float(penalised.mean())
+            reward = self._rewards(score, rollout, ref_logp, penalised)
         earned = reward.sum(1)
 
         # 4 advantages and what the critic should have said
@@ -168,7 +170,6 @@ class PolicyRun:
         advantage = objective.whiten(plain, mask) if config.whiten_advantages else plain
         if config.advantage_clip:
             advantage = advantage.clamp(-config.advantage_clip, config.advantage_clip)
-        groups: dict[str, float] = {}
         if config.group_policy_weight:
             weight, beta = policy_weights(config, earned, label)
             advantage = weight[:, None] * advantage
