@@ -239,7 +239,7 @@ def test_other_texts_in_mid_run_are_refused_and_nan_names_its_step(
 
     def poisoned(self: distill.Lesson, batch: list[int], mine: list[int]) -> dict[str, float]:
         poisoned.step += 1
-        return lesson(self, batch, mine) | ({"loss": math.nan} if poisoned.step == 4 else {})
+        return lesson(self, batch, mine) | ({"loss": math.nan} if poisoned.step == 5 else {})  # a trial after step 2
 
     poisoned.step = 0
     monkeypatch.setattr(distill.Lesson, "__call__", poisoned)

@@ -21,7 +21,7 @@ from training.failure import JobFailed
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
 from training.policy import settings_of
-from training.ppo import policy_run
+from training.ppo import policy_models
 from training.ppo.policy_models import load_models
 from training.processes import distributed, ranks
 from training.processes.sharding import Level, shard, whole
@@ -190,13 +190,13 @@ def test_nobody_leaves_a_collapsed_run_before_its_model_is_written(
     touchy = {"collapse_length": 1e-6, "collapse_perplexity": 1e6, "collapse_kl": -1.0, "collapse_window": 1}
     monkeypatch.setattr("training.config.policy.at_least", lambda *_: None)  # a KL bound that is always passed
     folder = ppo(tmp_path / "run", tiny_policy, pm_path, sharding=sharding, critic_pretraining=0, **touchy)
-    written = policy_run.save_policy
+    written = policy_models.save_policy
 
     def slowly(*given: object, **more: object) -> object:
         time.sleep(1.0)
         return written(*given, **more)
 
-    monkeypatch.setattr(policy_run, "save_policy", slowly)
+    monkeypatch.setattr(policy_models, "save_policy", slowly)
 
     def run() -> int:
         code = policy.main([str(folder.path)])

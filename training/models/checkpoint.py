@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from training.processes.sharding import gathered, like
 
@@ -19,6 +20,15 @@ def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
 def trained(module: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
     """The weights that a run trains, by name. What is frozen, as the weights beside an adapter, is in the directory that the run started from."""
     return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
+
+
+def first_unsound(module: nn.Module) -> str | None:
+    """The first trained weight with a number that is not finite, in this process's part of it; None where all are."""
+    for name, parameter in trained(module):
+        held = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        if not bool(held.isfinite().all()):
+            return name
+    return None
 
 
 def restore_module(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
-"""The models of a PPO run: the policy, the reference it starts from, the preference model that scores it, and the critic."""
+"""The models of a PPO run: the policy, the reference it starts from, the preference model that scores it, and the critic; and how the policy is saved."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,10 @@ from torch import nn
 from training.config import PolicyConfig
 from training.models import lora
 from training.models.models import PreferenceModel
-from training.models.snapshots import load_policy
+from training.models.snapshots import load_policy, save_policy
 from training.processes import ranks
-from training.processes.sharding import Level, shard
+from training.processes.sharding import Level, shard, whole
+from training.runs.run_folder import RunFolder
 from training.sampling.self_checks import check_tokenizers
 from training.trunk.recomputing import recompute
 
@@ -81,6 +83,30 @@ def on_backbone(backbone: Any, pm: PreferenceModel) -> PreferenceModel:
     found.head = copy.deepcopy(pm.head)
     found.shift, found.scale = pm.shift, pm.scale
     return found
+
+
+def write_policy(
+    folder: RunFolder,
+    config: PolicyConfig,
+    policy: Any,
+    tokenizer: Any,
+    episodes: int,
+    began_with: Mapping[str, str | None],
+) -> None:
+    """Make `policy` the run's model/; `began_with`: the fingerprints of the models that it came from."""
+    with whole(policy):
+        folder.write_model(
+            lambda path: save_policy(
+                path,
+                policy,
+                tokenizer,
+                job="policy",
+                preset=config.preset,
+                episodes=episodes,
+                seed=config.seed,
+                **began_with,
+            )
+        )
 
 
 def _weights(model: nn.Module) -> int:

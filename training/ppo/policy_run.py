@@ -16,18 +16,20 @@ from training.data.prompts import evenly
 from training.failure import JobFailed
 from training.measuring.contest import against, reply_numbers, room_for_prompts
 from training.models import lora
+from training.models.checkpoint import first_unsound
 from training.models.last_good import LastGood
-from training.models.snapshots import save_policy, stated_fingerprint
+from training.models.snapshots import stated_fingerprint
 from training.ppo.collapse import CollapseAlarm
 from training.ppo.group_invariant import group_numbers, penalty_share, policy_weights
 from training.ppo.learner import Learner
 from training.ppo.normaliser import ScoreNormaliser
-from training.ppo.policy_models import load_models
+from training.ppo.policy_models import load_models, write_policy
 from training.ppo.policy_numbers import experience_numbers
 from training.ppo.policy_prompts import PolicyPrompts
 from training.ppo.rates import rate_share
+from training.ppo.trial import finite, try_out
 from training.ppo.updates import NotANumber
-from training.processes import distributed
+from training.processes import distributed, ranks
 from training.processes.device import device_of_choice
 from training.processes.sharding import whole
 from training.reading.pretraining_text import PretrainingText
@@ -93,6 +95,7 @@ class PolicyRun:
         self.critic_iterations = config.critic_pretraining  # of them, once it is known that they end sooner
         self.gaps: dict[str, float] = {}  # what the self-check at the very start found
         self.seconds = 0.0  # over all starts of this run
+        self.last_reply: Rollout | None = None  # of the iteration before, for a trial of what it made of the weights
 
     @property
     def turns(self) -> int:
@@ -114,13 +117,7 @@ class PolicyRun:
         try:
             numbers = self._learn(iteration, turn, prompts)
         except NotANumber as bad:
-            whose = "; ".join(
-                f"reply {row + 1} to {self.tokenizer.decode(prompts[row][-40:])!r}" for row in bad.replies[:4]
-            )
-            kept = ", whose last checkpoint is kept" if self.folder.checkpoint.exists() else ""
-            raise JobFailed(
-                f"{bad}{f' ({whose})' if whose else ''}. Other settings need a new folder beside this one{kept}"
-            ) from bad
+            raise self._stopped(iteration + 1, bad, prompts) from bad
         if turn < 0:
             self._end_pretraining(numbers["value_loss"])
         elif config.kl_target > 0:
@@ -183,6 +180,7 @@ class PolicyRun:
         anchor = ref_logp if config.importance_sampling == "reference" else logp
         experience = Experience(rollout, advantage, target, value, anchor, earned)
         updates = self.learner.update(experience, order, pretraining, where, max(turn, 0))
+        self.last_reply = rollout.rows(rollout.tokens.new_zeros(1))
         if label is not None:
             after = self.learner.read(rollout)[1]
             assert after is not None
@@ -248,7 +246,8 @@ class PolicyRun:
         return check_start(self.policy, self.reference, self.pm, rollout, temperature, half=self.half)
 
     def save(self, step: int) -> None:
-        """Write a checkpoint from which `load` goes on as if nothing had happened."""
+        """Write a checkpoint from which `load` goes on as if nothing had happened; JobFailed where nothing could go on from it."""
+        self._try_out(step)
         state = {
             "normaliser": self.normaliser.state(),
             "kl_weight": self.kl_weight,
@@ -304,15 +303,43 @@ class PolicyRun:
             perplexity_initial=numbers["perplexity_initial"],
         )
         if reason is None:
-            self.last_good.keep(step, self.learner.servable)
+            self.last_good.keep(step, lambda: self._servable(step))
             return
+        given = self._hand_out(step)
+        distributed.barrier()  # a process that leaves takes the one that writes with it
+        raise JobFailed(f"step {step}: {reason}. {given or 'No policy but the initial one is from before that'}")
+
+    def _hand_out(self, step: int) -> str:
+        """Make the policy from before the window that ends with `step` model/; words for it, none where there is none."""
         found = self.last_good.before(step)
         if found is None:
-            raise JobFailed(f"step {step}: {reason}. No policy but the initial one is from before that")
+            return ""
         self.learner.wear(found[1])
         self._write_model(found[0])
-        distributed.barrier()  # a process that leaves takes the one that writes with it
-        raise JobFailed(f"step {step}: {reason}. model/ holds the policy of step {found[0]}, from before that")
+        return f"model/ holds the policy of step {found[0]}, from before that"
+
+    def _servable(self, step: int) -> dict[str, Tensor]:
+        self._try_out(step)
+        return self.learner.servable()
+
+    def _try_out(self, step: int) -> None:
+        """Stop before weights that make no numbers are kept anywhere."""
+        if self.last_reply is None:
+            return
+        try:
+            try_out(self.learner, self.last_reply, f"step {step}")
+        except NotANumber as bad:
+            raise self._stopped(step, bad, []) from bad
+
+    def _stopped(self, step: int, bad: NotANumber, prompts: Sequence[Sequence[int]]) -> JobFailed:
+        """What a number that is none ends the run with: which, whose, and what is left.
+
+        One of several processes may be alone in having found it; the others would not come to hand anything out.
+        """
+        given = self._hand_out(step) if ranks.size() == 1 else ""
+        kept = ", whose last checkpoint is kept" if self.folder.checkpoint.exists() else ""
+        reason = f"{bad.named(prompts, self.tokenizer)}. Other settings need a new folder beside this one{kept}"
+        return JobFailed(f"{reason}. {given}" if given else reason)
 
     def finish(self, step: int) -> dict[str, Any]:
         """Measure the policy of iteration `step` on held-out prompts and write it to model/."""
@@ -320,7 +347,12 @@ class PolicyRun:
         average = self.learner.average
         with nullcontext() if average is None else average.in_place():
             found = self._measure(evenly(self.prompts.held_out, config.evaluation_prompts))
-            self._write_model(step)
+            wrong = first_unsound(self.policy) or next((name for name in found if not finite(found[name])), None)
+            if wrong is None:
+                self._write_model(step)
+        if wrong is not None:  # a policy of no numbers is worth no model/, and a result cannot say them
+            bad = NotANumber(f"{wrong} is not a number after step {step}, on held-out prompts; lower learning_rate", [])
+            raise self._stopped(step, bad, [])
         self.last_good.forget()
         self.seconds += time.monotonic() - begin
         return {
@@ -357,20 +389,7 @@ class PolicyRun:
 
     def _write_model(self, step: int) -> None:
         """Write the policy as it stands in memory."""
-        config = self.config
-        with whole(self.policy):
-            self.folder.write_model(
-                lambda path: save_policy(
-                    path,
-                    self.policy,
-                    self.tokenizer,
-                    job="policy",
-                    preset=config.preset,
-                    episodes=self._episodes(step),
-                    seed=config.seed,
-                    **self.began_with,
-                )
-            )
+        write_policy(self.folder, self.config, self.policy, self.tokenizer, self._episodes(step), self.began_with)
 
 
 def _finite(numbers: Tensor, what: str, remedy: str) -> None:

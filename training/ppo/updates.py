@@ -1,6 +1,8 @@
 """What is counted while PPO updates a policy: token-weighted sums over the minibatches of one iteration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from training.failure import JobFailed
 from training.processes import distributed, ranks
@@ -65,3 +67,8 @@ class NotANumber(JobFailed):
     def __init__(self, what: str, replies: list[int]) -> None:
         super().__init__(what)
         self.replies = replies
+
+    def named(self, prompts: Sequence[Sequence[int]], tokenizer: Any) -> str:
+        """What it is, with the prompts of the first few replies."""
+        whose = "; ".join(f"reply {row + 1} to {tokenizer.decode(prompts[row][-40:])!r}" for row in self.replies[:4])
+        return f"{self} ({whose})" if whose else str(self)

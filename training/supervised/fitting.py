@@ -18,7 +18,13 @@ from torch import nn
 from training.config.fitting import FitConfig
 from training.failure import JobFailed
 from training.models import lora
-from training.models.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
+from training.models.checkpoint import (
+    first_unsound,
+    module_tensors,
+    optimizer_tensors,
+    restore_module,
+    restore_optimizer,
+)
 from training.processes import distributed, ranks
 from training.processes.device import device_of_choice
 from training.processes.sharding import Level, clip_gradients, learning, shard, whole
@@ -145,14 +151,21 @@ class Fit:
         self._agree()
         with Bar(self.title, len(self.batches)) as bar:
             while self.step < len(self.batches):
-                numbers = self.update(self.batches[self.step])
+                batch = self.batches[self.step]
+                numbers = self.update(batch)
                 self.step += 1
-                with self._whole() if self.watch.reads_model(self.step) else nullcontext():
+                looks = self.watch.reads_model(self.step)
+                if looks:
+                    self.try_out(batch)
+                with self._whole() if looks else nullcontext():
                     numbers |= self.watch.look(self.step, numbers)
+                self._refuse(numbers, batch)
                 self.folder.log(step=self.step, of=len(self.batches), **numbers, seconds=round(self.seconds(), 3))
                 bar.at(self.step, f"loss {numbers['loss']:.3f}")
                 if cadence.due(self.step, len(self.batches)):
                     with cadence.saving():
+                        if not looks:
+                            self.try_out(batch)
                         self.save()
         distributed.barrier()  # metrics and checkpoint are whole before another process reads them
 
@@ -175,6 +188,30 @@ class Fit:
         self.folder.save_checkpoint(self.step, tensors, {"seconds": self.seconds(), "watch": self.watch.state()})
         self.watch.settle()
 
+    def try_out(self, batch: list[int]) -> None:
+        """Stop before weights that make no numbers are kept: JobFailed where one, or what an example says of them, is not finite.
+
+        The loss of an update is that of the weights before it. What a process finds here it finds alone.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        with learning(self.level):
+            found = dict(self.learn(batch, batch[:1]))
+        self.optimizer.zero_grad(set_to_none=True)
+        unsound = first_unsound(self.model)
+        self._refuse(found if unsound is None else {unsound: math.nan}, batch)
+
+    def _refuse(self, numbers: Mapping[str, float], batch: list[int], during: int | None = None) -> None:
+        """JobFailed where a number is not finite: of update `during`, or of the weights that the last one made."""
+        wrong = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
+        if not wrong:
+            return
+        when = f"after step {self.step}" if during is None else f"at step {during}"
+        raise JobFailed(
+            f"{wrong[0]} {when} (examples {', '.join(map(str, batch[:4]))}, …); "
+            f"{'the last checkpoint is kept; ' if self.folder.checkpoint.exists() else ''}lower learning_rate and start "
+            "a new folder",
+        )
+
     def update(self, batch: list[int]) -> dict[str, float]:
         """Do one update on the examples of these numbers and return what is worth logging."""
         rate = self.learning_rate * rate_share(self.step + 1, len(self.batches), self.config)
@@ -187,13 +224,6 @@ class Fit:
         numbers = distributed.summed(said)
         distributed.add_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.config.max_grad_norm)
-        wrong = [f"{name} is {value}" for name, value in (numbers | {"the gradient norm": norm}).items()
-                 if not math.isfinite(value)]  # fmt: skip
-        if wrong:
-            raise JobFailed(
-                f"{wrong[0]} at step {self.step + 1} (examples {', '.join(map(str, batch[:4]))}, …); "
-                f"{'the last checkpoint is kept; ' if self.folder.checkpoint.exists() else ''}lower learning_rate and start "
-                "a new folder",
-            )
+        self._refuse(numbers | {"the gradient norm": norm}, batch, self.step + 1)
         self.optimizer.step()
         return numbers | {"learning_rate": rate, "grad_norm": norm}
