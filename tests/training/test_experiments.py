@@ -12,7 +12,18 @@ import pytest
 from matplotlib.figure import Figure
 
 from training import experiments
-from training.experiments.writing import BEGIN, END, Claim, Findings, Options, interval, table
+from training.experiments.writing import (
+    BEGIN,
+    END,
+    Claim,
+    Findings,
+    Options,
+    interval,
+    student_factor,
+    surely_above,
+    surely_within,
+    table,
+)
 
 NAMES = [
     module.name
@@ -42,9 +53,24 @@ def test_an_experiment_is_written_up(name: str) -> None:
 
 
 def test_an_interval_is_students() -> None:
-    assert interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.303 / math.sqrt(3)))
+    assert interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.302653 / math.sqrt(3)))
     mean, half = interval([5.0])
     assert mean == 5.0 and math.isnan(half)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "known"),
+    [(1, 12.706), (2, 4.303), (5, 2.571), (9, 2.262), (15, 2.131), (16, 2.120), (23, 2.069), (60, 2.000), (120, 1.980)],
+)
+def test_the_factor_is_that_of_printed_tables(freedom: int, known: float) -> None:
+    assert student_factor(freedom) == pytest.approx(known, abs=6e-4)
+
+
+def test_verdicts_go_by_the_whole_interval() -> None:
+    assert surely_above([1.0, 2.0, 1.5]) and not surely_above([-1.0, 5.0, 2.0])
+    assert surely_within([0.01, -0.01, 0.0], 0.05)
+    assert not surely_within([0.0, 0.2, -0.2], 0.05), "the mean is 0 and little is known"
+    assert surely_above([0.1]) and not surely_within([0.1], 0.05)
 
 
 def test_a_run_writes_its_block_and_keeps_the_prose(tmp_path: Path) -> None:

@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from training.experiments.features import compared, learnt, normal, tilted_to
-from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.experiments.writing import (
+    Claim,
+    Findings,
+    Options,
+    differences,
+    interval,
+    shown,
+    surely_above,
+    surely_within,
+)
 
 FEATURES, REPLIES, PAIRS, BEST_OF, DECAY = 10, 20_000, 300, 16, 1e-2
 ROOTS = (1.0, 1.5, 2.0, 2.5)  # √KL at which the final policies are held against each other
@@ -96,15 +105,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for place, root in enumerate(ROOTS)
     ]  # fmt: skip
     at = ROOTS.index(AT)
-    lead, half = interval(leads(TAIL, at))
-    control, reach = interval(leads(NEVER, at))
+    turning, control = leads(TAIL, at), leads(NEVER, at)
+    growth, beyond = differences(turning, leads(TAIL, 0)), differences(turning, control)
     claims = [
-        Claim(f"where gold turns over in the tail, base/RS/online thirds beat base alone at √KL = {AT:g}: the interval is above 0",
-              lead - half > 0, f"{lead:.2f} ± {half:.2f}"),
-        Claim("where it does not, they do not: the interval reaches 0 or below", control - reach <= 0,
-              f"{control:.2f} ± {reach:.2f}"),
-        Claim("the advantage grows with KL where gold turns over in the tail",
-              interval(leads(TAIL, 0))[0] < lead, f"{interval(leads(TAIL, 0))[0]:.2f} at √KL = {ROOTS[0]:g}"),
+        Claim(f"where gold turns over in the tail, base/RS/online thirds beat base alone at √KL = {AT:g}",
+              surely_above(turning), f"by {shown(turning, 2)}"),
+        Claim("where it never turns they are level: the whole interval is within ±0.1", surely_within(control, 0.1),
+              shown(control, 3)),
+        Claim("they gain more where gold turns in the tail than where it never turns, within seeds", surely_above(beyond),
+              f"by {shown(beyond, 2)}"),
+        Claim(f"the advantage grows from √KL = {ROOTS[0]:g} to {AT:g} where gold turns over in the tail",
+              surely_above(growth), f"by {shown(growth, 2)}"),
     ]  # fmt: skip
 
     def draw(figure: Figure) -> None:

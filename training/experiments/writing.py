@@ -5,6 +5,7 @@ A page is written by hand around one block, between the two marks below, which e
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import platform
@@ -20,8 +21,6 @@ from matplotlib.figure import Figure
 mpl.use("Agg")
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "experiments"
 BEGIN, END = "<!-- what the last run found -->", "<!-- end of what the last run found -->"
-# Student's t at 97.5% for 1, 2, … degrees of freedom; the normal's 1.96 beyond.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,20 +64,51 @@ class Claim:
     found: str  # the numbers that decide
 
 
+def student_within(t: float, freedom: int) -> float:
+    """P(|T| < t) for Student's t with `freedom` degrees: finite sums (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    odd = freedom % 2 == 1
+    total, term = 0.0, math.cos(angle) if odd else 1.0
+    for power in range(int(odd), freedom - 1, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total
+
+
+@functools.cache
+def student_factor(freedom: int) -> float:
+    """Half the width of a 95% interval in standard errors, by bisection: no quantile of Student's t is in Python's library."""
+    low, high = 1.0, 13.0  # 12.706 with one degree of freedom is the largest
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_within(middle, freedom) < 0.95 else (low, middle)
+    return (low + high) / 2
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Return (mean, half width of its 95% interval by Student's t over seeds); one value has no interval: nan."""
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, math.nan
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    factor = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else 1.96
-    return mean, factor * deviation / math.sqrt(len(values))
+    return mean, student_factor(len(values) - 1) * deviation / math.sqrt(len(values))
+
+
+def differences(ones: Sequence[float], others: Sequence[float]) -> list[float]:
+    """One less other within each seed: what the seeds share drops out."""
+    return [one - other for one, other in zip(ones, others, strict=True)]
 
 
 def surely_above(values: Sequence[float]) -> bool:
     """Whether the whole interval lies above 0; of one seed the value itself."""
     mean, half = interval(values)
     return mean > (0.0 if math.isnan(half) else half)
+
+
+def surely_within(values: Sequence[float], bound: float) -> bool:
+    """Whether the whole interval lies within ±bound: an interval that merely reaches 0 is no evidence of equality."""
+    return surely_above([bound - value for value in values]) and surely_above([bound + value for value in values])
 
 
 def shown(values: Sequence[float], digits: int = 3) -> str:
