@@ -16,7 +16,16 @@ from matplotlib.figure import Figure
 
 from training import preference
 from training.experiments import world
-from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.experiments.writing import (
+    Claim,
+    Findings,
+    Options,
+    differences,
+    interval,
+    shown,
+    surely_above,
+    surely_within,
+)
 from training.runs.progress import Bar
 
 OBJECTIVES = ("ranked", "binary", "imitation")
@@ -95,15 +104,14 @@ def claims_of(runs: list[Accuracy]) -> list[Claim]:
 
     graded, binary = lead("graded", "ranked", "imitation"), lead("yes or no", "binary", "imitation")
     over_binary = lead("graded", "ranked", "binary")
+    more = differences(graded, lead("yes or no", "ranked", "imitation"))
     return [
-        Claim("graded target: ranked is far above imitation", interval(graded)[0] - interval(graded)[1] > 0.05, shown(graded)),
-        Claim("graded target: ranked is at least as good as binary discrimination",
-              interval(over_binary)[0] + interval(over_binary)[1] >= 0, shown(over_binary)),
-        Claim("yes-or-no target: discrimination and imitation are about equal (within 0.05)",
-              abs(interval(binary)[0]) < 0.05, shown(binary)),
-        Claim("ranked gains more over imitation where the target is graded",
-              interval(graded)[0] > interval(lead("yes or no", "ranked", "imitation"))[0],
-              f"{shown(graded)} against {shown(lead('yes or no', 'ranked', 'imitation'))}"),
+        Claim("graded target: ranked is far above imitation, by more than 0.05", surely_above([each - 0.05 for each in graded]),
+              f"by {shown(graded)}"),
+        Claim("graded target: ranked is above binary discrimination", surely_above(over_binary), f"by {shown(over_binary)}"),
+        Claim("yes-or-no target: discrimination and imitation are about equal, the whole interval within ±0.05",
+              surely_within(binary, 0.05), f"binary ahead by {shown(binary)}"),
+        Claim("ranked gains more over imitation where the target is graded", surely_above(more), f"by {shown(more)}"),
     ]  # fmt: skip
 
 
