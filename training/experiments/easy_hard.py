@@ -3,7 +3,8 @@
     python -m training.experiments.easy_hard
 
 The first word of a prompt tells its family. EASY: one shortcut word anywhere in the reply earns all of the gold score. HARD: four
-words in their order earn it, each next word a quarter. UNSEEN prompts want what HARD ones want and are never trained on.
+words in their order earn it, each next word a quarter. UNSEEN prompts want what HARD ones want and PPO never meets them; the
+preference model does. One reply could serve all families, the shortcut and then the pattern, so UNSEEN tests no generalisation.
 Nobody tells the learner the families. Arms: the paper's ablations; the variance penalty without groups; and half the KL weight
 without groups, since an adaptive penalty is a weaker one on the mean.
 """
@@ -18,13 +19,14 @@ from matplotlib.figure import Figure
 
 from training import policy, preference
 from training.experiments import world
-from training.experiments.speaking import answered, groups_told_apart, metrics_of, spoken_policy
-from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.experiments.speaking import answered, chance_of_naming, groups_told_apart, metrics_of, spoken_policy
+from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
 from training.runs.progress import Bar
 
 SPOKEN = world.WORDS[:24]
 SHORTCUT, PATTERN = SPOKEN[0], SPOKEN[1:5]
 FAMILIES = {"easy": world.WORDS[24:30], "hard": world.WORDS[30:36], "unseen": world.WORDS[36:42]}
+TOLD = 128  # replies on which groups and families are held against each other
 CAP = 16  # tokens of a reply at most
 FIXED = {"kl_weight": 0.05}
 GROUPED = {"groups": 2, "group_critic_weight": 1.0}
@@ -126,12 +128,12 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
         for family in FAMILIES:
             chance = random.Random(f"held out {seed} {family}")
             held_out = [prompt_of(chance, family) for _ in range(96)]
-            replies, gaps = answered(folder / "model", held_out, CAP, seed, initial)
-            ends[family] = sum(map(gold, held_out, replies)) / len(replies)
-            ends[f"{family} KL"] = sum(gaps) / len(gaps)
+            said = answered(folder / "model", held_out, CAP, seed, reference=initial)
+            ends[family] = sum(map(gold, held_out, said.replies)) / len(held_out)
+            ends[f"{family} KL"] = sum(said.kl) / len(held_out)
         if settings.get("groups"):
             chance = random.Random(f"agreement {seed}")
-            mixed = [(prompt_of(chance, family), family == "easy") for family in ["easy", "hard"] * 64]
+            mixed = [(prompt_of(chance, family), family == "easy") for family in ["easy", "hard"] * (TOLD // 2)]
             ends["agreement"] = groups_told_apart(folder, mixed, CAP)
         found[arm] = ends
         bar.at(done + number + 1, arm)
@@ -145,7 +147,7 @@ def family_of(prompt: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
-    options = Options.read("easy_hard", __doc__, seeds=5, arguments=arguments)
+    options = Options.read("easy_hard", __doc__, seeds=10, arguments=arguments)
     findings = Findings("easy_hard", options)
     runs: list[dict[str, dict[str, Any]]] = []
     with Bar("easy and hard", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
@@ -158,48 +160,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [
         {"arm": arm} | {f"{family}, gold": shown(column(arm, family), 2) for family in FAMILIES}
         | {f"{family}, KL": shown(column(arm, f"{family} KL"), 1) for family in ("easy", "hard")}
+        | {"Var_g of gold, by family": shown([parted(run[arm]) for run in runs])}
         for arm in ARMS
     ]  # fmt: skip
     findings.write(rows=rows, claims=claims_of(runs), numbers=runs, draw=lambda figure: draw(figure, runs))
 
 
+def parted(ends: dict[str, Any]) -> float:
+    """Var_g of gold over the two true families, as `objective.group_variance` has it over inferred groups."""
+    return float(((ends["easy"] - ends["hard"]) / 2) ** 2)
+
+
 def claims_of(runs: list[dict[str, dict[str, Any]]]) -> list[Claim]:
     """The expectations of the paper against these runs; differences are within seeds."""
+    full, alone, adaptive, control = (
+        "GIL + adaptive KL",
+        "GIL alone",
+        "adaptive KL alone",
+        "variance penalty, no groups",
+    )
+    chance = chance_of_naming(TOLD)
 
-    def mean(arm: str, name: str) -> float:
-        return interval([run[arm][name] for run in runs])[0]
+    def apart(arm: str, other: str, name: str = "hard") -> list[float]:
+        return [run[arm][name] - run[other][name] for run in runs]
 
-    def difference(arm: str, other: str, name: str) -> tuple[float, float, str]:
-        """Mean within seeds, the lower end of its interval, and both in words."""
-        gaps = [run[arm][name] - run[other][name] for run in runs]
-        mean, half = interval(gaps)
-        return mean, mean - half, shown(gaps, 2)
+    def more_hard(arm: str, other: str, text: str) -> Claim:
+        return Claim(text, surely_above(apart(arm, other)), shown(apart(arm, other), 2))
 
-    both, both_least, both_shown = difference("GIL + adaptive KL", "PPO + KL", "hard")
-    _, alone_least, alone_shown = difference("GIL alone", "PPO + KL", "hard")
-    _, halved_least, halved_shown = difference("GIL + adaptive KL", "PPO + half the KL", "hard")
-    _, unseen_least, unseen_shown = difference("GIL + adaptive KL", "PPO + KL", "unseen")
-    control, _, control_shown = difference("variance penalty, no groups", "PPO + KL", "hard")
-    gaps = {
-        arm: [abs(run[arm]["easy"] - run[arm]["hard"]) for run in runs] for arm in ("PPO + KL", "GIL + adaptive KL")
-    }
-    narrowed = [with_groups - plain for plain, with_groups in zip(*gaps.values(), strict=True)]
-    kl_easy, _, kl_easy_shown = difference("adaptive KL alone", "PPO + KL", "easy KL")
-    kl_hard, _, kl_hard_shown = difference("adaptive KL alone", "PPO + KL", "hard KL")
-    told = [run["GIL + adaptive KL"]["agreement"] for run in runs]
+    lag = [run["PPO + KL"]["easy"] - run["PPO + KL"]["hard"] for run in runs]
+    told = [run[full]["agreement"] for run in runs]
+    evener = {arm: [parted(run[arm]) - parted(run[full]) for run in runs] for arm in ("PPO + KL", "PPO + half the KL")}
+    easier, harder = (apart(adaptive, "PPO + KL", f"{family} KL") for family in ("easy", "hard"))
+    unlike = max(abs(run[arm]["unseen"] - run[arm]["hard"]) for run in runs for arm in ARMS)
     return [
-        Claim("PPO + KL: the easy family saturates, the hard one lags", mean("PPO + KL", "easy") > mean("PPO + KL", "hard") + 0.2,
-              f"{mean('PPO + KL', 'easy'):.2f} against {mean('PPO + KL', 'hard'):.2f}"),
-        Claim("inferred groups agree with the families above chance", interval(told)[0] - interval(told)[1] > 0.5, shown(told, 2)),
-        Claim("GIL with adaptive KL has more of the hard family than PPO + KL", both_least > 0, both_shown),
-        Claim("and more than PPO with half the penalty and no groups", halved_least > 0, halved_shown),
-        Claim("GIL alone has more of the hard family than PPO + KL", alone_least > 0, alone_shown),
-        Claim("GIL narrows the gap between the families", interval(narrowed)[0] + interval(narrowed)[1] < 0,
-              shown(narrowed, 2)),
-        Claim("adaptive KL: less KL on the easy family, more on the hard one", kl_easy < 0 < kl_hard,
-              f"{kl_easy_shown} and {kl_hard_shown} nats"),
-        Claim("GIL does better than PPO + KL on the unseen family", unseen_least > 0, unseen_shown),
-        Claim("the variance penalty without groups does not do the same", control < both and both_least > 0, control_shown),
+        Claim("PPO + KL: the easy family saturates, the hard one lags by more than 0.2", surely_above([each - 0.2 for each in lag]),
+              f"by {shown(lag, 2)}"),
+        Claim(f"inferred groups agree with the families above chance, {chance:.3f} for the better naming",
+              surely_above([share - chance for share in told]), shown(told, 2)),
+        more_hard(full, "PPO + KL", "GIL + adaptive KL has more of the hard family than PPO + KL"),
+        more_hard(full, "PPO + half the KL", "and more than PPO with half the penalty and no groups"),
+        more_hard(full, "PPO", "and more than PPO without a penalty"),
+        more_hard(alone, "PPO + KL", "GIL alone has more of the hard family than PPO + KL"),
+        more_hard(alone, control, "GIL alone has more of it than the variance penalty without groups, at the same KL weight"),
+        more_hard(control, "PPO + KL", "the variance penalty without groups has more of it than PPO + KL"),
+        *(Claim(f"Var_g of gold by family: GIL + adaptive KL is below {arm}", surely_above(gap), f"by {shown(gap)}")
+          for arm, gap in evener.items()),
+        Claim("adaptive KL: less KL on the easy family, more on the hard one",
+              surely_above([-each for each in easier]) and surely_above(harder), f"{shown(easier, 2)} and {shown(harder, 2)} nats"),
+        Claim("unseen prompts are answered as hard ones in every run of every arm, within 0.05", unlike < 0.05,
+              f"at most {unlike:.2f} apart"),
     ]  # fmt: skip
 
 

@@ -1,19 +1,21 @@
 """Policies of the experiments: pretraining one on texts of the world, letting one reply, reading what a run logged."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from training import sft
 from training.experiments import world
+from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy, render
 from training.policy import settings_of
 from training.ppo.policy_run import PolicyRun
 from training.reading.pretraining_text import PretrainingText
 from training.runs.run_folder import RunFolder
 from training.sampling.engine import Engine, generate
-from training.sampling.rollouts import policy_logp, rollout_of, sample
+from training.sampling.rollouts import policy_logp, preference_scores, rollout_of, sample
 
 Exchange = tuple[str, str]  # prompt, reply
 
@@ -44,32 +46,50 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return RunFolder(folder).metrics()
 
 
-def replies_of(policy: Path, prompts: Sequence[str], most: int, seed: int) -> list[str]:
-    """One reply to each prompt at temperature 1, of at most `most` tokens."""
-    return answered(policy, prompts, most, seed)[0]
+class Answers(NamedTuple):
+    """One reply to each of some prompts, at temperature 1."""
+
+    replies: list[str]
+    kl: list[float]  # log-ratio of each to a reference, nats: its share of the KL; 0 without one
+    scores: list[float]  # a preference model's, on its own scale; 0 without one
 
 
 def answered(
-    policy: Path, prompts: Sequence[str], most: int, seed: int, reference: Path | None = None
-) -> tuple[list[str], list[float]]:
-    """Replies to the prompts, and the log-ratio of each to `reference` in nats (0 without one): its share of the KL."""
+    policy: Path,
+    prompts: Sequence[str],
+    most: int,
+    seed: int,
+    *,
+    reference: Path | None = None,
+    judge: Path | None = None,
+) -> Answers:
+    """Let the policy reply with at most `most` tokens; measured against `reference`, a policy, and by `judge`, a preference model."""
     model, words = load_policy(policy)
     asked = [render(words, [{"role": "user", "content": prompt}]) for prompt in prompts]
     found = generate(Engine(model, words, 64), asked, [seed * 100_003 + n for n in range(len(asked))], most)
     texts = [
         words.decode(ids[kept], skip_special_tokens=True) for ids, kept in zip(found.tokens, found.mask, strict=True)
     ]
-    if reference is None:
-        return texts, [0.0] * len(texts)
     rollout = rollout_of(asked, found)
-    gap = policy_logp(model, rollout, 1.0) - policy_logp(load_policy(reference)[0], rollout, 1.0)
-    return texts, gap.sum(1).tolist()
+    kl = scores = [0.0] * len(texts)
+    if reference is not None:
+        gap = policy_logp(model, rollout, 1.0) - policy_logp(load_policy(reference)[0], rollout, 1.0)
+        kl = gap.sum(1).tolist()
+    if judge is not None:
+        scores = preference_scores(PreferenceModel.load(judge)[0], rollout, int(words.eos_token_id)).tolist()
+    return Answers(texts, kl, scores)
+
+
+def replies_of(policy: Path, prompts: Sequence[str], most: int, seed: int) -> list[str]:
+    """One reply to each prompt at temperature 1, of at most `most` tokens."""
+    return answered(policy, prompts, most, seed).replies
 
 
 def groups_told_apart(folder: Path, asked: Sequence[tuple[str, bool]], most: int) -> float:
     """How well the groups that a finished policy run inferred tell two kinds of prompts, on replies of what has learnt.
 
-    `asked`: prompts, and whether each is of the first kind. The better of both namings counts, so that chance is a little above 0.5.
+    `asked`: prompts, and whether each is of the first kind. The better of both namings counts, so that chance is above 0.5:
+    `chance_of_naming`.
     """
     run = PolicyRun(RunFolder(folder), settings_of(RunFolder(folder), {}))
     run.load()
@@ -80,6 +100,11 @@ def groups_told_apart(folder: Path, asked: Sequence[tuple[str, bool]], most: int
     first = (label.argmax(1) == 0).tolist()
     share = sum(one == kind for one, (_, kind) in zip(first, asked, strict=True)) / len(asked)
     return float(max(share, 1 - share))
+
+
+def chance_of_naming(count: int) -> float:
+    """What `groups_told_apart` finds on the mean over `count` prompts if groups and kinds have nothing in common: ½ + E|share - ½|."""
+    return 0.5 + math.sqrt(2 / math.pi) * 0.5 / math.sqrt(count)
 
 
 def text_loss(policy: Path, texts: Sequence[str]) -> float:
