@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from training.experiments.features import learnt, normal
-from training.experiments.writing import Claim, Findings, Options, interval, shown
+from training.experiments.writing import Claim, Findings, Options, differences, interval, shown, surely_above
 
 FEATURES, TOTAL, TEST, DECAY = 20, 4000, 4000, 1e-3
 SHARES = tuple(place / 10 for place in range(11))  # of helpful comparisons
@@ -91,9 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def over_seeds(model: str, what: str, place: int, mode: int) -> list[float]:
         return [run[what][place][mode] for run in runs[model]]
 
-    def mean(model: str, what: str, place: int, mode: int) -> float:
-        return interval(over_seeds(model, what, place, mode))[0]
-
     rows: list[dict[str, Any]] = [
         {"model": model, "trained on": told, "λ": lam,
          "helpful": shown(over_seeds(model, what, place, 0)), "harmless": shown(over_seeds(model, what, place, 1))}
@@ -104,25 +101,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]  # fmt: skip
     alone = over_seeds("small", "mixture", len(SHARES) - 1, 1)
     flip = over_seeds("small", "mixture", 0, 0)
-    spread = {
-        model: max(means := [sum(mean(model, "mixture", place, mode) for mode in (0, 1)) / 2 for place in range(1, 10)]) - min(means)
-        for model in runs
-    }  # fmt: skip
-    loss = {model: mean(model, "lambda", 0, 0) - mean(model, "lambda", len(LAMBDAS) - 1, 0) for model in runs}
-    both = {
-        model: [sum(mean(model, "lambda", place, mode) for mode in (0, 1)) for place in range(len(LAMBDAS))]
-        for model in runs
-    }
-    best = {model: sums.index(max(sums)) for model, sums in both.items()}
+
+    def both(model: str, what: str, place: int) -> list[float]:
+        """Mean accuracy over the two modes, of each seed."""
+        return [
+            (one + other) / 2
+            for one, other in zip(*(over_seeds(model, what, place, mode) for mode in (0, 1)), strict=True)
+        ]
+
+    def spread(model: str) -> list[float]:
+        columns = zip(*(both(model, "mixture", place) for place in range(1, 10)), strict=True)
+        return [max(column) - min(column) for column in columns]
+
+    def cost(model: str) -> list[float]:
+        return differences(over_seeds(model, "lambda", 0, 0), over_seeds(model, "lambda", len(LAMBDAS) - 1, 0))
+
+    def best(model: str) -> int:
+        means = [interval(both(model, "lambda", place))[0] for place in range(len(LAMBDAS))]
+        return means.index(max(means))
+
+    def leads(model: str) -> dict[float, list[float]]:
+        """By how much the λ of the best mean accuracy is ahead of each other one, seed by seed."""
+        ahead = both(model, "lambda", best(model))
+        return {
+            lam: differences(ahead, both(model, "lambda", place))
+            for place, lam in enumerate(LAMBDAS)
+            if place != best(model)
+        }
+
+    flatter, dearer = differences(spread("small"), spread("large")), differences(cost("small"), cost("large"))
     claims = [
         Claim("helpful-only is below chance on harmless, in every seed", max(alone) < 0.5, shown(alone)),
         Claim("harmless-only is below chance on helpful, in every seed", max(flip) < 0.5, shown(flip)),
-        Claim("the larger model is flatter from 10% to 90% helpful, in mean accuracy", spread["large"] < spread["small"],
-              f"range {spread['large']:.3f} against {spread['small']:.3f}"),
-        Claim("λ from 1 to 10 costs the small model more helpful accuracy than the large one", loss["small"] > loss["large"],
-              f"{loss['small']:.3f} against {loss['large']:.3f}; the paper has 0.074 and 0.015"),
-        Claim("λ = 2 or 3 gives the best mean accuracy, for both models", all(LAMBDAS[place] in (2.0, 3.0) for place in best.values()),
-              ", ".join(f"{model}: λ = {LAMBDAS[place]:g}" for model, place in best.items())),
+        Claim("the larger model is flatter from 10% to 90% helpful, in mean accuracy", surely_above(flatter),
+              f"range {shown(spread('large'))} against {shown(spread('small'))}"),
+        Claim("λ from 1 to 10 costs the small model more helpful accuracy than the large one", surely_above(dearer),
+              f"{shown(cost('small'))} against {shown(cost('large'))}; the paper has 0.074 and 0.015"),
+        *(Claim(f"λ = 2 or 3 gives the best mean accuracy, {model} model: ahead of λ = 1, 4 and 10",
+                LAMBDAS[best(model)] in (2.0, 3.0)
+                and all(surely_above(lead) for lam, lead in leads(model).items() if lam not in (2.0, 3.0)),
+                f"λ = {LAMBDAS[best(model)]:g}, ahead of " + ", ".join(f"{lam:g} by {shown(lead)}" for lam, lead in leads(model).items()))
+          for model in runs),
     ]  # fmt: skip
 
     def draw(figure: Figure) -> None:
@@ -130,8 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for model, style in (("small", ":"), ("large", "-")):
             for mode, (name, colour) in enumerate((("helpful", "C0"), ("harmless", "C1"))):
                 for panel, what, x in ((left, "mixture", SHARES), (right, "lambda", LAMBDAS)):
-                    y = [mean(model, what, place, mode) for place in range(len(x))]
-                    panel.plot(x, y, style, color=colour, marker="o", markersize=3, label=f"{name}, {model} model")
+                    y, halves = zip(
+                        *(interval(over_seeds(model, what, place, mode)) for place in range(len(x))), strict=True
+                    )
+                    panel.errorbar(
+                        x, y, yerr=halves, linestyle=style, color=colour, marker="o", markersize=3, capsize=2,
+                        label=f"{name}, {model} model",
+                    )  # fmt: skip
         left.axhline(0.5, color="grey", linewidth=0.7)
         left.set(xlabel="share of helpful comparisons", ylabel="held-out accuracy")
         right.set(xlabel="λ")
