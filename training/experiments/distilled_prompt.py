@@ -61,6 +61,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
     prompt = root / "prompt.json"
     prompt.write_text(json.dumps(PROMPT), encoding="utf-8")
     draw = random.Random(f"prompts {seed}")
+    asked = [{"prompt": question(draw)} for _ in range(prompts)]  # the same for both students
     found = {}
     for name, size in STUDENTS.items():
         student = teacher if size is None else pretrained(root / name, seed, texts, **size)
@@ -68,7 +69,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             root / f"distil-{name}",
             {"teacher": str(teacher), "student": str(student), "prompt": str(prompt), "source": "teacher", "learn": "replies",
              "seed": seed, "threads": 1, "learning_rate": 2e-3, "held_out": 0.1, "max_new_tokens": CAP, "sample_prompts": 128},
-            prompts=[{"prompt": question(draw)} for _ in range(prompts)],
+            prompts=asked,
         )  # fmt: skip
         result = world.result_of(distill.main, folder)
         found[name] = {number: float(result[number]) for number in NAMES}
