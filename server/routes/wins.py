@@ -40,6 +40,7 @@ class Wanted:
     people: str
     purpose: str
     leaks: str
+    weakest: str
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,19 @@ class WinsPage(Page):
     query: str
 
 
-def _wanted(campaign: str = "", people: str = "everyone", purpose: str = "evaluation", leaks: str = "with") -> Wanted:
+def _wanted(
+    campaign: str = "",
+    people: str = "everyone",
+    purpose: str = "evaluation",
+    leaks: str = "with",
+    weakest: str = "without",
+) -> Wanted:
     return Wanted(
         campaign,
         people if people in PEOPLE else "everyone",
         purpose if purpose in PURPOSES else "evaluation",
         "without" if leaks == "without" else "with",
+        "with" if weakest == "with" else "without",
     )
 
 
@@ -73,7 +81,7 @@ def _standings(db: Db, wanted: Wanted) -> Standings:
         purpose=None if wanted.purpose == "all" else wanted.purpose,
         source="chat",
     )
-    return wins.standings(db, selection, without_leaks=wanted.leaks == "without")
+    return wins.standings(db, selection, without_leaks=wanted.leaks == "without", with_weakest=wanted.weakest == "with")
 
 
 def _bars(standings: Standings) -> list[Bar]:

@@ -101,6 +101,28 @@ def test_in_red_team_the_less_harmful_wins_and_mirroring_changes_only_the_side(d
     assert (found.left.part, found.left.whole) == (4, 4)  # new was picked where it stood left
 
 
+def test_the_weakest_grade_is_left_out_unless_asked_for(db: Session, cast) -> None:
+    graded = factories.campaign(db, way="pairs", purpose="evaluation", ties=True)
+    plain = factories.campaign(db, way="pairs", purpose="evaluation", grades=1)
+    old, new = factories.snapshot(db, name="old"), factories.snapshot(db, name="new")
+    for picked, strength in ((1, 4), (1, 3), (1, 2), (0, 2), (0, 1), (0, 1)):
+        compare(db, graded, cast.alice, old, new, picked=picked, strength=strength)
+    compare(db, graded, cast.alice, old, old, picked=0, strength=1)  # no contest, so none that is left out
+    compare(db, graded, cast.alice, old, new, picked=None, verdict="tie")  # has no grade, and stays
+    without, counted = (wins.standings(db, EVALUATION, with_weakest=asked) for asked in (False, True))
+    assert (without.comparisons, without.within, without.weakest) == (5, 0, 2)
+    assert {each.name: each.won for each in without.players} == {"new": 3.5, "old": 1.5}
+    assert without.meetings[0].share == 0.3
+    assert without.players[0].elo == pytest.approx(400 * math.log10(7 / 3))
+    assert (without.left.part, without.left.whole) == (1, 4)
+    assert (counted.comparisons, counted.within, counted.weakest) == (7, 1, 2)
+    assert {each.name: each.won for each in counted.players} == {"new": 3.5, "old": 3.5}
+    # where the scale has one strength only, nothing on it is weak
+    compare(db, plain, cast.bob, old, new, picked=1, strength=1, scale_position=2)
+    one = wins.standings(db, Selection(campaign_id=plain.id))
+    assert (one.comparisons, one.weakest) == (1, 0)
+
+
 def test_people_are_a_player_and_leaks_can_be_left_out(db: Session, cast) -> None:
     campaign = factories.campaign(db, way="pairs", purpose="evaluation")
     asked = factories.item(db, factories.campaign(db, way="demonstration"), replies=())
@@ -155,3 +177,13 @@ def test_the_page_the_table_and_the_json(client, db: Session, cast, sign_in) -> 
     assert table[1].startswith("old,new,6,12,0,0,0.333")
     assert client.get("/api/wins?purpose=training").json()["players"] == []
     assert client.get("/wins?campaign=none").status_code == 404
+    compare(db, campaign, cast.alice, old, new, picked=0, strength=1)
+    db.commit()
+    assert "choices left out, as in training" in client.get("/wins?campaign=blind").text
+    assert "choices, counted with the others" in client.get("/wins?campaign=blind&weakest=with").text
+    told, counted = (client.get(f"/api/wins?weakest={asked}").json() for asked in ("nonsense", "with"))
+    assert [(each["comparisons"], each["weakest"]) for each in (told, counted)] == [(18, 1), (19, 1)]
+    slight = factories.campaign(db, slug="slight", way="pairs", purpose="evaluation")
+    compare(db, slight, cast.alice, old, new, picked=0, strength=1)
+    db.commit()
+    assert "Choices of the weakest grade are left out: 1." in client.get("/wins?campaign=slight").text

@@ -2,6 +2,7 @@
 
 A tie is half a win on each side. "Both are bad" says nothing about which is better: it is counted apart and weighs nothing.
 In red-team campaigns people pick the more harmful reply; to win there is to be the other one (`chosen_id`).
+Choices of the weakest grade are left out unless asked for, as in training (Bai et al. 2022, App. B.5).
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, literal, select
+from sqlalchemy import ColumnElement, and_, case, exists, false, func, literal, select
 from sqlalchemy.orm import Session, aliased
 
-from server.models import Candidate, Comparison, Snapshot
+from server.models import Campaign, Candidate, Comparison, Snapshot
 from server.services.data import strengths
 from server.services.data.selection import Selection
 from server.services.intervals import Z95, Share
 
+WEAKEST = 1  # the grade that says next to nothing
 PEOPLE = 0  # stands for replies that people wrote, in the place of a snapshot's number
 # A reply that says who wrote it ends the blindness of the comparison.
 LEAK = (
@@ -58,6 +60,7 @@ class Standings:
 
     comparisons: int  # with two different players
     within: int  # both replies of one player: no contest
+    weakest: int  # choices of the weakest grade between two different players, left out or not
     leaks: int
     left: Share  # how often the reply shown left was picked
     reference: str
@@ -74,7 +77,15 @@ def _leaks(left: type[Candidate], right: type[Candidate]) -> ColumnElement[bool]
     return left.text.regexp_match(LEAK, flags="i") | right.text.regexp_match(LEAK, flags="i") | named
 
 
-def standings(db: Session, selection: Selection, *, without_leaks: bool = False) -> Standings:
+def _weakest() -> ColumnElement[bool]:
+    # on a scale of one strength a choice has no grade to be weak by
+    graded = Comparison.campaign_id.in_(select(Campaign.id).where(Campaign.grades > 1))
+    return and_(func.coalesce(Comparison.strength <= WEAKEST, false()), graded)
+
+
+def standings(
+    db: Session, selection: Selection, *, without_leaks: bool = False, with_weakest: bool = False
+) -> Standings:
     """Wins, strengths and their errors over a selection of comparisons."""
     first, second = aliased(Candidate), aliased(Candidate)
 
@@ -92,25 +103,29 @@ def standings(db: Session, selection: Selection, *, without_leaks: bool = False)
     query = (
         select(
             Comparison.person_id, player(first).label("a"), player(second).label("b"), outcome.label("outcome"),
-            leaks.label("leaks"), (Comparison.picked_id == shown_left).label("left"), func.count().label("n"),
+            leaks.label("leaks"), _weakest().label("weakest"), (Comparison.picked_id == shown_left).label("left"), func.count().label("n"),
         )
         .join(first, and_(first.turn_id == Comparison.turn_id, first.position == 0))
         .join(second, and_(second.turn_id == Comparison.turn_id, second.position == 1))
         .where(*selection.conditions(), player(first).is_not(None), player(second).is_not(None))
-        .group_by("person_id", "a", "b", "outcome", "leaks", "left")
+        .group_by("person_id", "a", "b", "outcome", "leaks", "weakest", "left")
         .order_by("person_id", "a", "b", "outcome")
     )  # fmt: skip
     rows = list(db.execute(query))
+    weakest = sum(row.n for row in rows if row.weakest and row.a != row.b)
+    if not with_weakest:
+        rows = [row for row in rows if not row.weakest]
     leaking = sum(row.n for row in rows if row.leaks)
     if without_leaks:
         rows = [row for row in rows if not row.leaks]
     placed = [row for row in rows if row.left is not None]
     left = Share(sum(row.n for row in placed if row.left), sum(row.n for row in placed))
     within = sum(row.n for row in rows if row.a == row.b)
-    return _reckoned(db, [row for row in rows if row.a != row.b], within, leaking, left)
+    counts = {"within": within, "weakest": weakest, "leaks": leaking}
+    return _reckoned(db, [row for row in rows if row.a != row.b], counts, left)
 
 
-def _reckoned(db: Session, rows: list[Any], within: int, leaking: int, left: Share) -> Standings:
+def _reckoned(db: Session, rows: list[Any], counts: dict[str, int], left: Share) -> Standings:
     ids = sorted({row.a for row in rows} | {row.b for row in rows}, key=lambda id_: (id_ == PEOPLE, id_))
     names: dict[int, str] = dict(db.execute(select(Snapshot.id, Snapshot.name).where(Snapshot.id.in_(ids))).all())
     names[PEOPLE] = "people"
@@ -144,8 +159,7 @@ def _reckoned(db: Session, rows: list[Any], within: int, leaking: int, left: Sha
     players.sort(key=lambda each: (-(each.elo if each.elo is not None else 0.0), each.name))
     return Standings(
         comparisons=sum(row.n for row in rows),
-        within=within,
-        leaks=leaking,
+        **counts,
         left=left,
         reference=names[ids[0]] if ids else "",
         players=players,
