@@ -46,6 +46,7 @@ _OURS = _CONVERSATIONAL | {
     "mode": "helpful or red_team; chosen is the less harmful reply in both",
     "conversation, person, turn": "pseudonyms, stable within one installation",
     "round": "number of the round whose policy was serving",
+    "distribution": "base, rs or online: the latest of the models that wrote the two replies; null where none did",
     "chosen_reply, rejected_reply": "snapshot, seed, sampling (with best_of: k, scores, taken), position shown (0 left), log_probability, token_count",
     "...": "campaign, scale_position, milliseconds_to_decide, instructions_version, created_at, and what an import said",
 }
@@ -77,12 +78,14 @@ FORMATS = {
         "prompt": "messages {role, content}",
         "replies": "the texts, in the order shown",
         "ranks": "of each reply: 1 is the one to learn, equal ranks are ties",
+        "distribution": "base, rs or online: the latest of the models that wrote the replies",
         "replies_from": "of each reply: snapshot, seed, position, rating 1 to 7, flags",
         "...": "mode, conversation, person, campaign, purpose, milliseconds, instructions_version, created_at",
     }),
     "edits": Format("edits", Edit, stored_edits, records.to_line, _CONVERSATIONAL | {
         "chosen": "what the person made of the reply",
         "rejected": "the reply as the model wrote it",
+        "distribution": "base, rs or online: of the model that wrote it",
         "...": "mode, conversation, person, campaign, purpose, milliseconds, instructions_version, created_at",
     }),
     "demonstrations": Format("demonstrations", Demonstration, stored_demonstrations, _shown_line, {

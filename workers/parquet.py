@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("person", pa.string()),
         ("round", pa.int64()),
         ("campaign", pa.string()),
+        ("distribution", pa.string()),
         ("provenance", pa.string()),
     ]
 )
@@ -40,7 +41,7 @@ class ParquetFile:
     def add(self, comparison: Comparison) -> None:
         """Write one."""
         rest = dict(comparison.extra)
-        campaign = rest.pop("campaign", None)
+        campaign, distribution = (rest.pop(key, None) for key in ("campaign", "distribution"))
         self.rows.append(
             {
                 "prompt": list(comparison.prompt),
@@ -52,6 +53,7 @@ class ParquetFile:
                 "person": comparison.person,
                 "round": comparison.round,
                 "campaign": campaign if isinstance(campaign, str) else None,
+                "distribution": distribution if isinstance(distribution, str) else None,
                 "provenance": json.dumps(rest, ensure_ascii=False),
             }
         )

@@ -12,6 +12,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, aliased
 
 from server.models import Campaign, Candidate, Comparison, Conversation, Instructions, Round, Snapshot, Turn
+from server.services.data.distributions import distribution
 from server.services.data.selection import Selection
 from server.services.data.transcripts import with_turns
 from training.lines import records
@@ -51,7 +52,8 @@ def _select(selection: Selection, after: int) -> Any:
             Comparison.milliseconds_to_decide, Comparison.justification, Comparison.import_id, Comparison.source_line,
             Comparison.details, Comparison.created_at, Comparison.turn_id, Turn.conversation_id, Turn.position, Conversation.success,
             Campaign.slug, Round.number.label("round"), Instructions.version.label("instructions_version"),
-            chosen_by.name.label("chosen_snapshot"), rejected_by.name.label("rejected_snapshot"), *sides,
+            chosen_by.name.label("chosen_snapshot"), rejected_by.name.label("rejected_snapshot"),
+            chosen_by.origin.label("chosen_origin"), rejected_by.origin.label("rejected_origin"), *sides,
         )
         .join(Turn, Turn.id == Comparison.turn_id)
         .join(Conversation, Conversation.id == Turn.conversation_id)
@@ -108,6 +110,7 @@ def _provenance(row: Row[Any], secret: str) -> dict[str, Any]:
         more["success_by_person"] = row.success
     return {
         "campaign": row.slug,
+        "distribution": distribution(row.chosen_origin, row.rejected_origin),
         "turn": pseudonym(secret, "turn", row.turn_id),
         "scale_position": row.scale_position,
         "milliseconds_to_decide": row.milliseconds_to_decide,

@@ -23,6 +23,7 @@ from server.models import (
     Turn,
 )
 from server.services.data.dataset_rankings import ranks_of
+from server.services.data.distributions import distribution
 from server.services.data.selection import Selection
 from server.services.data.transcripts import prompt_before, with_turns
 from training.lines import rankings, records
@@ -50,7 +51,7 @@ def stored_rankings(db: Session, selection: Selection, secret: str) -> Iterator[
         placed = db.execute(
             select(
                 RankingPlace.place, RankingPlace.rating, RankingPlace.flags, Candidate.text, Candidate.position,
-                Candidate.seed, Snapshot.name,
+                Candidate.seed, Snapshot.name, Snapshot.origin,
             )
             .join(Candidate, Candidate.id == RankingPlace.candidate_id)
             .outerjoin(Snapshot, Snapshot.id == Candidate.snapshot_id)
@@ -67,7 +68,9 @@ def stored_rankings(db: Session, selection: Selection, secret: str) -> Iterator[
             replies=tuple(each.text or "" for each in placed),
             ranks=tuple(ranks_of([each.place for each in placed], row.mode)),
             round=row.number,
-            extra=_beside(row, secret, replies_from=sides),
+            extra=_beside(
+                row, secret, distribution=distribution(*(each.origin for each in placed)), replies_from=sides
+            ),
             **_known(row, secret),
         )
         yield record, row.slug, "item"
@@ -75,14 +78,24 @@ def stored_rankings(db: Session, selection: Selection, secret: str) -> Iterator[
 
 def stored_edits(db: Session, selection: Selection, secret: str) -> Iterator[tuple[records.Comparison, str, str]]:
     """Yield (record, campaign slug, source) for every edit of the selection: the edited text is the chosen one."""
-    more = (Edit.mode, Edit.text, Edit.milliseconds, Candidate.text.label("original"), Snapshot.name, Round.number)
+    more = (
+        Edit.mode,
+        Edit.text,
+        Edit.milliseconds,
+        Candidate.text.label("original"),
+        Snapshot.name,
+        Snapshot.origin,
+        Round.number,
+    )
     for row, prompt in _rows(db, selection, Edit, *more):
         record = records.Comparison(
             prompt=prompt,
             chosen=row.text,
             rejected=row.original or "",
             round=row.number,
-            extra=_beside(row, secret, edited=True, rejected_reply={"snapshot": row.name}),
+            extra=_beside(
+                row, secret, distribution=distribution(row.origin), edited=True, rejected_reply={"snapshot": row.name}
+            ),
             **_known(row, secret),
         )
         yield record, row.slug, "chat"

@@ -85,6 +85,13 @@ def test_the_report_splits_by_mode_and_strength():
     }
 
 
+def test_the_report_splits_by_distribution():
+    pairs = [Ranked([1], ([2], [3]), (1, 2), distribution=kind) for kind in ("base", "base", "online", None)]
+    found = report(pairs, [[1.0, 0.0], [2.0, 3.0], [4.0, 1.0], [0.0, 5.0]], 10)["accuracy_by_distribution"]
+    assert {kind: (of["pairs"], of["accuracy"]) for kind, of in found.items()} == {"base": (2, 0.5), "online": (1, 1.0)}
+    assert found["base"]["accuracy_ci95"] == pytest.approx([0.0945, 0.9055], abs=1e-4)  # Wilson's of 1 in 2, by hand
+
+
 def test_pairs_of_one_ranking_count_as_what_they_tell_together():
     one_each = [1.0, -1.0, 1.0, 1.0]
     assert effective_count(one_each, [0, 1, 2, 3]) == 4

@@ -91,6 +91,7 @@ def test_our_own_format_survives_an_import_unchanged(
     assert one["person"] == two["person"] != three["person"]
     assert one["conversation"] == two["conversation"] != three["conversation"]
     assert one["chosen_reply"]["snapshot"] == "starter" and one["chosen_reply"]["seed"] == 0
+    assert (one["distribution"], three["distribution"]) == ("base", None)  # the third has replies of no snapshot
     assert (one["strength"], one["scale_position"], one["instructions_version"]) == (3, 2, 1)
     assert "Alice" not in json.dumps([one, two, three])
 
@@ -114,6 +115,8 @@ def test_the_trl_formats_and_parquet_hold_the_same_words(sessions: sessionmaker[
     assert len(table) == 3
     assert table[0]["prompt"] == lines["trl-conversational"]["prompt"]
     assert (table[0]["strength"], table[0]["campaign"], table[0]["mode"]) == (3, "chat", "helpful")
+    assert [row["distribution"] for row in table] == ["base", "base", None]
+    assert "distribution" not in json.loads(table[0]["provenance"])
     assert json.loads(table[0]["provenance"])["milliseconds_to_decide"] == 5000
 
 
@@ -175,6 +178,7 @@ def test_rankings_edits_and_demonstrations_come_as_training_reads_them(
     ranked, shown, edited = (parse_feedback(found["rankings"], 1), json.loads(found["demonstrations"]),
                              parse_feedback(found["edits"], 1))  # fmt: skip
     assert isinstance(ranked, Ranking)
+    assert ranked.extra["distribution"] is None  # given texts
     assert (ranked.replies, ranked.ranks) == (("Nine.", "Four.", "Never."), (2, 1, 2))
     assert [message["content"] for message in shown["messages"]] == ["Toast?", "Three minutes."]
     assert isinstance(edited, Comparison)

@@ -7,12 +7,30 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from server.models import Prompt
+from server.models import Job, Prompt
 from server.services.data import datasets
 from server.services.data.dataset_selection import DatasetSelection
 from tests import factories
 from training.data.prompts import read_prompts_with_modes
-from workers.round_data import write_prompts
+from training.lines.records import read_comparisons
+from workers.round_data import write_feedback, write_prompts
+
+
+def test_lines_say_which_kind_of_model_wrote_them(db: Session, tmp_path: Path) -> None:
+    campaign, person = factories.campaign(db), factories.person(db)
+    week = factories.snapshot(db, origin="round")
+    turn = factories.turn(db, factories.conversation(db, campaign, person), snapshot=week)
+    factories.comparison(db, turn, person)
+    brought = factories.turn(db, factories.conversation(db, campaign, None, source="import"))
+    for candidate in brought.candidates:
+        candidate.snapshot_id = None
+    imported = db.merge(Job(kind="import", status="done", settings={}))
+    db.flush()
+    factories.comparison(db, brought, person, import_id=imported.id, details={"distribution": "rs"})
+    version = datasets.freeze(db, DatasetSelection(held_out=0.0))
+    write_feedback(db, version.id, tmp_path)
+    found = [record.extra["distribution"] for record in read_comparisons(tmp_path / "data/train.jsonl")]
+    assert found == ["online", "rs"]  # an import says it itself
 
 
 def test_prompts_carry_the_mode_of_their_campaign_or_comparison(db: Session, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Ranked:
     ranks: tuple[int, ...]
     strength: int | None = None
     mode: str | None = None
+    distribution: str | None = None
     turn: int = 1  # messages of the human in the whole prompt
     margin: float = 0.0  # by how much the better reply is to lead
     good: bool | None = None
@@ -114,6 +115,7 @@ def tokenised(
                 tuple(ranks[place] for place in order),
                 strength=strength,
                 mode=record.mode,
+                distribution=record.extra.get("distribution"),
                 turn=sum(message["role"] == "user" for message in record.prompt),
                 margin=_margin(record, strength_margins),
                 good=record.good if isinstance(record, Marked) else None,

@@ -9,6 +9,7 @@ A `Comparison` is a prompt (messages ending with the user's) and two replies. Fi
     ours                    TRL conversational, explicit, with "strength", "mode", "conversation", "person", "round" and any
                             provenance beside it
 
+A "distribution" beside any of them, a text, says what kind of model wrote the replies: base, rs (best of k) or online.
 A "margin" beside any of them, a number, is the score difference that is asked for (TRL's column of that name).
 
 One side may be an empty reply (a model may answer nothing). Two equal sides say nothing: an import refuses them; jobs leave them
@@ -191,6 +192,7 @@ def comparison_of(record: dict[str, Any], line: str) -> Comparison:
 
 def provenance(record: dict[str, Any], *known: str) -> dict[str, Any]:
     """Return who said it where, as fields of a record, and under "extra" every key that is neither these nor `known`."""
+    _typed(record, "distribution", str)  # stays among the others, but is read: the report tells its kinds apart
     return {
         "mode": _typed(record, "mode", str),
         "conversation": _named(record, "conversation"),

@@ -71,6 +71,7 @@ def report(
         found["calibration_bins"] = curve
     return found | {
         "accuracy_by_mode": _by(elements, pairs, lambda element: element.mode),
+        "accuracy_by_distribution": _by(elements, pairs, lambda element: element.distribution),
         "accuracy_by_turn": _by(elements, pairs, lambda element: element.turn),
         "accuracy_by_strength": _by(elements, pairs, lambda element: element.strength),
         "accuracy_by_margin": _bands(pairs, bands),

@@ -12,6 +12,7 @@ from server.models import Campaign, Candidate, Conversation, DatasetEdit, Datase
 from server.services.data.dataset_member import Member
 from server.services.data.dataset_selection import DatasetSelection
 from server.services.data.dataset_split import split_of
+from server.services.data.distributions import distribution
 from server.services.data.transcripts import prompt_before, with_turns
 
 BATCH = 2_000
@@ -41,7 +42,7 @@ def _rows(version_id: int, split: str | None, after: int) -> Any:
     query = (
         select(
             DatasetEdit.edit_id, DatasetEdit.split, Edit.mode, Edit.person_id, Edit.text, Edit.milliseconds,
-            Candidate.text.label("original"), Snapshot.name.label("snapshot"), Turn.conversation_id, Turn.position,
+            Candidate.text.label("original"), Snapshot.name.label("snapshot"), Snapshot.origin, Turn.conversation_id, Turn.position,
             Turn.message, Campaign.slug, Round.number,
         )
         .join(Edit, Edit.id == DatasetEdit.edit_id)
@@ -74,6 +75,7 @@ def _member(row: Any, turns: list[Any]) -> Member:
             "campaign": row.slug,
             "chosen_snapshot": None,
             "rejected_snapshot": row.snapshot,
+            "distribution": distribution(row.origin),
             "milliseconds": row.milliseconds,
         },
     )

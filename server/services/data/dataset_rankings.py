@@ -24,6 +24,7 @@ from server.models import (
 )
 from server.services.data.dataset_selection import DatasetSelection
 from server.services.data.dataset_split import split_of
+from server.services.data.distributions import distribution
 from server.services.data.transcripts import prompt_before, with_turns
 
 BATCH = 500  # rankings read at once: with nine replies each, some megabytes of text
@@ -94,7 +95,7 @@ def _rows(version_id: int, split: str | None, after: int) -> Any:
 def _replies(db: Session, rankings: list[int]) -> dict[int, list[Any]]:
     rows = db.execute(
         select(RankingPlace.ranking_id, RankingPlace.place, RankingPlace.rating, RankingPlace.flags,
-               Candidate.text, Candidate.position, Snapshot.name.label("snapshot"))
+               Candidate.text, Candidate.position, Snapshot.name.label("snapshot"), Snapshot.origin)
         .join(Candidate, Candidate.id == RankingPlace.candidate_id)
         .outerjoin(Snapshot, Snapshot.id == Candidate.snapshot_id)
         .where(RankingPlace.ranking_id.in_(rankings))
@@ -129,6 +130,7 @@ def _member(row: Any, turns: list[Any], placed: list[Any]) -> RankedMember:
             "ranking": row.ranking_id,
             "campaign": row.slug,
             "snapshots": [each.snapshot for each in kept],
+            "distribution": distribution(*(each.origin for each in kept)),
             "positions": [each.position for each in kept],
             "ratings": [each.rating for each in kept],
             "flags": [list(each.flags) for each in kept],

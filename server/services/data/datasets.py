@@ -30,6 +30,7 @@ from server.services.data import dataset_edits, dataset_rankings
 from server.services.data.dataset_member import Member
 from server.services.data.dataset_selection import DatasetSelection
 from server.services.data.dataset_split import split_of
+from server.services.data.distributions import distribution
 from server.services.data.transcripts import prompt_before, with_turns
 
 BATCH = 2_000  # members read at once: a few megabytes of text
@@ -137,7 +138,8 @@ def _member_rows(version_id: int, split: str | None, after: int) -> Any:
             Comparison.import_id, Comparison.milliseconds_to_decide, Turn.conversation_id, Turn.position, Turn.message,
             Campaign.slug, Round.number, chosen.text.label("chosen"), rejected.text.label("rejected"),
             chosen_by.name.label("chosen_snapshot"), rejected_by.name.label("rejected_snapshot"),
-            chosen.position.label("chosen_position"),
+            chosen.position.label("chosen_position"), chosen_by.origin.label("chosen_origin"),
+            rejected_by.origin.label("rejected_origin"), Comparison.details["distribution"].astext.label("imported_distribution"),
         )
         .join(Comparison, Comparison.id == DatasetMember.comparison_id)
         .join(Turn, Turn.id == Comparison.turn_id)
@@ -160,6 +162,7 @@ def _member(row: Any, turns: list[Any]) -> Member:
         "campaign": row.slug,
         "chosen_snapshot": row.chosen_snapshot,
         "rejected_snapshot": row.rejected_snapshot,
+        "distribution": distribution(row.chosen_origin, row.rejected_origin) or row.imported_distribution,
         "chosen_position": row.chosen_position,
         "milliseconds": row.milliseconds_to_decide,
     }
