@@ -23,6 +23,7 @@ from training.data.prompts import Prompt, evenly, hold_out, read_prompts
 from training.failure import JobFailed
 from training.job import run_command, start
 from training.lines.lines import data_file, read_lines
+from training.lines.records import BadRecord
 from training.models import lora
 from training.models.snapshots import Fitted, fingerprint_of, load_policy
 from training.objective import binned, distillation_loss
@@ -145,21 +146,28 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
 def texts_of(folder: RunFolder, config: DistillConfig) -> tuple[list[Prompt], list[Prompt]]:
     """Return the (train, test) conversations, which with the source "teacher" still await its replies."""
     if config.source == "teacher":
-        return hold_out(read_prompts(folder.data / "prompts.jsonl"), config.held_out)
+        return parted(read_prompts(folder.data / "prompts.jsonl"), config.held_out)
     train, test = data_file(folder.data, "train"), data_file(folder.data, "test")
     if train is None:
         raise JobFailed(f"{folder.data / 'train.jsonl'} is missing; write one text or conversation a line into it")
     talks = read_talks(train)
     if not talks:
         raise JobFailed(f"{train} holds no text; write one text or conversation a line into it")
-    return (talks, read_talks(test)) if test else hold_out(talks, config.held_out)
+    return (talks, read_talks(test)) if test else parted(talks, config.held_out)
+
+
+def parted(talks: list[Prompt], share: float) -> tuple[list[Prompt], list[Prompt]]:
+    """Return (train, test); a share of 0 holds nothing out, any other one conversation at least."""
+    return hold_out(talks, share) if share else (talks, [])
 
 
 def read_talks(path: Path) -> list[Prompt]:
     """Read lines of {"text"}, or of any shape of a demonstration; a text stands as words of the user (HH A.1's "Human:")."""
     found: list[Prompt] = []
     for number, text, record in read_lines(path):
-        if isinstance(record.get("text"), str) and record["text"].strip() and len(record) == 1:
+        if "text" in record and not record.keys() & demonstrations.KEYS:
+            if not isinstance(record["text"], str) or not record["text"].strip():
+                raise BadRecord(number, "has no text in 'text'", path.name)
             found.append([{"role": "user", "content": record["text"]}])
         else:
             found.append(list(demonstrations.read_line(path.name, number, text, record).messages))

@@ -20,6 +20,7 @@ from training.models.snapshots import check_snapshot, load_policy, load_tokenize
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
 from training.sampling.variants import Policy, Prefix, answerable
+from training.supervised.fitting import chosen_learning_rate
 from training.supervised.teacher import Cache, aligned, written
 
 PROMPT = "Answer in rhymes. "
@@ -205,7 +206,7 @@ def test_a_student_that_is_the_teacher_behind_no_prompt_has_nothing_to_learn(tmp
     ("train", "settings", "reason"),
     [
         ([], {}, "train.jsonl holds no text"),
-        ([{"text": ""}], {}, "line 1 of train.jsonl: is a text without a reply"),
+        ([{"text": ""}], {}, "line 1 of train.jsonl: has no text in 'text'"),
         (talks(2), {"max_tokens": 3}, "none of the 2 texts can be learnt from: 2 too long for the contexts"),
         (talks(1), {"learn": "replies"}, "none of the 1 texts can be learnt from: 1 without a reply"),
         (talks(2), {"bins": 264}, "bins must leave a word over"),
@@ -221,6 +222,44 @@ def test_bad_input_is_refused_with_the_reason_on_disk(
     path = make_folder(tmp_path / "run", tiny_policy, train, [], **settings)
     assert main([str(path)]) == 2
     assert reason in json.loads((path / "failure.json").read_text())["reason"]
+
+
+def test_texts_with_anything_beside_them_and_conversations_by_number_are_read(tmp_path: Path):
+    lines = [
+        {"text": "ash", "meta": {"source": "web"}},
+        {"prompt": "birch", "completion": "cedar", "conversation": 7, "text": "birch cedar"},
+    ]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert distill.read_talks(tmp_path / "talks.jsonl") == [
+        [{"role": "user", "content": "ash"}],
+        [{"role": "user", "content": "birch"}, {"role": "assistant", "content": "cedar"}],
+    ]
+
+
+@pytest.mark.parametrize("source", ["data", "teacher"])
+def test_a_share_of_nothing_holds_nothing_out(tmp_path: Path, tiny_policy: Path, source: str):
+    path = make_folder(tmp_path / "run", tiny_policy, talks(9), held_out=0.0, source=source)
+    (path / "data" / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"q {n}"}) + "\n" for n in range(9)))
+    folder = RunFolder(path)
+    train, test = distill.texts_of(folder, folder.configure(distill.DistillConfig, "distill"))
+    assert (len(train), test) == (9, [])
+
+
+def test_the_rate_is_a_twentieth_of_the_pretrainings_and_falls_in_a_line_to_the_last_update(
+    tmp_path: Path, tiny_policy: Path
+):
+    path = make_folder(tmp_path / "run", tiny_policy, talks(40), held_out=0.0)  # Bai et al. 2022, App. A.1
+    assert main([str(path)]) == 0
+    rates = [line["learning_rate"] for line in RunFolder(path).metrics()]
+    whole = chosen_learning_rate(distill.DistillConfig(), 32)
+    assert rates == pytest.approx([0.05 * whole * share for share in (1.0, 0.8, 0.6, 0.4, 0.2)])
+    config = distill.DistillConfig()
+    assert (config.schedule, config.final_share, config.warmup_share, config.batch_sequences) == (
+        "linear",
+        0.0,
+        0.0,
+        32,
+    )
 
 
 def test_a_teacher_without_chat_template_is_refused(tmp_path: Path, own_policy: Path, tiny_policy: Path):

@@ -70,7 +70,7 @@ def test_every_shape_of_a_demonstration_is_read(tmp_path: Path):
         write(
             tmp_path / "d.jsonl",
             {"messages": talk, "conversation": "7"},
-            {"prompt": "c", "completion": "d"},
+            {"prompt": "c", "completion": "d", "conversation": 8},
             {"prompt": talk[:3], "completion": talk[3:]},
             {"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", "completion": " d"},
             {"prompt": talk[:3], "reply": "d"},
@@ -83,7 +83,8 @@ def test_every_shape_of_a_demonstration_is_read(tmp_path: Path):
     assert [list(shown.messages) for shown in found] == [talk, talk[2:], *[talk] * 6, talk[2:]]
     assert [shown.shown for shown in found] == [0, 1, 3, 3, 3, 3, 3, 3, 1]
     assert [shown.good for shown in found] == [True] * 7 + [False, True]
-    assert found[0].conversation == "7" and list(found[0].prompt) == talk[:3]
+    assert [shown.conversation for shown in found[:3]] == ["7", "8", None]
+    assert list(found[0].prompt) == talk[:3]
 
 
 @pytest.mark.parametrize(

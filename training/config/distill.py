@@ -21,7 +21,7 @@ class DistillConfig(FitConfig):
     batch_sequences: int = 32  # HH A.1
     learning_rate: float = 0.0  # 0 = 0.05 (HH A.1) of what fitting.chosen_learning_rate gives for the width
     schedule: Literal["cosine", "linear", "constant"] = "linear"  # HH A.1: linearly to 0
-    final_share: float = 0.0  # HH A.1: to 0
+    final_share: float = 0.0  # HH A.1: to 0, which would be the rate of the update after the last
     warmup_share: float = 0.0  # HH A.1 names none
     # of a text without the prompt; 0 = what both contexts hold. Longer ones are left out, counted (ours)
     max_tokens: int = 0

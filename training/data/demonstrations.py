@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from training.data.examples import Example
 from training.lines.lines import read_lines
 from training.lines.rankings import marked_of, ranking_of
-from training.lines.records import BadRecord, Message, Reason, messages_of, parse_line, prompt_messages
+from training.lines.records import BadRecord, Message, Reason, messages_of, named, parse_line, prompt_messages
 from training.lines.splits import Spoken, is_held_out
 from training.models.snapshots import PromptTooLong, render, render_reply, render_within
 
@@ -32,6 +32,8 @@ LEFT_OUT = {
     "same_replies": "with equal replies",
     "cut": "cut before their end",
 }
+# by which a line is known as a demonstration, whatever else stands in it
+KEYS = frozenset({"messages", "prompt", "chosen", "rejected", "replies", "ranks", "good"})
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,9 @@ def _demonstration(record: dict[str, Any], text: str, number: int) -> Demonstrat
         raise Reason("does not end with a message of the assistant: there is no reply to learn")
     if not any(message["role"] == "user" and message["content"].strip() for message in spoken[:-1]):
         raise Reason("holds nothing that the last reply could answer: no message of the user before it")
-    conversation = record.get("conversation")
-    if conversation is not None and not isinstance(conversation, str):
-        raise Reason(f"'conversation' must be a text, not {conversation!r}")
-    return Demonstration(tuple(spoken), len(before), conversation, ended=record.get("ended") is not False)
+    return Demonstration(
+        tuple(spoken), len(before), named(record, "conversation"), ended=record.get("ended") is not False
+    )
 
 
 def _reply_to(record: Spoken, reply: str, *, good: bool = True, same: bool = False) -> Demonstration:

@@ -195,8 +195,8 @@ def provenance(record: dict[str, Any], *known: str) -> dict[str, Any]:
     _typed(record, "distribution", str)  # stays among the others, but is read: the report tells its kinds apart
     return {
         "mode": _typed(record, "mode", str),
-        "conversation": _named(record, "conversation"),
-        "person": _named(record, "person"),
+        "conversation": named(record, "conversation"),
+        "person": named(record, "person"),
         "round": _typed(record, "round", int),
         "extra": {key: value for key, value in record.items() if key not in {"prompt", *known, *_OURS}},
     }
@@ -241,7 +241,7 @@ def _typed(record: dict[str, Any], key: str, kind: type) -> Any:
     raise Reason(f"{key!r} must be {'a whole number' if kind is int else 'a text'}, not {value!r}")
 
 
-def _named(record: dict[str, Any], key: str) -> str | None:
+def named(record: dict[str, Any], key: str) -> str | None:
     """Return a name; where others count their conversations and people, the number is one."""
     value = record.get(key)
     return str(value) if type(value) is int else _typed(record, key, str)

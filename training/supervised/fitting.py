@@ -53,7 +53,8 @@ def rate_share(step: int, updates: int, config: FitConfig) -> float:
         return step / warm
     if config.schedule == "constant":
         return 1.0
-    gone = (step - warm) / max(1, updates - warm)
+    # a last update at rate 0 would learn nothing: 0 would be that of the one after it
+    gone = (step - warm) / max(1, updates - warm + (config.final_share == 0))
     left = 1 - gone if config.schedule == "linear" else (1 + math.cos(math.pi * gone)) / 2
     return config.final_share + (1 - config.final_share) * left
 
