@@ -40,12 +40,11 @@ class GeneralTrunk:
             states: Tensor = self.backbone(
                 input_ids=packing.tokens[source], use_cache=False, **more
             ).last_hidden_state  # [R, T, d]
-        place: dict[int, int] = {}  # of each column, its first place in the table
-        for number, row in enumerate(rows):
-            for step, column in enumerate(row):
-                place.setdefault(column, number * length + step)
-        wanted = range(len(packing.tokens)) if columns is None else columns.tolist()
-        return states.flatten(0, 1)[torch.tensor([place[column] for column in wanted], device=device)]
+        # of each column, its first place in the table; padding lies behind column 0's own, which is place 0
+        places = torch.arange(source.numel(), device=device)
+        first = places.new_full((len(packing.tokens),), source.numel())
+        first.scatter_reduce_(0, source.flatten(), places, "amin")
+        return states.flatten(0, 1)[first if columns is None else first[columns]]
 
 
 def _plain_rows(groups: tuple[Group, ...]) -> list[list[int]]:
