@@ -232,7 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--opponent", help="directory of the policy to beat (default: one reply of the same)")
     parser.add_argument("--k", type=numbers, help="numbers of replies, such as 1,4,16,64")
     parser.add_argument("--median-of", type=int, help="keep the median of so many (odd), not the best")
-    return run_command(parser, arguments, _best_of)
+    return run_command("best_of", parser, arguments, _best_of)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--student", help="directory of the policy that learns; the teacher's when not given")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
     return run_command(
+        "distill",
         parser,
         arguments,
         lambda folder, given: train(folder, start(folder, DistillConfig, "distill", given, "teacher", "prompt")),

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", help="directory of the policy in question")
     parser.add_argument("--opponent", help="directory of the policy it is held against")
     parser.add_argument("--preference-model", help="directory of the preference model")
-    return run_command(parser, arguments, _evaluate)
+    return run_command("evaluate", parser, arguments, _evaluate)
 
 
 def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tasks", help="folder with CATEGORY/task.json")
     parser.add_argument("--model", help="directory of a policy")
     parser.add_argument("--preference-model", help="directory of a preference model")
-    return run_command(parser, arguments, _hhh)
+    return run_command("hhh", parser, arguments, _hhh)
 
 
 def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The frame of every training job: one folder, one run (of one process or several), a reason on disk when it fails.
 
 Exit codes: 0 finished (or finished before), 2 the input or the settings cannot be used (failure.json says why),
-1 a fault of the program (failure.json has it, the traceback follows).
+1 a fault of the program (failure.json has it, the traceback follows), 130 interrupted from the keyboard.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,22 +22,25 @@ from training.processes import distributed, ranks
 from training.runs.run_folder import RunFolder, RunFolderError
 
 REFUSED = 2  # the exit code of what cannot be used
+INTERRUPTED = 130  # as shells say it of Ctrl-C
 REFUSALS = (BadConfig, BadRecord, BadSnapshot, JobFailed, RunFolderError)
 
 Config = TypeVar("Config")
 Presets = Mapping[str, Mapping[str, Any]]
 
 
-def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Mapping[str, Any] | None = None) -> int:
+def run_job(
+    job: str, path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Mapping[str, Any] | None = None
+) -> int:
     """Lock the folder, do `work` unless it is done already, write result.json or failure.json; return the exit code.
 
-    `given`: the settings of the command line, which a finished run must have been made with.
+    `job` and `given`, the settings of the command line: what a finished run must have been made with.
     """
     try:
         folder = RunFolder(path)
         with distributed.joined(), _held(folder):
             if folder.finished:
-                folder.refuse_others(given or {})
+                folder.refuse_others(job, given or {})
                 if ranks.leads():
                     print(f"{folder.path} is finished; its result.json stands", file=sys.stderr)
                 return 0
@@ -46,16 +50,29 @@ def run_job(path: str, work: Callable[[RunFolder], Mapping[str, Any]], given: Ma
         if ranks.leads():
             print(busy, file=sys.stderr)
         return REFUSED
+    except KeyboardInterrupt:
+        if ranks.leads():
+            print(f"\ninterrupted; the same command goes on {_where_it_goes_on(folder)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _where_it_goes_on(folder: RunFolder) -> str:
+    if (folder.checkpoint / "state.json").exists():
+        return (
+            f"from the checkpoint of step {json.loads((folder.checkpoint / 'state.json').read_text('utf-8'))['step']}"
+        )
+    return "with the parts that are not measured yet" if folder.parts_file.exists() else "from the beginning"
 
 
 def run_command(
+    job: str,
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
     work: Callable[[RunFolder, Mapping[str, Any]], Mapping[str, Any]],
 ) -> int:
     """Parse the command line, do `work` in the folder that it names with the settings that it gives; the exit code is run_job's."""
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: work(folder, given), given)
+    return run_job(job, given.pop("folder"), lambda folder: work(folder, given), given)
 
 
 def start(

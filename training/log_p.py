@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", help="directory of the policy")
     parser.add_argument("--preference-model", help="directory of a preference model to hold it against")
     given = vars(parser.parse_args(arguments))
-    return run_job(given.pop("folder"), lambda folder: _log_p(folder, given), given)
+    return run_job("log_p", given.pop("folder"), lambda folder: _log_p(folder, given), given)
 
 
 def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

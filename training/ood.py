@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("folder", help="run folder with config.json, data/inliers.jsonl and data/outliers.jsonl")
     parser.add_argument("--model", help="directory of the policy whose activations are read")
-    return run_command(parser, arguments, _ood)
+    return run_command("ood", parser, arguments, _ood)
 
 
 def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
             raise JobFailed("there is no checkpoint to finish from; start the run without --finish")
         return run.finish(step)
 
-    return run_job(given.pop("folder"), work, given)
+    return run_job("policy", given.pop("folder"), work, given)
 
 
 if __name__ == "__main__":

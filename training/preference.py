@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="policy or preference model to start from, in place of the one in config.json")
     parser.add_argument("--preset", choices=list(PRESETS), help="settings of a paper by name")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
-    return run_command(parser, arguments, lambda folder, given: train(folder, settings_of(folder, given)))
+    return run_command("preference", parser, arguments, lambda folder, given: train(folder, settings_of(folder, given)))
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> PreferenceConfig:

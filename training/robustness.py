@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--snapshots", nargs="+", help="policies, DIR or NAME=DIR, the initial policy first")
     parser.add_argument("--preference-model", help="directory of the one that they were trained against")
     parser.add_argument("--test-preference-model", help="directory of one that they were not")
-    return run_command(parser, arguments, _robustness)
+    return run_command("robustness", parser, arguments, _robustness)
 
 
 def _robustness(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preference-model", help="directory of the preference model that selects what is kept")
     parser.add_argument("--preset", choices=list(SFT_PRESETS), help="settings of a paper by name")
     parser.add_argument("--seed", type=int, help="in place of the one in config.json")
-    return run_command(parser, arguments, lambda folder, given: train(folder, settings_of(folder, given)))
+    return run_command("sft", parser, arguments, lambda folder, given: train(folder, settings_of(folder, given)))
 
 
 def settings_of(folder: RunFolder, given: Mapping[str, Any]) -> SftConfig:

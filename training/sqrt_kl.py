@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--preference-model", help="directory of the preference model that scores the snapshots")
     parser.add_argument("--least", type=float, help="where the fitted range of the square root begins")
     parser.add_argument("--most", type=float, help="where it ends")
-    return run_command(parser, arguments, _sqrt_kl)
+    return run_command("sqrt_kl", parser, arguments, _sqrt_kl)
 
 
 def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

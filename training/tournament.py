@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--snapshots", nargs="+", help="policies, DIR or NAME=DIR, the reference first")
     parser.add_argument("--preference-model", help="directory of the preference model that judges")
     parser.add_argument("--test-preference-model", help="directory of another one, for a second table")
-    return run_command(parser, arguments, _tournament)
+    return run_command("tournament", parser, arguments, _tournament)
 
 
 def _tournament(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:

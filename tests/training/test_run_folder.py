@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training import results
 from training.config import BadConfig, PreferenceConfig, TournamentConfig, load_config
 from training.job import run_job
 from training.runs import files, run_folder
@@ -225,13 +226,48 @@ def test_a_finished_run_is_not_taken_for_one_of_other_settings(
         ({"seed": 4}, 2),
         ({"k": (1,)}, 2),
     ):
-        assert run_job(str(folder.path), lambda _folder: {}, given) == code
+        assert run_job("sft", str(folder.path), lambda _folder: {}, given) == code
         told = capsys.readouterr().err
         assert ("its result.json stands" in told) == (code == 0) and ("start a new folder" in told) == (code == 2)
     assert folder.result() == {"seconds": 1.0} and not folder.failure_file.exists()
     folder.checkpoint.mkdir()
     (folder.checkpoint / "state.json").write_text(json.dumps({"begun": {"settings": {"seed": 3}, "data": {}}}))
-    assert run_job(str(folder.path), lambda _folder: {}) == 0
+    assert run_job("sft", str(folder.path), lambda _folder: {}) == 0
     folder.config_file.write_text(json.dumps({"seed": 5}))
-    assert run_job(str(folder.path), lambda _folder: {}) == 2
+    assert run_job("sft", str(folder.path), lambda _folder: {}) == 2
     assert "seed was 3 when this run began and config.json says 5" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_taken_for_one_of_another_job_or_of_other_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("checkpoint", "parts"):
+        folder = results.run_folder(tmp_path / kind, {"job": "sft"}, train=[{"text": "one"}])
+        run = RunFolder(folder)
+        if kind == "checkpoint":
+            run.save_checkpoint(1, {}, {})
+        else:
+            run.parts_file.write_text(json.dumps({"data": run.data_hashes()}) + "\n")
+        run.write_result({"seconds": 1.0})
+        assert run_job("sft", str(folder), lambda _folder: {}) == 0
+        assert run_job("preference", str(folder), lambda _folder: {}) == 2
+        assert "belongs to the job 'sft', not 'preference'" in capsys.readouterr().err
+        (folder / "data/train.jsonl").write_text("other")
+        assert run_job("sft", str(folder), lambda _folder: {}) == 2
+        assert "data/train.jsonl of" in capsys.readouterr().err
+
+
+def test_what_is_interrupted_says_where_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = results.run_folder(tmp_path / "run", {})
+
+    def interrupted(run: RunFolder) -> dict:
+        raise KeyboardInterrupt
+
+    def saved(run: RunFolder) -> dict:
+        run.save_checkpoint(7, {}, {})
+        raise KeyboardInterrupt
+
+    for work, where in ((interrupted, "from the beginning"), (saved, "from the checkpoint of step 7")):
+        assert run_job("sft", str(folder), work) == 130
+        assert f"interrupted; the same command goes on {where}" in capsys.readouterr().err
+    assert not (folder / "failure.json").exists()

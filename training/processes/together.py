@@ -4,6 +4,7 @@ torchrun ends with 1 and a traceback of its own whatever the job said. This ends
 """
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +18,9 @@ from training.job import REFUSED
 def main(arguments: Sequence[str]) -> int:
     """Run the job; its exit code, or 128 and the number of the signal that ended it."""
     count, *job = arguments
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the job has said what there is to say
+    for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api", "torch.distributed.run"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the job has said what there is to say
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(count), 1)))
     try:
         run(parse_args(["--standalone", f"--nproc-per-node={count}", *job]))
     except ChildFailedError as failed:

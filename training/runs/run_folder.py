@@ -107,8 +107,7 @@ class RunFolder:
         """
         settings = self.settings()
         started = {name: settings.pop(name) for name in PROVENANCE if name in settings}
-        if started.get("job", job) != job:
-            raise RunFolderError(f"{self.path} belongs to the job {started['job']!r}, not {job!r}; use another folder")
+        self._refuse_other_job(job, started)
         given = {name: _as_json(value) for name, value in overrides.items() if value is not None}
         for name, value in given.items():
             begun = self.checkpoint.exists() or self.parts_file.exists()
@@ -125,9 +124,14 @@ class RunFolder:
             files.write_json(self.config_file, complete)
         return config
 
-    def refuse_others(self, given: Mapping[str, Any]) -> None:
-        """Raise RunFolderError where a finished run was made with other settings than `given`, or than config.json has now."""
+    def _refuse_other_job(self, job: str, settings: Mapping[str, Any]) -> None:
+        if settings.get("job", job) != job:
+            raise RunFolderError(f"{self.path} belongs to the job {settings['job']!r}, not {job!r}; use another folder")
+
+    def refuse_others(self, job: str, given: Mapping[str, Any]) -> None:
+        """Raise RunFolderError where a finished run is of another job, or was made with other settings or data than now."""
         settings = self.settings()
+        self._refuse_other_job(job, settings)
         for name, value in given.items():
             asked = _as_json(value)
             if value is not None and name in settings and settings[name] != asked:
@@ -135,9 +139,11 @@ class RunFolder:
                     f"{self.path} is finished with {name} {settings[name]!r}; start a new folder for {asked!r}"
                 )
         state = self.checkpoint / "state.json"
-        if state.exists():
-            begun = json.loads(state.read_text("utf-8")).get("begun", {}).get("settings", {})
-            self._refuse_settings(begun)
+        if state.exists() and (begun := json.loads(state.read_text("utf-8")).get("begun")):
+            self._refuse_changes(begun)
+        elif self.parts_file.exists():
+            with self.parts_file.open("rb") as file:
+                self._refuse_data(json.loads(file.readline()).get("data", {}))
 
     # -- metrics --------------------------------------------------------------------------------------------------
     def log(self, *, step: int, **numbers: Any) -> None:
@@ -183,10 +189,13 @@ class RunFolder:
 
     def _refuse_changes(self, begun: Mapping[str, Mapping[str, Any]]) -> None:
         """Raise RunFolderError when config.json or data/ are not those that the checkpoint came from."""
-        now = self._begun_with
         self._refuse_settings(begun["settings"])
-        for name in sorted(begun["data"].keys() | now["data"].keys()):
-            if begun["data"].get(name) != now["data"].get(name):
+        self._refuse_data(begun["data"])
+
+    def _refuse_data(self, begun: Mapping[str, Any]) -> None:
+        now = self._begun_with["data"]
+        for name in sorted(begun.keys() | now.keys()):
+            if begun.get(name) != now.get(name):
                 raise RunFolderError(
                     f"{name} of {self.path} is not what it was when this run began; put it back, or start a new folder"
                 )
