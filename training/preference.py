@@ -30,7 +30,7 @@ from training.models.snapshots import check_snapshot, load_policy, save_policy
 from training.processes import ranks
 from training.reading.reading import Reader
 from training.runs.run_folder import RunFolder
-from training.runs.telling import reasons, tell_left_out
+from training.runs.telling import reasons, tell_left_out, tell_shared
 from training.supervised.fitting import Fit, chosen_learning_rate
 from training.supervised.lesson import Lesson
 from training.trunk.recomputing import recompute
@@ -122,6 +122,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
             "warning: no comparison is held out, so no accuracy is measured; give data/test.jsonl comparisons, or raise held_out",
             file=sys.stderr,
         )
+    shared = tell_shared(parts.train, parts.test)
     unknown = sorted(set(config.mode_weights) - {str(element.mode) for element in elements})
     if unknown:
         print(f"warning: mode_weights names {', '.join(unknown)}, a mode that nothing in the data has", file=sys.stderr)
@@ -133,6 +134,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     fit = Fit(
         folder, config, start.model, batches, Lesson(reader, elements, config),
         title="preference model", rate=learning_rate(config, start.model.width), began=began,
+        named=lambda numbers: lines_of([elements[number] for number in numbers]),
     )  # fmt: skip
     fit.resume(folder.load_checkpoint())
     with fit.done():
@@ -141,6 +143,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
         result = measured(reader, config, test.ranked, in_group.ranked) | {
             "prompts": learnt.prompts,
             "pairs": sum(len(ranked.pairs) for ranked in trained.ranked),
+            "shared_conversations": shared,
             "dropped": {"train": dict(trained.dropped), "test": dict(test.dropped)},
             "shortened": {"train": trained.shortened, "test": test.shortened},
             "online_accuracy": online_accuracy(folder, batches, config.epochs),
@@ -172,11 +175,26 @@ def in_tokens(
     )
 
 
+def lines_of(elements: Sequence[Ranked]) -> str:
+    """Name the lines of train.jsonl that elements come from."""
+    found = list(dict.fromkeys(str(element.line) for element in elements))
+    return f"lines {', '.join(found[:4])}{', …' if len(found) > 4 else ''} of the training data"
+
+
 def learning_rate(config: PreferenceConfig, width: int) -> float:
     """Return the rate that is named, or the stage's share of the pretraining rate, or one from the width."""
-    if config.lm_learning_rate and not config.learning_rate:
-        return STAGE_SHARE[config.stage] * config.lm_learning_rate
-    return chosen_learning_rate(config, width)
+    share, chosen = STAGE_SHARE[config.stage], chosen_learning_rate(config, width)
+    if config.learning_rate:
+        return chosen
+    if config.lm_learning_rate:
+        return share * config.lm_learning_rate
+    if config.preset in {"hh_rlhf", "pmp"} and ranks.leads():
+        print(
+            f"the preset {config.preset} asks for {share:g} of the rate of pretraining, and lm_learning_rate does not name "
+            f"it; the rate is {chosen:g}, by the model's width",
+            file=sys.stderr,
+        )
+    return chosen
 
 
 def normalise(

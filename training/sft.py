@@ -31,7 +31,7 @@ from training.processes import ranks
 from training.reading.pretraining_text import PretrainingText
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
-from training.runs.telling import reasons, tell_left_out, tell_unfit
+from training.runs.telling import reasons, tell_left_out, tell_shared, tell_unfit
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Sampling, answerable
 from training.supervised.fitting import Fit, chosen_learning_rate
@@ -79,6 +79,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     refuse_one_text({"reply": said}, "demonstrations", "add demonstrations of other replies")
     for name, part in (("train", found), ("test", tested)):
         tell_left_out(f"{name} data", part.dropped, part.shortened, demonstrations.LEFT_OUT)
+    shared = tell_shared(shown, held_out)
     texts = pretraining(folder, tokenizer, config, limit)
     by_size = sorted(found.examples[:64], key=lambda example: len(example.tokens))
     reader.self_check(by_size[:2] + by_size[2:][-2:])  # of unlike lengths
@@ -105,6 +106,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
             "selection_left_out": unfit,
             "pretraining_texts": len(texts),
             "pretraining_share_of_tokens": lesson.share_of_texts(batches),
+            "shared_conversations": shared,
             "dropped": {"train": dict(found.dropped), "test": dict(tested.dropped)},
             "shortened": {"train": found.shortened, "test": tested.shortened},
             "turns_missed": {"train": found.turns_missed, "test": tested.turns_missed},

@@ -17,7 +17,7 @@ import torch
 from tests.training.documented import documented
 from training import preference
 from training.config import PreferenceConfig
-from training.data.batches import Ranked, tokenised
+from training.data.batches import Ranked, order, tokenised
 from training.failure import JobFailed
 from training.lines.records import read_comparisons
 from training.models.models import PreferenceModel
@@ -209,6 +209,20 @@ def test_what_is_left_out_and_what_is_not_measured_is_said(
     assert "no comparison is held out" in told
 
 
+def test_conversations_that_learn_and_measure_are_counted_and_said(
+    tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture
+):
+    said = [line | {"conversation": number // 2} for number, line in enumerate(comparisons(24))]
+    path = make_folder(tmp_path / "run", said[:20], said[17:], model=str(tiny_policy))
+    assert main([str(path)]) == 0
+    assert RunFolder(path).result()["shared_conversations"] == 2
+    assert "warning: 2 conversations of the test are in training too" in capsys.readouterr().err
+    path = make_folder(tmp_path / "apart", said[:20], said[20:], model=str(tiny_policy))
+    assert main([str(path)]) == 0
+    assert RunFolder(path).result()["shared_conversations"] == 0
+    assert "are in training too" not in capsys.readouterr().err
+
+
 def test_scores_shifted_on_nothing_are_refused_before_any_step(
     tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture
 ):
@@ -234,8 +248,9 @@ def test_missing_data_or_folder_is_refused(tmp_path: Path, capsys: pytest.Captur
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    weak = comparisons(1, strength=1)  # left out, so that the examples' numbers are not the lines'
     path = make_folder(
-        tmp_path / "run", comparisons(64), [], model=str(tiny_policy), batch_prompts=8, checkpoint_steps=2
+        tmp_path / "run", weak + comparisons(64), [], model=str(tiny_policy), batch_prompts=8, checkpoint_steps=2
     )
     update = preference.Fit.update
 
@@ -248,7 +263,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     monkeypatch.setattr(preference.Fit, "update", poisoned)
     assert main([str(path)]) == 2
     reason = json.loads((path / "failure.json").read_text())["reason"]
-    assert "loss is nan at step 6 (examples " in reason
+    lines = ", ".join(str(number + 2) for number in order(64, 8, 0, 0)[5][:4])
+    assert f"loss is nan at step 6 (lines {lines}, … of the training data)" in reason
     checkpoint = RunFolder(path).load_checkpoint()
     assert checkpoint is not None and checkpoint.step == 4
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())

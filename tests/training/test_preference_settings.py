@@ -1,5 +1,6 @@
 """The preference job's objectives, stages, splits and presets, each run once at tiny scale."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -137,6 +138,17 @@ def test_the_rates_of_the_stages():
     assert rate(stage="pmp", lm_learning_rate=2e-4) == pytest.approx(2e-5)
     assert rate(lm_learning_rate=2e-4) == pytest.approx(2e-6)
     assert rate(lm_learning_rate=2e-4, learning_rate=7e-4) == 7e-4 and rate() == 1e-5
+
+
+@pytest.mark.parametrize(("preset", "share"), [("pmp", "0.1"), ("hh_rlhf", "0.01")])
+def test_a_presets_rate_that_nobody_named_is_told(preset: str, share: str, capsys: pytest.CaptureFixture):
+    config = load_config(PreferenceConfig, PRESETS[preset] | {"preset": preset})
+    assert learning_rate(config, 128) == 1e-3
+    said = f"the preset {preset} asks for {share} of the rate of pretraining, and lm_learning_rate does not name it"
+    assert f"{said}; the rate is 0.001, by the model's width" in capsys.readouterr().err
+    for named in ({"lm_learning_rate": 1e-3}, {"learning_rate": 1e-4}, {"preset": "starter"}):
+        learning_rate(dataclasses.replace(config, **named), 128)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_language_term_goes_on_where_the_vocabulary_head_is_the_embedding(tmp_path: Path, built_policies: Any):

@@ -236,6 +236,15 @@ def test_a_reply_is_learnt_and_the_model_of_the_best_score_is_kept(tmp_path: Pat
     assert (result["selection_prompts"], result["selection_left_out"]) == (6, {"shortened": 0, "over_long": 0})
 
 
+def test_conversations_that_learn_and_measure_are_counted_and_said(
+    tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture
+):
+    path = make_folder(tmp_path / "run", demonstrations(24), [*demonstrations(3), {"prompt": "q", "completion": "?"}])
+    assert main([str(path), "--model", str(tiny_policy)]) == 0
+    assert json.loads((path / "result.json").read_text())["shared_conversations"] == 3
+    assert "warning: 3 conversations of the test are in training too" in capsys.readouterr().err
+
+
 def test_without_a_preference_model_the_least_held_out_loss_decides(
     tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture
 ):

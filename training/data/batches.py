@@ -46,6 +46,7 @@ class Ranked:
     good: bool | None = None
     weight: float = 1.0  # of its loss; the mean over what is learnt is 1
     group: str | None = None  # its conversation or question; what is of one group is not independent
+    line: int | None = None  # of the file that it was read from
 
     @property
     def tokens(self) -> int:
@@ -120,6 +121,7 @@ def tokenised(
                 margin=_margin(record, strength_margins),
                 good=record.good if isinstance(record, Marked) else None,
                 group=conversation_key(record),
+                line=record.line,
             )
         )
     return Tokenised(found, dropped, shortened)

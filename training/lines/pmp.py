@@ -29,6 +29,7 @@ class Answers:
     person: str | None = None
     round: int | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    line: int | None = dataclasses.field(default=None, compare=False)  # of its file, from 1
 
 
 def stack_exchange_score(upvotes: int, *, accepted: bool) -> int:
@@ -78,6 +79,7 @@ def pairs_of_answers(answers: Answers | Ranking) -> list[Comparison]:
                 Comparison(
                     answers.prompt, texts[better], texts[worse],
                     mode=answers.mode, conversation=answers.conversation, person=answers.person, round=answers.round,
+                    line=answers.line,
                 )
             )  # fmt: skip
     return found

@@ -29,6 +29,7 @@ class Ranking:
     person: str | None = None
     round: int | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    line: int | None = dataclasses.field(default=None, compare=False)  # of its file, from 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Marked:
     person: str | None = None
     round: int | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    line: int | None = dataclasses.field(default=None, compare=False)  # of its file, from 1
 
 
 def ranking_of(record: dict[str, Any], _line: str = "") -> Ranking:

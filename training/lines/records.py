@@ -67,6 +67,7 @@ class Comparison:
     round: int | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     source_line: str | None = None
+    line: int | None = dataclasses.field(default=None, compare=False)  # of its file, from 1
 
     @property
     def margin(self) -> float | None:

@@ -50,6 +50,11 @@ def is_held_out(record: Spoken, share: float, salt: str = "") -> bool:
     return place(conversation_key(record), salt) < share
 
 
+def shared_conversations(train: Sequence[Spoken], test: Sequence[Spoken]) -> int:
+    """Return how many conversations of the test are in training too."""
+    return len(set(map(conversation_key, train)) & set(map(conversation_key, test)))
+
+
 class Told(Spoken, Protocol):
     """A record of somebody's feedback."""
 

@@ -2,8 +2,9 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from training.lines.splits import Spoken, shared_conversations
 from training.processes import ranks
 
 
@@ -24,3 +25,15 @@ def tell_unfit(part: str, left_out: Mapping[str, int]) -> None:
     """Say the same of prompts and questions: how many are too long for a context ("over_long") or lost turns ("shortened")."""
     dropped = Counter({"over_long": left_out.get("over_long", 0)})
     tell_left_out(part, dropped, left_out.get("shortened", 0), {"over_long": "too long for a context"})
+
+
+def tell_shared(train: Sequence[Spoken], test: Sequence[Spoken]) -> int:
+    """Return how many conversations both learn and measure, and warn where there are any."""
+    shared = shared_conversations(train, test)
+    if shared and ranks.leads():
+        print(
+            f"warning: {shared} conversations of the test are in training too, so what is measured flatters; take them out "
+            "of train.jsonl or of test.jsonl",
+            file=sys.stderr,
+        )
+    return shared

@@ -101,11 +101,16 @@ class Fit:
         rate: float,
         began: float,
         watch: Watch | None = None,
+        named: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
-        """`title` names the bar, `rate` is the full learning rate, `began` is time.monotonic() at the process's start."""
+        """`title` names the bar, `rate` is the full learning rate, `began` is time.monotonic() at the process's start.
+
+        `named` says in words which examples have these numbers.
+        """
         self.folder, self.config, self.model, self.batches, self.learn = folder, config, model, batches, learn
         self.title, self.learning_rate, self.began = title, rate, began
         self.watch = watch or Watch()
+        self.named = named or (lambda numbers: f"examples {', '.join(map(str, numbers[:4]))}, …")
         self.step = 0
         self.earlier_seconds = 0.0  # of processes before this one
         self.same: dict[str, int] = {}
@@ -208,7 +213,7 @@ class Fit:
             return
         when = f"after step {self.step}" if during is None else f"at step {during}"
         raise JobFailed(
-            f"{wrong[0]} {when} (examples {', '.join(map(str, batch[:4]))}, …); "
+            f"{wrong[0]} {when} ({self.named(batch)}); "
             f"{'the last checkpoint is kept; ' if self.folder.checkpoint.exists() else ''}lower learning_rate and start "
             "a new folder",
         )
