@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -280,31 +279,6 @@ def test_pretraining_text_is_mixed_in_by_its_share(tmp_path: Path, tiny_policy: 
     assert [sum(number >= 36 for number in batch) for batch in batches] == [4] * 6
     replies = 2 * 6 * sum(len(word) + 2 for word in WORDS)  # with "!" and the end token; 36 of them, twice
     assert result["pretraining_share_of_tokens"] == pytest.approx(1 - replies / sum(line["tokens"] for line in lines))
-
-
-def test_what_rounding_leaves_of_a_share_goes_to_the_next_update():
-    config = load_config(SftConfig, {"epochs": 2, "batch_sequences": 12, "pretraining_share": 0.1})
-    texts = [sum(number >= 48 for number in batch) for batch in sft.mixed(48, 5, config)]
-    assert sum(texts) == 11 and set(texts) == {1, 2}  # 96 demonstrations and a tenth of all
-    config = load_config(SftConfig, {"epochs": 1, "batch_sequences": 4, "pretraining_share": 0.1})
-    assert [sum(number >= 48 for number in batch) for batch in sft.mixed(48, 5, config)] == [1] * 12
-
-
-def test_texts_have_their_share_of_the_loss_however_long_they_are(tiny_policy: Path):
-    reader = WordReader(load_policy(tiny_policy)[0])
-    shown, texts = EXAMPLES[:2], [Example(list(range(5, 95)), list(range(1, 90)))]
-    parameters = list(reader.model.parameters())
-
-    def gradient(loss: torch.Tensor) -> torch.Tensor:
-        return torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, parameters)])
-
-    lesson = sft.Lesson(reader, shown, texts, SftConfig(model="m", pretraining_share=0.1))
-    lesson.fit = SimpleNamespace(step=0)
-    lesson([0, 1, 2], [0, 1, 2])
-    found = torch.cat([parameter.grad.flatten() for parameter in parameters])
-    expected = 0.9 * gradient(reader.losses(shown).mean()) + 0.1 * gradient(reader.losses(texts).mean())
-    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
-    assert lesson.share_of_texts([[0, 1, 2]]) == pytest.approx(89 / (89 + 1 + 5))
 
 
 def test_presets_carry_the_papers_settings(tmp_path: Path):
