@@ -22,7 +22,7 @@ from training.lines.records import BadRecord, Message, parse_line
 from training.measuring.calibration import wilson_interval
 from training.models.context import context_of
 from training.models.models import PreferenceModel
-from training.models.snapshots import PromptTooLong, load_policy, render, render_reply, render_within
+from training.models.snapshots import PromptTooLong, load_policy, render_reply
 from training.processes.device import device_of_choice
 from training.reading.likelihood import reply_scores, total_log_p
 from training.runs.parts import Parts
@@ -30,6 +30,7 @@ from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
 from training.runs.telling import tell_unfit
+from training.sampling.variants import Prefix
 
 
 class Item(NamedTuple):
@@ -123,23 +124,24 @@ class Scorers:
 
     def __init__(self, config: HhhConfig) -> None:
         self.policy = self.pm = None
-        self.tokenizers = []
+        self.prefix = Prefix.read(config.prefix) if config.prefix else Prefix()
+        self.readers = []  # tokenizer and context of each, and what stands before its questions
         if config.model:
             self.policy, tokenizer = load_policy(config.model)
             self.policy.to(device_of_choice())  # type: ignore[arg-type]
-            self.tokenizers.append((tokenizer, self.policy.config))
+            self.readers.append((tokenizer, context_of(self.policy.config), self.prefix))
         if config.preference_model:
             self.pm, tokenizer = PreferenceModel.load(config.preference_model)
             self.pm.to(device_of_choice())
-            self.tokenizers.append((tokenizer, self.pm.backbone.config))
+            self.readers.append((tokenizer, context_of(self.pm.backbone.config), Prefix()))
 
     def fitted(self, item: Item) -> list[Asked] | None:
         """The question as each model reads it, the policy first; None when it does not fit beside its longest answer."""
         found = []
-        for tokenizer, config in self.tokenizers:
+        for tokenizer, context, prefix in self.readers:
             answers = [render_reply(tokenizer, answer) for answer in item.answers]
             try:
-                prompt = render_within(tokenizer, item.prompt, context_of(config) - max(map(len, answers)))
+                prompt = prefix.within(tokenizer, item.prompt, context - max(map(len, answers)))
             except PromptTooLong:
                 return None
             found.append(Asked(prompt.ids, prompt.dropped > 0, answers, tokenizer))
@@ -153,7 +155,8 @@ class Scorers:
             return None
         if self.policy is not None:
             prompt, _, answers, tokenizer = asked[0]
-            nothing = render(tokenizer, [{"role": "user", "content": ""}])  # P(a): behind a question that says nothing
+            # P(a): behind a question that says nothing, and behind what stands before every question
+            nothing = self.prefix.before(tokenizer, [{"role": "user", "content": ""}])
             given = total_log_p(self.policy, [prompt] * len(answers), answers)
             alone = total_log_p(self.policy, [nothing] * len(answers), answers)
             length = torch.tensor([len(answer) for answer in answers], device=given.device)
@@ -179,6 +182,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", help="run folder; data/CATEGORY/task.json where --tasks is not given")
     parser.add_argument("--tasks", help="folder with CATEGORY/task.json")
     parser.add_argument("--model", help="directory of a policy")
+    parser.add_argument(
+        "--prefix", help="file of a prompt before every question of the policy: a text, or messages in a .json"
+    )
     parser.add_argument("--preference-model", help="directory of a preference model")
     return run_command("hhh", parser, arguments, _hhh)
 

@@ -9,7 +9,7 @@ import torch
 from tests.training.documented import documented
 from tests.training.results import names_of, reason_of, result_of, run_folder
 from training import hhh, log_p
-from training.config import HhhConfig
+from training.config import BadConfig, HhhConfig
 from training.failure import JobFailed
 from training.hhh import Item, Scorers, accuracies, read_task, rightness
 from training.models.snapshots import load_policy, render, render_reply
@@ -63,22 +63,40 @@ def test_questions_that_are_too_long_are_counted_and_said(
     assert "questions: left out 1 too long for a context; 1 lost their oldest turns to fit" in capsys.readouterr().err
 
 
-def test_mutual_information_is_what_the_question_adds(any_policy: Path) -> None:
+SHOWN = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+
+
+@pytest.mark.parametrize("before", [[], SHOWN], ids=["plain", "prompted"])
+def test_mutual_information_is_what_the_question_adds(any_policy: Path, tmp_path: Path, before: list) -> None:
     item = Item([{"role": "user", "content": "How tall is an elm?"}], ["Thirty metres.", "No."], 0)
-    found = Scorers(HhhConfig(model=str(any_policy))).scored(item)
+    (tmp_path / "hhh.json").write_text(json.dumps(before))
+    prefix = str(tmp_path / "hhh.json") if before else ""
+    found = Scorers(HhhConfig(model=str(any_policy), prefix=prefix)).scored(item)
     assert found is not None
     model, tokenizer = load_policy(any_policy)
     expected = []
     for answer in item.answers:
         reply, sums = render_reply(tokenizer, answer), []
         for asked in ("How tall is an elm?", ""):
-            prompt = render(tokenizer, [{"role": "user", "content": asked}])
+            prompt = render(tokenizer, [*before, {"role": "user", "content": asked}])
             with torch.no_grad():
                 logp = model(input_ids=torch.tensor([prompt + reply])).logits[0].log_softmax(-1)
             sums.append(sum(float(logp[len(prompt) - 1 + place, token]) for place, token in enumerate(reply)))
         expected.append(sums[0] - sums[1])
     assert found["mutual_information"] == pytest.approx(expected, abs=1e-3)
     assert found["mean_log_p"][1] == pytest.approx(found["log_p"][1] / 4, abs=1e-5)  # "No." and the end
+
+
+def test_a_prompt_stands_before_the_policys_questions_alone(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    (tmp_path / "hhh.txt").write_text("Be kind. ")
+    item = Item([{"role": "user", "content": "How tall is an elm?"}], ["Thirty metres.", "No."], 0)
+    models = {"model": str(tiny_policy), "preference_model": str(pm_path)}
+    plain = Scorers(HhhConfig(**models)).scored(item)
+    prompted = Scorers(HhhConfig(**models, prefix=str(tmp_path / "hhh.txt"))).scored(item)
+    assert plain is not None and prompted is not None
+    assert prompted["score"] == plain["score"] and prompted["mutual_information"] != plain["mutual_information"]
+    with pytest.raises(BadConfig, match="no policy is named"):
+        HhhConfig(preference_model=str(pm_path), prefix=str(tmp_path / "hhh.txt"))
 
 
 def test_a_transcript_is_a_conversation_and_the_best_answer_may_stand_anywhere(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ class HhhConfig:
 
     tasks: str = ""  # folder with CATEGORY/task.json; empty: the run folder's data/; ours
     model: str = ""  # directory of a policy, scored by mutual information; this or preference_model is required
+    prefix: str = ""  # file with a prompt that stands before every question of `model` (variants.py); LA
     preference_model: str = ""  # directory; HH 3.4, required without one
     threads: int = 0  # torch threads; 0 = as the environment says; ours
 
@@ -19,6 +20,8 @@ class HhhConfig:
         at_least(self, 0, "threads")
         if not self.model and not self.preference_model:
             raise BadConfig("model and preference_model are both missing: name a directory for one of them or both")
+        if self.prefix and not self.model:
+            raise BadConfig("prefix is a prompt before a policy's questions and no policy is named; name it in model")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
