@@ -51,6 +51,24 @@ def test_a_policy_against_itself(tmp_path: Path, tiny_policy: Path) -> None:
     assert set(result) <= documented()
 
 
+def test_the_kl_of_a_reply_is_its_log_ratio(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    """k1 of single replies falls on both sides of 0, where k2 and k3 never do; the means agree."""
+    other, tokenizer = load_policy(tiny_policy)
+    with torch.no_grad():
+        other.get_output_embeddings().weight[40:80] *= 1.2
+    save_policy(tmp_path / "other", other, tokenizer)
+    path = folder(
+        tmp_path / "run", model=str(tiny_policy), opponent=str(tmp_path / "other"), preference_model=str(pm_path)
+    )
+    assert evaluate.main([str(path)]) == 0
+    (part,) = [json.loads(line) for line in (path / "parts.jsonl").read_text().splitlines()[1:]]
+    found = part["found"]
+    assert min(found["kl"]) < 0 < max(found["kl"]) and min(found["kl_k3"]) >= 0
+    result = json.loads((path / "result.json").read_text())
+    assert result["kl"] == pytest.approx(sum(found["kl"]) / 12)
+    assert result["kl_k3"] == pytest.approx(sum(found["kl_k3"]) / 12)
+
+
 def test_a_run_that_is_killed_goes_on_with_the_next_part(
     tmp_path: Path, tiny_policy: Path, pm_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,14 @@ def gradient(reader: Reader, elements: Sequence[Ranked], **settings: object) -> 
     return torch.cat([p.grad.flatten() for p in reader.model.parameters() if p.grad is not None])
 
 
+def test_the_language_term_weighs_as_much_as_it_is_told_to(reader: Reader):
+    """The gradient is a line in λ: of scores alone, plus λ times that of the words."""
+    plain, whole, half = (gradient(reader, [RANKING], lm_weight=weight) for weight in (1e-9, 1.0, 0.5))
+    words = whole - plain
+    assert float(words.abs().max()) > 0.01 * float(plain.abs().max())
+    assert torch.allclose(half - plain, 0.5 * words, atol=1e-4 * float(words.abs().max()))
+
+
 def test_grouped_and_pooled_learn_the_same_from_one_prompt(reader: Reader):
     grouped = gradient(reader, learnt_of([RANKING], "ranked", "grouped").elements)
     pooled = gradient(reader, learnt_of([RANKING], "ranked", "pooled").elements)
