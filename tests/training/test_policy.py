@@ -323,6 +323,20 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(
     assert bool(again.learner.critic.head.weight.isfinite().all())
 
 
+def test_a_run_does_not_go_on_with_another_preference_model(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    own = shutil.copytree(pm_path, tmp_path / "pm")
+    run = run_of(folder_of(tmp_path / "run", tiny_policy, own))
+    run.iterate(0)
+    run.save(1)
+    shutil.rmtree(own)
+    pm, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=4)
+    pm.save(own, tokenizer)
+    assert policy.main([str(run.folder.path)]) == 2
+    assert f"the model {own} is not what it was when this run began" in capsys.readouterr().err
+
+
 def test_a_finished_run_is_not_run_again(whole: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     copy = shutil.copytree(whole.path, tmp_path / "copy")
     before = (copy / "result.json").read_bytes()

@@ -88,6 +88,41 @@ def test_a_checkpoint_goes_on_with_the_settings_and_data_that_it_came_from_alone
     assert again() == 1
 
 
+def test_another_model_in_the_named_directory_is_refused(folder: RunFolder, tmp_path: Path):
+    """With a manifest, which has the hashes of its files, and without one."""
+    for name in ("policy", "pm"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"1")
+    (tmp_path / "pm" / "manifest.json").write_text("{}")
+    named = {"model": str(tmp_path / "policy"), "preference_model": str(tmp_path / "pm"), "cache": str(tmp_path)}
+    files.write_json(folder.config_file, named)
+    assert folder.load_checkpoint() is None
+    (tmp_path / "policy" / ".cache").mkdir()
+    (tmp_path / "policy" / ".cache" / "of").write_bytes(b"no part of a model")
+    folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
+    assert RunFolder(folder.path).load_checkpoint() is not None
+    for path, before, now in (
+        (tmp_path / "policy" / "model.safetensors", b"1", b"2"),
+        (tmp_path / "pm" / "manifest.json", b"{}", b'{"files": {}}'),
+    ):
+        path.write_bytes(now)
+        with pytest.raises(RunFolderError, match=rf"the model {path.parent} is not what it was when this run began"):
+            RunFolder(folder.path).load_checkpoint()
+        path.write_bytes(before)
+    assert RunFolder(folder.path).load_checkpoint() is not None
+
+
+def test_what_a_run_begins_with_is_what_it_finds_at_its_start(folder: RunFolder, tmp_path: Path):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "model.safetensors").write_bytes(b"1")
+    files.write_json(folder.config_file, {"model": str(tmp_path / "policy")})
+    assert folder.load_checkpoint() is None
+    (tmp_path / "policy" / "model.safetensors").write_bytes(b"2")  # loaded before, so the run goes on with the first
+    folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
+    with pytest.raises(RunFolderError, match="is not what it was"):
+        RunFolder(folder.path).load_checkpoint()
+
+
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(folder: RunFolder):
     folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
 

@@ -5,7 +5,6 @@ name, so that no part of another measurement is ever taken for one of this. Seve
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from training.processes import distributed, ranks
 from training.runs import files
+from training.runs.named_models import named_models
 from training.runs.run_folder import RunFolder, RunFolderError
 
 
@@ -27,7 +27,7 @@ class Parts:
         settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
         self._kept: dict[str, Any] = {}
         settings = json.loads(json.dumps(settings))
-        begin = {"settings": settings, "data": folder.data_hashes(), "models": _manifests(settings)}
+        begin = {"settings": settings, "data": folder.data_hashes(), "models": named_models(settings)}
         lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []  # a kill may cut the last
         if not lines:
             if ranks.leads():
@@ -60,16 +60,6 @@ class Parts:
                 file.write(line.encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-
-
-def _manifests(settings: Any) -> dict[str, str]:
-    """Of every directory that the settings name, wherever in them, the hash of its manifest, which has those of its files."""
-    if isinstance(settings, dict | list):
-        values = settings.values() if isinstance(settings, dict) else settings
-        return {name: found for value in values for name, found in _manifests(value).items()}
-    if not isinstance(settings, str) or not (manifest := Path(settings) / "manifest.json").is_file():
-        return {}
-    return {settings: hashlib.sha256(manifest.read_bytes()).hexdigest()}
 
 
 def _difference(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> str:

@@ -23,6 +23,7 @@ from training.config import load_config
 from training.processes import ranks
 from training.runs import files
 from training.runs.events import Events
+from training.runs.named_models import named_models
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +141,8 @@ class RunFolder:
                 )
         state = self.checkpoint / "state.json"
         if state.exists() and (begun := json.loads(state.read_text("utf-8")).get("begun")):
-            self._refuse_changes(begun)
+            self._refuse_settings(begun["settings"])
+            self._refuse_data(begun["data"])
         elif self.parts_file.exists():
             with self.parts_file.open("rb") as file:
                 self._refuse_data(json.loads(file.readline()).get("data", {}))
@@ -183,14 +185,20 @@ class RunFolder:
 
     @functools.cached_property
     def _begun_with(self) -> dict[str, dict[str, Any]]:
-        """What the numbers of this run come from: the settings, and the files of data/ by their hash."""
+        """What the numbers of this run come from: the settings, and the files of data/ and the models they name by their hashes."""
         settings = {name: value for name, value in self.settings().items() if name not in PROVENANCE + FREE}
-        return {"settings": settings, "data": self.data_hashes()}
+        return {"settings": settings, "data": self.data_hashes(), "models": named_models(settings)}
 
     def _refuse_changes(self, begun: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raise RunFolderError when config.json or data/ are not those that the checkpoint came from."""
+        """Raise RunFolderError when config.json, data/ or a model are not those that the checkpoint came from."""
         self._refuse_settings(begun["settings"])
         self._refuse_data(begun["data"])
+        now = self._begun_with["models"]
+        for name, was in begun.get("models", {}).items():  # checkpoints of earlier versions do not say
+            if now.get(name) != was:
+                raise RunFolderError(
+                    f"the model {name} is not what it was when this run began; put it back, or start a new folder"
+                )
 
     def _refuse_data(self, begun: Mapping[str, Any]) -> None:
         now = self._begun_with["data"]
@@ -233,6 +241,8 @@ class RunFolder:
 
         if not self.checkpoint.exists():
             self.cut_metrics(-1)
+            if ranks.leads():
+                _ = self._begun_with  # as it is now: a model may be exchanged before the first checkpoint
             return None
         try:
             saved = json.loads((self.checkpoint / "state.json").read_text("utf-8"))
