@@ -208,6 +208,66 @@ def test_the_penalty_of_each_reply_is_weighed_by_its_label(tmp_path: Path, tiny_
     assert torch.allclose(learnt[0].earned, reward.sum(1))
 
 
+def test_the_advantages_are_multiplied_by_the_weights_of_the_groups(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    learnt, labels = {}, []
+    for weight in (0.0, 0.4):
+        run = run_of(
+            folder_of(
+                tmp_path / str(weight), tiny_policy, pm_path, critic_pretraining=0, groups=2, group_policy_weight=weight
+            )
+        )
+        update, read = run.learner.update, run.learner.read
+        run.learner.update = lambda found, *rest, at=weight, update=update: (
+            learnt.setdefault(at, found) and update(found, *rest)
+        )
+        run.learner.read = lambda rollout, read=read: labels.append(read(rollout)) or labels[-1]
+        run.iterate(0)
+    free, weighted = learnt[0.0], learnt[0.4]
+    found, beta = policy_weights(run.config, weighted.earned, labels[-2][1])
+    assert 0 < beta <= 0.4 and float(found.max() - found.min()) > 0.02
+    assert torch.allclose(weighted.advantage, found[:, None] * free.advantage)
+    assert torch.equal(weighted.target, free.target)  # the critic's lesson is not touched
+
+
+def test_the_head_learns_while_the_policy_stands_still(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    """The features are those of a trunk that does not move: whatever the labels come to is the head's doing."""
+    folder = folder_of(
+        tmp_path / "run", tiny_policy, pm_path, critic="shared", groups=2, learning_rate=0.0, kl_weight=0.0,
+        critic_learning_rate=3e-2, critic_pretraining=0, schedule="constant", episodes=16 * 6,
+    )  # fmt: skip
+    run = run_of(folder)
+    seen, update = [], run.learner.update
+    run.learner.update = lambda experience, *rest: seen.append(experience) or update(experience, *rest)
+    variances = [run.iterate(0)["group_variance"]]
+    for iteration in range(1, 6):
+        run.iterate(iteration)
+    first = seen[0]
+    _, label = run.learner.read(first.rollout)
+    variances.append(float(objective.group_variance(first.earned, label)))
+    assert variances[1] > 2 * variances[0]
+
+
+@pytest.mark.parametrize("critic", ["pm", "shared"])
+def test_groups_are_told_by_the_state_before_a_replys_last_token(
+    critic: str, tmp_path: Path, tiny_policy: Path, pm_path: Path
+) -> None:
+    run = run_of(folder_of(tmp_path / "run", tiny_policy, pm_path, critic=critic, groups=2, critic_pretraining=0))
+    with torch.no_grad():  # so that replies of many lengths are among them
+        run.policy.get_output_embeddings().weight[run.end_id] *= 3
+    seen, update = [], run.learner.update
+    run.learner.update = lambda experience, *rest: seen.append(experience) or update(experience, *rest)
+    run.iterate(0)
+    rollout = seen[0].rollout
+    trunk = run.policy.base_model if critic == "shared" else run.learner.critic.backbone
+    _, label = run.learner.read(rollout)
+    for row, end in enumerate(rollout.length.tolist()):
+        with torch.no_grad():
+            state = trunk(rollout.tokens[row : row + 1, :end]).last_hidden_state[0, -2]
+            assert torch.allclose(run.learner.groups(state[None])[0], label[row], atol=1e-4)
+
+
 @pytest.mark.parametrize("critic", ["pm", "shared"])
 @pytest.mark.parametrize("features", ["detached", "critic"])
 def test_groups_learn_the_same_in_forward_passes_of_any_size(

@@ -94,6 +94,21 @@ def test_an_update_is_one_step_along_both_gradients(
         assert torch.allclose(both - plain, text, atol=1e-4)
 
 
+def test_every_update_goes_on_with_the_text_that_comes_next(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two minibatches of 8 replies in each of two passes, half a piece a reply; the critic's own iteration reads none."""
+    folder = folder_of(tmp_path / "run", tiny_policy, pm_path, critic_pretraining=1, ptx_weight=1.0, ptx_ratio=0.5,
+                       ptx_tokens=16, approx_kl_stop=0.0)  # fmt: skip
+    write_texts(folder.data)
+    run = run_of(folder)
+    met, rows = [], run.texts.rows
+    monkeypatch.setattr(run.texts, "rows", lambda begin, count, device: met.append(begin) or rows(begin, count, device))
+    for iteration in range(3):
+        run.iterate(iteration)
+    assert met == [0, 4, 8, 12, 16, 20, 24, 28]
+
+
 def test_pretraining_text_in_forward_passes_of_any_size(
     tmp_path: Path, tiny_policy: Path, pm_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

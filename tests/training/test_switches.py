@@ -155,6 +155,52 @@ def test_critic_pretraining_ends_once_the_loss_stops_falling(run: Make) -> None:
     assert [made.iterate(4)[name] for name in ("critic_only", "episodes")] == [0, 16]
 
 
+def test_the_penalty_is_of_the_estimator_that_is_named(run: Make) -> None:
+    free = learnt(run("free", **BARE, kl_weight=0.0)).earned
+    for estimator, name in (("k1", "kl"), ("k2", "kl_k2"), ("k3", "kl_k3")):
+        made = run(estimator, **BARE, kl_weight=0.3, kl_estimator=estimator)
+        seen, update = [], made.learner.update
+        made.learner.update = lambda found, *rest, seen=seen, update=update: seen.append(found) or update(found, *rest)
+        numbers = made.iterate(0)
+        assert float((free - seen[0].earned).mean()) == pytest.approx(0.3 * numbers[name], rel=1e-3)
+        assert len({round(numbers[other], 3) for other in ("kl", "kl_k2", "kl_k3")}) == 3
+
+
+def test_an_adaptive_weight_follows_the_divergence_of_a_reply_not_of_a_token(run: Make) -> None:
+    numbers = run("free").iterate(0)
+    between = math.sqrt(numbers["kl"] * numbers["kl_per_token"])
+    assert numbers["kl_per_token"] < 0.8 * between < 1.25 * between < numbers["kl"]
+    made = run("held", kl_target=between, kl_horizon=160.0)
+    made.iterate(0)
+    assert made.kl_weight == pytest.approx(0.02 * (1 + 0.2 * 16 / 160))  # up by the most that a step allows
+
+
+def test_a_policy_that_moved_too_far_ends_the_passes_of_its_iteration(run: Make) -> None:
+    far = {"inner_epochs": 4, "learning_rate": 2e-2}
+    free = run("free", **far, approx_kl_stop=0.0).iterate(0)
+    assert (free["stopped_early"], free["minibatches"]) == (0, 8)
+    stopped = run("stopped", **far, approx_kl_stop=0.01).iterate(0)
+    assert stopped["stopped_early"] == 1 and 1 < stopped["minibatches"] < 8
+
+
+def test_the_loss_of_values_is_weighed_where_the_trunk_is_shared(run: Make) -> None:
+    one = {"inner_epochs": 1, "minibatch_replies": 16, "critic": "shared"}
+    norms = [run(f"{w}", **one, value_weight=w).iterate(0)["critic_grad_norm"] for w in (0.0, 0.1, 0.2)]
+    assert norms[0] == 0 < norms[1]
+    assert norms[2] == pytest.approx(2 * norms[1], rel=1e-4)
+    alone = run("alone", **one, value_weight=0.1, critic_pretraining=1).iterate(0)["critic_grad_norm"]
+    assert alone == pytest.approx(10 * norms[1], rel=1e-4)  # while nothing but the head learns it weighs in full
+
+
+def test_policy_critic_and_group_head_keep_one_schedule(run: Make) -> None:
+    made = run("run", groups=2, schedule="linear", warmup_iterations=0, learning_rate=1e-3, critic_learning_rate=2e-3)
+    for iteration, share in enumerate((1.0, 0.7, 0.4)):
+        assert made.iterate(iteration)["learning_rate"] == pytest.approx(share * 1e-3)
+        learner = made.learner
+        for adam, rate in ((learner.policy_adam, 1e-3), (learner.critic_adam, 2e-3), (learner.group_adam, 2e-3)):
+            assert [group["lr"] for group in adam.param_groups] == pytest.approx([share * rate])
+
+
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
