@@ -122,16 +122,18 @@ def test_a_policy_of_no_numbers_is_not_handed_out(tmp_path: Path, tiny_policy: P
     assert not run.folder.model.exists()
 
 
+@pytest.mark.parametrize("warm", [0, 1])
 def test_a_rate_that_tears_everything_leaves_no_model_and_no_checkpoint(
-    tmp_path: Path, tiny_policy: Path, pm_path: Path
+    warm: int, tmp_path: Path, tiny_policy: Path, pm_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """Its only step is the last of the run's first iteration, so that no loss has been taken with what it made."""
     folder = folder_of(
         tmp_path / "run", tiny_policy, pm_path, learning_rate=1e25, critic_pretraining=0, checkpoint_steps=1,
-        inner_epochs=1, minibatch_replies=16, episodes=16, approx_kl_stop=0.0, warmup_iterations=0,
+        inner_epochs=1, minibatch_replies=16, episodes=16, approx_kl_stop=0.0, warmup_iterations=warm,
     )  # fmt: skip
     for _ in range(2):
         assert policy.main([str(folder.path)]) == 2
+        assert ("warning: all 1 iterations are of the warm-up of 1" in capsys.readouterr().err) == bool(warm)
         reason = json.loads(folder.failure_file.read_text())["reason"]
         assert "the policy's log-probability after step 1 is not a number; lower learning_rate" in reason
         assert not folder.model.exists()

@@ -212,9 +212,12 @@ def test_what_is_learnt_from_is_the_score_to_come_less_the_divergence_to_come(
         assert torch.allclose(experience.advantage[row, : end - begin], to_come - judged, atol=1e-4)
 
 
-def test_an_adaptive_weight_rises_above_its_target(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+def test_an_adaptive_weight_rises_above_its_target(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = folder_of(tmp_path / "a", tiny_policy, pm_path, episodes=96, kl_target=1e-4, kl_horizon=16.0)
     assert policy.main([str(folder.path)]) == 0
+    assert "warning" not in capsys.readouterr().err
     weights = [line["kl_weight"] for line in folder.metrics()]
     assert weights[0] == weights[1] and weights[-1] > 1.2 * weights[0]
 

@@ -1,6 +1,7 @@
 """The presets hold the numbers that their papers print, typed here once more from the papers."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from training.config import SFT_PRESETS, PolicyConfig, PreferenceConfig, SftConfig, load_config
 from training.config.preference import PRESETS as PREFERENCE_PRESETS
 from training.ppo.presets import PRESETS as POLICY_PRESETS
+from training.ppo.rates import too_short
 
 JOBS: dict[str, tuple[type[Any], dict[str, dict[str, Any]]]] = {
     "policy": (PolicyConfig, POLICY_PRESETS),
@@ -97,3 +99,20 @@ def test_every_preset_is_held_against_its_paper_and_none_sets_an_absolute_rate()
     for _, presets in JOBS.values():
         for settings in presets.values():  # rates of models a thousand times larger would teach small ones nothing
             assert not {"learning_rate", "critic_learning_rate", "lm_learning_rate"} & set(settings)
+
+
+def test_a_run_that_is_too_short_for_its_settings_is_told_what_to_set() -> None:
+    def told(preset: str, **settings: Any) -> list[str]:
+        config = load_config(PolicyConfig, POLICY_PRESETS[preset] | settings)
+        return too_short(config, math.ceil(config.episodes / config.iteration_replies))
+
+    warm, average = told("instructgpt")  # three iterations of 512 replies, eight updates each: 0.992²⁴ = 0.82
+    assert "all 3 iterations are of the warm-up of 10: set episodes to some times 5120" in warm
+    assert (
+        "82% the initial policy after 24 updates: set episodes to at least 5632, or weight_average to at most 0.971"
+        in average
+    )
+    assert told("instructgpt", episodes=5632) == []  # 11 iterations, 88 updates
+    assert len(told("instructgpt", episodes=5120)) == 2
+    assert told("instructgpt", warmup_iterations=1, weight_average=0.971) == []
+    assert [preset for preset in POLICY_PRESETS if told(preset)] == ["instructgpt", "instructgpt_ppo"]

@@ -1,6 +1,7 @@
 """One PPO run: the models, what it has seen so far, one iteration of it, and how it begins, is saved and ends."""
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -26,7 +27,7 @@ from training.ppo.normaliser import ScoreNormaliser
 from training.ppo.policy_models import load_models, write_policy
 from training.ppo.policy_numbers import experience_numbers
 from training.ppo.policy_prompts import PolicyPrompts
-from training.ppo.rates import rate_share
+from training.ppo.rates import rate_share, too_short
 from training.ppo.trial import finite, try_out
 from training.ppo.updates import NotANumber
 from training.processes import distributed, ranks
@@ -277,6 +278,8 @@ class PolicyRun:
         config = self.config
         done = self.load()
         if not done:
+            for warning in too_short(config, self.turns) if ranks.leads() else ():
+                print(f"warning: {warning}", file=sys.stderr)
             self.gaps = self.self_check()
         cadence = Cadence(config.checkpoint_seconds, config.checkpoint_steps, together=config.sharding == "full")
         step = done
