@@ -20,7 +20,7 @@ from training import policy
 from training.config import BadConfig, PolicyConfig, load_config
 from training.failure import JobFailed
 from training.models.models import PreferenceModel
-from training.models.snapshots import check_snapshot, load_policy
+from training.models.snapshots import check_snapshot, load_policy, save_policy
 from training.policy import settings_of
 from training.ppo.presets import PRESETS
 from training.ppo.rates import rate_share
@@ -248,6 +248,34 @@ def test_presets_are_valid_and_give_way_to_what_is_named(preset: str, tmp_path: 
     other = "vanilla" if preset == "starter" else "starter"
     with pytest.raises(BadConfig, match=f"begun with the preset '{preset}'"):  # or every old setting would outrank it
         settings_of(RunFolder(folder), {"preset": other})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_learns_from_replies_of_its_own_length(preset: str, tmp_path: Path, tiny_policy: Path) -> None:
+    model, tokenizer = load_policy(tiny_policy)
+    model.config.max_position_embeddings = 1024
+    save_policy(tmp_path / "long", model, tokenizer, seed=7)
+    pm, tokenizer = PreferenceModel.from_policy(tmp_path / "long", seed=3)
+    pm.save(tmp_path / "pm", tokenizer)
+    folder = folder_of(tmp_path / "run", tmp_path / "long", tmp_path / "pm")
+    own = set(PRESETS[preset]) | {"max_new_tokens", "critic_pretraining"}
+    named = {name: value for name, value in folder.settings().items() if name not in own}
+    named |= {
+        "rollout_replies": 16,
+        "minibatch_replies": 8,
+        "episodes": 16,
+        "learning_rate": 1e-4,
+        "checkpoint_steps": 0,
+    }
+    folder.config_file.write_text(json.dumps(named | {"preset": preset}))
+    (folder.data / "pretraining.jsonl").write_text('{"text": "The river rises."}\n{"text": "Bread needs salt."}\n')
+    run = run_of(folder)
+    before = copy.deepcopy(run.policy.state_dict())
+    numbers = run.iterate(run.iterations - 1)
+    assert (numbers["episodes"], numbers["critic_only"]) == (16, 0)
+    assert numbers["length_mean"] > 40  # a random policy seldom ends a reply
+    assert not all(torch.equal(before[name], weight) for name, weight in run.policy.state_dict().items())
 
 
 def test_the_presets_stand_side_by_side_in_the_guide() -> None:

@@ -114,5 +114,7 @@ def room_for_prompts(configs: Sequence[Any], max_new_tokens: int) -> int:
     context = context_of(*configs)
     room = context - max_new_tokens - 1
     if room < 1:
-        raise JobFailed(f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of {context} tokens")
+        raise JobFailed(
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of {context} tokens; set it lower"
+        )
     return room
