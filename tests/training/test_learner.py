@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.training.policy_runs import folder_of, run_of
+from training.ppo.updates import minibatches
 from training.sampling import rollouts
 
 
@@ -34,6 +35,16 @@ def test_the_ratio_is_one_before_the_first_update_of_every_iteration(
         assert 0 < numbers["sampler_gap"] < 1e-4
         assert not torch.equal(before, weights(run.policy))
         assert (abs(numbers["kl_k3"]) < 1e-6) == (iteration == 0)
+
+
+def test_a_small_rest_joins_the_minibatch_before_it(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
+    sizes = {many: [len(some) for some in minibatches(torch.arange(many), 8)] for many in (3, 8, 9, 11, 12, 16, 19)}
+    assert sizes == {3: [3], 8: [8], 9: [9], 11: [11], 12: [8, 4], 16: [8, 8], 19: [8, 11]}
+    assert torch.cat(minibatches(torch.arange(19), 8)).tolist() == list(range(19))
+    run = run_of(
+        folder_of(tmp_path / "run", tiny_policy, pm_path, rollout_replies=9, inner_epochs=2, approx_kl_stop=0.0)
+    )
+    assert run.iterate(0)["minibatches"] == 2
 
 
 def test_a_sampler_left_behind_shows_in_its_gap(

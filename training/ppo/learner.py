@@ -22,7 +22,7 @@ from training.models.average import WeightAverage
 from training.models.checkpoint import module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from training.models.models import PreferenceModel
 from training.ppo.group_invariant import GroupHead
-from training.ppo.updates import NotANumber, Updates
+from training.ppo.updates import NotANumber, Updates, minibatches
 from training.processes import distributed, ranks
 from training.processes.device import in_half
 from training.processes.sharding import Level, clip_gradients, gathered, learning, whole
@@ -134,7 +134,7 @@ class Learner:
         met = turn * config.inner_epochs * round(config.ptx_ratio * config.iteration_replies)
         for epoch in range(config.inner_epochs):
             shuffled = torch.randperm(len(experience.advantage), generator=order).to(experience.advantage.device)
-            for number, index in enumerate(shuffled.split(config.minibatch_replies)):
+            for number, index in enumerate(minibatches(shuffled, config.minibatch_replies)):
                 place = f"{where}, epoch {epoch + 1}, minibatch {number + 1}"
                 before = done.approx_kl, done.tokens
                 self._step(experience.rows(index), done, critic_only, place, index.tolist(), met)

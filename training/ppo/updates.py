@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from training.failure import JobFailed
 from training.processes import distributed, ranks
 
@@ -59,6 +62,17 @@ class Updates:
         largest = distributed.gathered([getattr(self, name) for name in LARGEST])
         for name, numbers in zip(LARGEST, zip(*largest, strict=True), strict=True):
             setattr(self, name, max(numbers))
+
+
+def minibatches(shuffled: Tensor, size: int) -> list[Tensor]:
+    """The replies of a pass in minibatches.  [N] -> some [B]
+
+    A last one of less than half the size joins the one before it: a few replies alone would move the policy as far as many.
+    """
+    found = list(shuffled.split(size))
+    if len(found) > 1 and 2 * len(found[-1]) < size:
+        found[-2:] = [torch.cat(found[-2:])]
+    return found
 
 
 class NotANumber(JobFailed):
