@@ -20,7 +20,9 @@ class FitConfig(AdapterConfig):
     final_share: float = 0.1  # of the learning rate at the end (IG C.2)
     weight_decay: float = 0.01  # PyTorch's
     adam_beta2: float = 0.95  # IG C.4
-    adam_eps: float = 1e-8  # 1e-5 makes PyTorch's early steps unlike those of the papers (N 17)
+    adam_eps: float = (
+        1e-8  # PyTorch's; TensorFlow's 1e-5 is of a form without bias correction, other early steps (N 17)
+    )
     max_grad_norm: float = 1.0  # PM-code
     # of the matrix products; auto: see device.py; ours, measured
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

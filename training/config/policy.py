@@ -91,7 +91,9 @@ class PolicyConfig(AdapterConfig):
     max_grad_norm: float = 1.0  # 0 = off; PM-code
     adam_beta1: float = 0.9  # IG C.4
     adam_beta2: float = 0.95  # IG C.4
-    adam_eps: float = 1e-8  # PyTorch's 1e-5 makes early steps unlike those of the papers; warm-up does the rest (N 17)
+    adam_eps: float = (
+        1e-8  # PyTorch's; TensorFlow's 1e-5 is of a form without bias correction, so other early steps (N 17)
+    )
     critic_adam_eps: float = 1e-8  # PM-code 1e-8 beside 1e-6 for the policy
     # nats per token between new and sampling policy that end an iteration's passes; 0 = off; ours
     approx_kl_stop: float = 0.1
