@@ -43,6 +43,7 @@ def experience_numbers(
         "score_std": float(raw_score.std(unbiased=False)),
         **spread("score", raw_score),
         "reward_mean": float(reward.sum(1).mean()),
+        "reward_std": float(reward.sum(1).std(unbiased=False)),
         **spread("reward", reward.sum(1)),
         **divergence(rollout.old_logp, ref_logp, mask),
         "perplexity_initial": math.exp(min(-float(ref_logp[mask].mean()), 700.0)),

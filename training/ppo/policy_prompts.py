@@ -1,5 +1,6 @@
 """The prompts of a PPO run: which are trained on, which are held out, and which come in which iteration."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from training.data.prompts import held_places, mixed, read_prompts, read_prompts_with_modes, rendered, taken
 from training.failure import JobFailed
 from training.lines.lines import data_file
+from training.processes import ranks
 from training.runs.telling import tell_unfit
 
 
@@ -27,6 +29,14 @@ class PolicyPrompts:
         self.held_out, self.left_out_held_out = rendered(tokenizer, held_out, room)
         tell_unfit("prompts", self.left_out)
         tell_unfit("held-out prompts", self.left_out_held_out)
+        trained = set(map(tuple, self.train))
+        self.held_out_trained = sum(tuple(prompt) in trained for prompt in self.held_out)
+        if self.held_out_trained and ranks.leads():
+            print(
+                f"warning: {self.held_out_trained} of {len(self.held_out)} held-out prompts are trained on too, so what is "
+                "measured on them tells nothing of other prompts; take them out of data/prompts.jsonl",
+                file=sys.stderr,
+            )
         if not self.train or not self.held_out:
             raise JobFailed(
                 f"{len(self.train)} prompts to train on and {len(self.held_out)} held out fit into {room} tokens; "

@@ -363,6 +363,7 @@ class PolicyRun:
             "iterations": step,
             **{name: number for name, number in found.items() if name != "prompts"},
             "held_out_prompts": found["prompts"],
+            "held_out_trained": self.prompts.held_out_trained,
             "train_prompts": self.prompts.count,
             "left_out": self.prompts.left_out,
             "left_out_held_out": self.prompts.left_out_held_out,
