@@ -31,18 +31,23 @@ def wins_table(score: Tensor) -> Tensor:
 
 
 def ratings(score: Tensor) -> list[dict[str, Any]]:
-    """Elo of each over the first, in points, by maximum likelihood from the wins of all pairs.  [M, P]
+    """Elo of each over the first from the scores of its replies to the same prompts.  [M, P]"""
+    return ratings_of(wins_table(score))
+
+
+def ratings_of(wins: Tensor) -> list[dict[str, Any]]:
+    """Elo of each over the first, in points, by maximum likelihood from the wins of all pairs.  [P, M, M]
 
     `elo_error` is the likelihood's own standard error, as in the paper; `elo_ci95` allows for the games of one prompt
     depending on each other. None for whoever wins or loses every time against all that the reference can be held against
     (`objective.comparable`): the others keep theirs.
     """
-    rows: list[dict[str, Any]] = [{"elo": None, "elo_error": None, "elo_ci95": None} for _ in score]
+    rows: list[dict[str, Any]] = [{"elo": None, "elo_error": None, "elo_ci95": None} for _ in wins[0]]
     rows[0] = {"elo": 0.0, "elo_error": 0.0, "elo_ci95": [0.0, 0.0]}
-    players = objective.comparable(wins_table(score).sum(0))
+    players = objective.comparable(wins.sum(0))
     if len(players) == 1:
         return rows
-    wins = wins_table(score[players])
+    wins = wins[:, players][:, :, players]
     fitted = objective.fitted_strengths(wins.sum(0))
     points = (fitted.strength * objective.POINTS_A_NAT).tolist()
     errors = (fitted.covariance.diagonal().sqrt() * objective.POINTS_A_NAT).tolist()

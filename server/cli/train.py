@@ -11,7 +11,7 @@ from server.embedded.process import die_with_parent
 
 # Each is `python -m training.<name>`; a program of its own, so that torch never lives in the web process.
 JOBS = (
-    "sft", "distill", "preference", "policy", "evaluate", "best_of", "tournament", "robustness", "sqrt_kl", "ood", "hhh", "log_p",
+    "sft", "distill", "preference", "policy", "evaluate", "best_of", "tournament", "robustness", "crowd", "sqrt_kl", "ood", "hhh", "log_p",
 )  # fmt: skip
 
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP)

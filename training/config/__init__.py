@@ -10,7 +10,7 @@ ours = a choice of this project, where no paper says anything.
 from training.config.best_of import BestOfConfig
 from training.config.distill import DistillConfig
 from training.config.evaluate import EvaluateConfig
-from training.config.field import FieldConfig, RobustnessConfig, SqrtKlConfig, TournamentConfig
+from training.config.field import CrowdConfig, FieldConfig, RobustnessConfig, SqrtKlConfig, TournamentConfig
 from training.config.fitting import FitConfig
 from training.config.hhh import HhhConfig, LogPConfig
 from training.config.loading import BadConfig, load_config, required
@@ -24,6 +24,7 @@ __all__ = [
     "SFT_PRESETS",
     "BadConfig",
     "BestOfConfig",
+    "CrowdConfig",
     "DistillConfig",
     "EvaluateConfig",
     "FieldConfig",

@@ -1,4 +1,4 @@
-"""Settings of the jobs that measure several policies on the same prompts: tournament, robustness, sqrt_kl."""
+"""Settings of the jobs that measure several policies on the same prompts: tournament, robustness, crowd, sqrt_kl."""
 
 import dataclasses
 
@@ -62,6 +62,20 @@ class RobustnessConfig(FieldConfig):
         super().__post_init__()
         if not 0 < self.centring_share < 1:
             raise BadConfig(f"centring_share must lie between 0 and 1, not {self.centring_share}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrowdConfig(FieldConfig):
+    """Settings of `python -m training.crowd`: what a preference model foretells beside what people chose."""
+
+    weakest_strength: int = 1  # choices at or below it are left out, as in training (HH B.5)
+    batch_comparisons: int = 256  # of the crowd's, read and kept together; ours
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot mean anything."""
+        super().__post_init__()
+        at_least(self, 1, "batch_comparisons")
+        at_least(self, 0, "weakest_strength")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
