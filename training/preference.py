@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from training.config import PreferenceConfig
 from training.config.preference import PRESETS
 from training.data.batches import LEFT_OUT, Ranked, Tokenised, learnt_of, order, tokenised, weighted
-from training.data.feedback import Feedback, read_data, read_demonstrated
+from training.data.feedback import Feedback, read_data, read_demonstrated, read_experts
 from training.data.one_sided import refuse_one_sided
 from training.data.prompts import evenly
 from training.failure import JobFailed
@@ -103,8 +103,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     # in a difference of scores the bias drops out; what is left of its gradient is rounding, which Adam makes steps of
     start.model.head.bias.requires_grad_(config.objective == "binary")
     reader = Reader(start.model, pad=int(start.tokenizer.pad_token_id), precision=config.precision)
-    told = [in_tokens(part, start.tokenizer, reader, config) for part in parts]
-    trained, test, in_group = told
+    told = [in_tokens(part, start.tokenizer, reader, config) for part in (*parts, read_experts(folder, config))]
+    trained, test, in_group, experts = told
     learnt = learnt_of(trained.ranked, config.objective, config.grouping)
     trained.dropped.update(learnt.dropped)
     elements = learnt.elements
@@ -115,7 +115,8 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     refuse_one_sided(elements, config.objective, parts.train if tagged else ())
     if config.shift_on == "held_out" and not test.ranked:
         raise JobFailed("shift_on is 'held_out' and nothing was held out; add data/test.jsonl or raise held_out")
-    for name, part in (("train", trained), ("test", test)):
+    used = {"train": trained, "test": test} | ({"experts": experts} if experts.ranked or experts.dropped else {})
+    for name, part in used.items():
         tell_left_out(f"{name} data", part.dropped, part.shortened, LEFT_OUT)
     if not test.ranked and ranks.leads():
         print(
@@ -140,12 +141,12 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     with fit.done():
         if config.objective != "imitation":
             normalise(folder, reader, config, start.tokenizer, told)
-        result = measured(reader, config, test.ranked, in_group.ranked) | {
+        result = measured(reader, config, test.ranked, {"in_group": in_group.ranked, "experts": experts.ranked}) | {
             "prompts": learnt.prompts,
             "pairs": sum(len(ranked.pairs) for ranked in trained.ranked),
             "shared_conversations": shared,
-            "dropped": {"train": dict(trained.dropped), "test": dict(test.dropped)},
-            "shortened": {"train": trained.shortened, "test": test.shortened},
+            "dropped": {name: dict(part.dropped) for name, part in used.items()},
+            "shortened": {name: part.shortened for name, part in used.items()},
             "online_accuracy": online_accuracy(folder, batches, config.epochs),
             "learning_rate": fit.learning_rate,
             "updates": len(batches),
@@ -230,9 +231,9 @@ def flat(reader: Reader, ranked: Sequence[Ranked]) -> torch.Tensor:
 
 
 def measured(
-    reader: Reader, config: PreferenceConfig, test: Sequence[Ranked], in_group: Sequence[Ranked]
+    reader: Reader, config: PreferenceConfig, test: Sequence[Ranked], beside: Mapping[str, Sequence[Ranked]]
 ) -> dict[str, Any]:
-    """Return what held-out replies say: by scores, or for imitation by the mean log p of each reply."""
+    """Return what held-out replies say, and those `beside` by name: by scores, or for imitation by the mean log p of each reply."""
     imitation = config.objective == "imitation"
     model = reader.model
     found = reader.log_probs_of if imitation else reader.scores_of
@@ -245,9 +246,10 @@ def measured(
     if config.objective == "binary":
         alone = learnt_of(test, "binary", "pooled").elements
         result |= binary_report(alone, [score for (score,) in reader.scores_of(alone)])
-    if in_group:
-        known = report(in_group, found(in_group), config.calibration_bins, **how)
-        result["in_group"] = {key: known[key] for key in ("test_pairs", "accuracy", "accuracy_ci95", "log_loss")}
+    for name, some in beside.items():
+        if some:
+            known = report(some, found(some), config.calibration_bins, **how)
+            result[name] = {key: known[key] for key in ("test_pairs", "accuracy", "accuracy_ci95", "log_loss")}
     return result
 
 

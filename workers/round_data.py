@@ -10,9 +10,10 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from server.services.data import dataset_rankings, datasets
+from server.services.data import dataset_rankings, datasets, expert_keys
 from server.services.data.dataset_member import Member
 from server.services.data.dataset_rankings import RankedMember
+from server.services.data.dataset_selection import DatasetSelection
 from training.lines import rankings
 from training.lines.rankings import Ranking
 from training.lines.records import Comparison, to_line
@@ -62,6 +63,13 @@ def write_feedback(db: Session, version_id: int, folder: Path) -> None:
             if member.teaches
         )
         _write_lines(folder / "data" / f"{split}.jsonl", chain(pairs, ranked))
+
+
+def write_experts(db: Session, selection: DatasetSelection, folder: Path) -> None:
+    """Write data/experts.jsonl, what experts hold right about gold items, if there are any."""
+    pairs = [to_line(as_record(member)) for member in expert_keys.keyed_pairs(db, selection)]
+    if pairs:
+        _write_lines(folder / "data" / "experts.jsonl", pairs)
 
 
 def write_prompts(db: Session, version_id: int, campaigns: list[int], folder: Path) -> int:

@@ -97,6 +97,7 @@ def preference(work: Work) -> None:
     def prepare(db: Session, row: Round, wanted: RoundSettings, folder: Path) -> dict[str, Any]:
         assert row.dataset_version_id is not None, "freeze came before"
         round_data.write_feedback(db, row.dataset_version_id, folder)
+        round_data.write_experts(db, wanted.dataset, folder)
         initial = db.get_one(Snapshot, row.initial_snapshot_id)
         model = registry.snapshot_folder(work.artifacts, initial)
         return {"model": str(model), "seed": row.number, **wanted.preference}

@@ -197,6 +197,15 @@ def test_a_finished_round_with_curves_and_lineage(client, db, cast, sign_in):
         "freeze", "pm", "pm_checks", "policy", "policy_checks", "register", "deploy",
     ]  # fmt: skip
     assert "curves" not in body["steps"][1]["run"]["progress"]
+    assert "Agreement with experts" not in page  # there were no keys
+    run = db.query(Run).filter_by(job="preference").one()
+    run.result = result | {
+        "experts": {"test_pairs": 40, "accuracy": 0.65, "accuracy_ci95": [0.495, 0.779], "log_loss": 0.6}
+    }
+    db.commit()
+    page = client.get(f"/rounds/{row.id}").text
+    assert "65.0%" in page
+    assert "95%: 50% to 78%; 40 keyed pairs" in page
     assert "Round 1" in client.get("/rounds").text
 
 

@@ -198,6 +198,28 @@ def test_a_fold_holds_people_out_and_measures_the_others_too(tmp_path: Path, tin
     assert 15 < result["in_group"]["test_pairs"] < 50 and result["in_group"]["accuracy"] > 0.5
 
 
+def test_it_is_held_against_experts_and_never_learns_them(tmp_path: Path, tiny_policy: Path):
+    train, test = comparisons(48, distribution="base"), comparisons(10, seed=1, distribution="online")
+    alone = result_of(tmp_path / "alone", tiny_policy, train, test)
+    path = make_folder(tmp_path / "run", train, test, model=str(tiny_policy))
+    wrong = [line | {"chosen": line["rejected"], "rejected": line["chosen"]} for line in comparisons(4, seed=2)]
+    experts = comparisons(10, seed=1) + wrong
+    experts += [comparisons(1)[0] | {"chosen": [{"role": "assistant", "content": "word " * 900}]}]
+    (path / "data" / "experts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in experts))
+    assert main([str(path)]) == 0
+    result = RunFolder(path).result()
+    told = result["experts"]
+    # the test's own ten pairs, told as well as there, and four more that are the wrong way round
+    assert told["test_pairs"] == 14
+    assert 0 <= round(told["accuracy"] * 14) - round(alone["accuracy"] * 10) <= 4
+    assert result["dropped"]["experts"] == {"over_long": 1} and result["shortened"]["experts"] == 0
+    assert {name: alone[name] for name in ("accuracy", "log_loss", "shift", "scale")} == {
+        name: result[name] for name in ("accuracy", "log_loss", "shift", "scale")
+    }
+    assert "experts" not in alone and "experts" not in alone["dropped"]
+    assert result["accuracy_by_distribution"].keys() == {"online"}
+
+
 def test_two_halves_train_on_what_the_other_does_not(tmp_path: Path, tiny_policy: Path):
     a, b = (
         result_of(tmp_path / half, tiny_policy, comparisons(80), comparisons(4, seed=1), half=half)

@@ -13,7 +13,7 @@ from server.services.data.dataset_selection import DatasetSelection
 from tests import factories
 from training.data.prompts import read_prompts_with_modes
 from training.lines.records import read_comparisons
-from workers.round_data import write_feedback, write_prompts
+from workers.round_data import write_experts, write_feedback, write_prompts
 
 
 def test_lines_say_which_kind_of_model_wrote_them(db: Session, tmp_path: Path) -> None:
@@ -31,6 +31,16 @@ def test_lines_say_which_kind_of_model_wrote_them(db: Session, tmp_path: Path) -
     write_feedback(db, version.id, tmp_path)
     found = [record.extra["distribution"] for record in read_comparisons(tmp_path / "data/train.jsonl")]
     assert found == ["online", "rs"]  # an import says it itself
+
+
+def test_what_experts_hold_right_stands_beside(db: Session, tmp_path: Path) -> None:
+    campaign = factories.campaign(db, way="pairs")
+    write_experts(db, DatasetSelection(), tmp_path)
+    assert not (tmp_path / "data").exists()  # no key, no file
+    factories.item(db, campaign, "One?", check_kind="gold", expected={"picked": 1})
+    write_experts(db, DatasetSelection(), tmp_path)
+    (found,) = read_comparisons(tmp_path / "data/experts.jsonl")
+    assert (found.chosen, found.rejected, found.strength) == ("Four.", "Nine.", None)
 
 
 def test_prompts_carry_the_mode_of_their_campaign_or_comparison(db: Session, tmp_path: Path) -> None:

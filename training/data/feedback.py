@@ -61,6 +61,13 @@ def read_data(folder: RunFolder, config: PreferenceConfig) -> Split[Feedback]:
     return parts
 
 
+def read_experts(folder: RunFolder, config: PreferenceConfig) -> list[Feedback]:
+    """Return what experts hold right, of data/experts.jsonl, where there is such a file: it measures and is never learnt."""
+    path = data_file(folder.data, "experts")
+    found = [] if path is None else list(read_records(path, feedback_of))
+    return pretraining_pairs(found, tags=config.pmp_pairs == "binarised") if config.stage == "pmp" else found
+
+
 def read_demonstrated(folder: RunFolder) -> list[Marked]:
     """Return the replies of data/demonstrations.jsonl, in any shape of demonstrations.py, as good ones."""
     path = data_file(folder.data, "demonstrations")
