@@ -61,7 +61,7 @@ def sentence(draw: random.Random, least: int, most: int, words: Sequence[str] = 
     return " ".join(draw.choices(words, k=draw.randint(least, most)))
 
 
-def word_weights(seed: int) -> dict[str, float]:
+def word_weights(seed: int | str) -> dict[str, float]:
     """A gold weight for every word, drawn from N(0, 1)."""
     draw = random.Random(f"weights {seed}")
     return {word: draw.gauss(0, 1) for word in WORDS}
