@@ -3,9 +3,11 @@
     python -m training.experiments.length_bug
 
 People here like replies of good words and of up to eight words; the comparisons that the preference model learns from praise
-length as well. Arms: `vanilla`, `ppo_max` at three KL weights η, and the paper's reward normalisation with clipping alone.
+length as well. Arms: `vanilla` and `ppo_max`, each without the KL penalty and with it, so that its part can be told from that of the
+other tricks; `ppo_max` at three weights η, and without critic pretraining; reward normalisation with clipping alone.
 """
 
+import itertools
 import random
 import tempfile
 from collections.abc import Sequence
@@ -16,25 +18,42 @@ from matplotlib.figure import Figure
 
 from training import policy, preference
 from training.experiments import world
-from training.experiments.speaking import metrics_of, replies_of, spoken_policy
-from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
+from training.experiments.speaking import answered, metrics_of, spoken_policy
+from training.experiments.writing import Claim, Findings, Options, differences, interval, shown, surely_above
 from training.runs.progress import Bar
 
 SPOKEN = world.WORDS[:24]
 GOOD = frozenset(SPOKEN[:8])
 CAP = 40  # tokens of a reply at most
+RUN_ON = (
+    25  # tokens of a reply, on the mean of an iteration: half as long again as the longest that the comparisons hold
+)
 # Each arm: the preset and what differs from it. The rate is the same for all, measured as safe on this model.
 ARMS: dict[str, dict[str, Any]] = {
     "vanilla": {"preset": "vanilla"},
     "norm and clip alone": {"preset": "vanilla", "score_normalisation": "running", "score_clip": 0.8},
+    "vanilla with KL, η 0.05": {"preset": "vanilla", "kl_weight": 0.05},
+    "ppo_max without KL": {"preset": "ppo_max", "kl_weight": 0.0},
     "ppo_max, η 0.05": {"preset": "ppo_max", "kl_weight": 0.05},
     "ppo_max, η 0.1": {"preset": "ppo_max", "kl_weight": 0.1},
     "ppo_max, η 0.2": {"preset": "ppo_max", "kl_weight": 0.2},
     "ppo_max, no critic pretraining": {"preset": "ppo_max", "kl_weight": 0.05, "critic_pretraining": 0},
 }
+FIRST = "initial policy"
+# Four passes over each buffer for every arm: those of `vanilla`, whose collapse is to be prevented; ppo_max's own number is one.
 COMMON = {"learning_rate": 5e-4, "critic_learning_rate": 1e-3, "rollout_replies": 64, "minibatch_replies": 32,
-          "max_new_tokens": CAP, "evaluation_prompts": 64, "threads": 1,
+          "inner_epochs": 4, "max_new_tokens": CAP, "evaluation_prompts": 64, "threads": 1,
           "collapse_alarm": False}  # it would stop what is to be seen here  # fmt: skip
+
+
+Runs = list[dict[str, dict[str, Any]]]  # of each seed, by arm
+CURVES = {
+    "score": "score_mean",
+    "length": "length_mean",
+    "kl": "kl",
+    "perplexity": "perplexity",
+    "value_loss": "value_loss",
+}
 
 
 def good_share(reply: str) -> float:
@@ -95,100 +114,117 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
         )  # fmt: skip
         world.result_of(policy.main, folder)
         lines = [line for line in metrics_of(folder) if not line["critic_only"]]
-        replies = replies_of(folder / "model", asked, CAP, seed)
         found[arm] = {
             "accuracy": accuracy,
-            "score": [line["score_mean"] for line in lines],
-            "length": [line["length_mean"] for line in lines],
-            "kl": [line["kl"] for line in lines],
-            "perplexity": [line["perplexity"] for line in lines],
-            "value_loss": [line["value_loss"] for line in lines],
-            "gold": sum(map(gold, asked, replies)) / len(asked),
-            "words": sum(len(reply.split()) for reply in replies) / len(asked),
+            **{name: [line[logged] for line in lines] for name, logged in CURVES.items()},
+            **ends_of(folder / "model", initial, pm / "model", asked, seed),
         }
         bar.at(done + number + 1, arm)
-    start = replies_of(initial, asked, CAP, seed)
-    found["initial policy"] = {
-        "gold": sum(map(gold, asked, start)) / len(asked),
-        "words": sum(len(reply.split()) for reply in start) / len(asked),
-    }
+    found[FIRST] = ends_of(initial, initial, pm / "model", asked, seed)
     return found
+
+
+def ends_of(trained: Path, initial: Path, judge: Path, asked: Sequence[str], seed: int) -> dict[str, float]:
+    """Means over one reply to each of the prompts: score, KL to the initial policy, gold score and words."""
+    replies, kl, scores = answered(trained, asked, CAP, seed, reference=initial, judge=judge)
+    totals = {"end score": sum(scores), "end KL": sum(kl), "gold": sum(map(gold, asked, replies)),
+              "words": float(sum(len(reply.split()) for reply in replies))}  # fmt: skip
+    return {name: total / len(asked) for name, total in totals.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
     options = Options.read("length_bug", __doc__, seeds=5, arguments=arguments)
     findings = Findings("length_bug", options)
-    runs: list[dict[str, dict[str, Any]]] = []
+    runs: Runs = []
     with Bar("length bug", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
         for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))  # noqa: PERF401
+            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))
 
-    def over_seeds(arm: str, name: str) -> list[float]:
-        return [run[arm][name] if isinstance(run[arm][name], float) else run[arm][name][-1] for run in runs]
+    def column(arm: str, name: str) -> list[float]:
+        return [run[arm][name] for run in runs]
 
-    rows = [{"arm": "initial policy", "score": "0", "words": shown(over_seeds("initial policy", "words"), 1),
-             "KL, nats": "0", "perplexity": "", "gold": shown(over_seeds("initial policy", "gold"), 2)}]  # fmt: skip
-    rows += [
-        {"arm": arm, "score": shown(over_seeds(arm, "score"), 2), "words": shown(over_seeds(arm, "words"), 1),
-         "KL, nats": shown(over_seeds(arm, "kl"), 1), "perplexity": shown(over_seeds(arm, "perplexity"), 1),
-         "gold": shown(over_seeds(arm, "gold"), 2)}
-        for arm in ARMS
+    rows = [
+        {"arm": arm, "score": shown(column(arm, "end score"), 2), "words": shown(column(arm, "words"), 1),
+         "KL, nats": shown(column(arm, "end KL"), 1),
+         "perplexity": "" if arm == FIRST else shown([run[arm]["perplexity"][-1] for run in runs], 1),
+         f"first iteration above {RUN_ON} tokens": "" if arm == FIRST else passages(runs, arm),
+         "gold": shown(column(arm, "gold"), 2)}
+        for arm in (FIRST, *ARMS)
     ]  # fmt: skip
-    findings.write(rows=rows, claims=claims_of(runs, over_seeds), numbers=runs, draw=lambda figure: draw(figure, runs))
+    findings.write(rows=rows, claims=claims_of(runs), numbers=runs, draw=lambda figure: draw(figure, runs))
 
 
-def claims_of(runs: list[dict[str, dict[str, Any]]], over_seeds: Any) -> list[Claim]:
+def passage(lengths: Sequence[float]) -> int | None:
+    """The first iteration, from 1, whose replies are longer than RUN_ON tokens on the mean."""
+    return next((number for number, length in enumerate(lengths, 1) if length > RUN_ON), None)
+
+
+def passages(runs: Runs, arm: str) -> str:
+    """`passage` of every seed, in order."""
+    return ", ".join(str(passage(run[arm]["length"]) or "–") for run in runs)
+
+
+def claims_of(runs: Runs) -> list[Claim]:
     """The expectations of the literature against these runs; differences are taken within each seed."""
 
-    def mean(arm: str, name: str) -> float:
-        return interval(over_seeds(arm, name))[0]
+    def apart(arm: str, other: str, name: str) -> list[float]:
+        return differences([run[arm][name] for run in runs], [run[other][name] for run in runs])
 
-    def beyond(arm: str, times: float, other: str, name: str) -> list[float]:
-        """By how much an arm's number is above so many times another's, seed by seed."""
-        pairs = zip(over_seeds(arm, name), over_seeds(other, name), strict=True)
-        return [own - times * theirs for own, theirs in pairs]
-
-    etas = ["ppo_max, η 0.05", "ppo_max, η 0.1", "ppo_max, η 0.2"]
-    kls, scores = [mean(arm, "kl") for arm in etas], [mean(arm, "score") for arm in etas]
-
-    def early(arm: str) -> list[float]:
-        return [sum(run[arm]["value_loss"][:2]) / 2 for run in runs]
-
-    unlearnt = [
-        fresh - fitted for fresh, fitted in zip(early("ppo_max, no critic pretraining"), early(etas[0]), strict=True)
-    ]
-    lost = beyond("initial policy", 1, "vanilla", "gold")
-    won = beyond(etas[0], 1, "initial policy", "gold")
-    sure = [-each for each in beyond("vanilla", 0.8, etas[0], "perplexity")]
+    vanilla, normed, with_kl, without, *etas, unlearnt = ARMS
+    first_losses = {arm: [sum(run[arm]["value_loss"][:2]) / 2 for run in runs] for arm in (unlearnt, etas[0])}
+    longer = [run[vanilla]["words"] - 2.5 * run[etas[0]]["words"] for run in runs]
+    surer = [0.8 * run[etas[0]]["perplexity"][-1] - run[vanilla]["perplexity"][-1] for run in runs]
+    steps = {
+        name: [apart(loose, tight, name) for loose, tight in itertools.pairwise(etas)]
+        for name in ("end KL", "end score")
+    }
+    # one that is never seen to run on counts as the iteration after the last
+    later = [
+        float((passage(run[normed]["length"]) or len(run[normed]["length"]) + 1)
+              - (passage(run[vanilla]["length"]) or len(run[vanilla]["length"]) + 1))
+        for run in runs
+    ]  # fmt: skip
+    kept = apart(etas[0], FIRST, "gold")
     return [
-        Claim("vanilla PPO: replies grow towards the cap, beyond 2.5 times those of ppo_max",
-              surely_above(beyond("vanilla", 2.5, etas[0], "words")),
-              f"{mean('vanilla', 'words'):.1f} words against {mean('initial policy', 'words'):.1f} at the start, cap {CAP}"),
-        Claim("vanilla PPO: the gold score ends below the initial policy's", surely_above(lost), f"by {shown(lost, 2)}"),
-        Claim("vanilla PPO: perplexity falls below 0.8 of ppo_max's", surely_above(sure), f"below by {shown(sure, 1)}"),
-        Claim("PPO-max at η 0.05: the gold score holds or rises", interval(won)[0] >= 0, f"{shown(won, 2)}"),
-        Claim("looser η: more score and more drift, in order", kls == sorted(kls, reverse=True)
-              and scores == sorted(scores, reverse=True),
-              f"KL {', '.join(f'{kl:.1f}' for kl in kls)}; score {', '.join(f'{score:.2f}' for score in scores)}"),
-        Claim("a pretrained critic's value loss is lower in the first two iterations", surely_above(unlearnt),
-              f"by {shown(unlearnt)}"),
-        Claim("normalisation and clipping alone only delay the collapse",
-              surely_above(beyond("norm and clip alone", 2, etas[0], "words")),
-              f"{mean('norm and clip alone', 'words'):.1f} words, gold {mean('norm and clip alone', 'gold'):.2f}"),
+        Claim("vanilla PPO: replies grow towards the cap, beyond 2.5 times those of ppo_max at η 0.05",
+              surely_above(longer), f"{shown(apart(vanilla, etas[0], 'words'), 1)} words more"),
+        Claim("vanilla PPO: the gold score ends below the initial policy's", surely_above(apart(FIRST, vanilla, "gold")),
+              f"by {shown(apart(FIRST, vanilla, 'gold'), 2)}"),
+        Claim("vanilla PPO: perplexity falls below 0.8 of ppo_max's", surely_above(surer), f"below by {shown(surer, 1)}"),
+        Claim("PPO-max at η 0.05: the gold score rises", surely_above(kept), shown(kept, 2)),
+        Claim("or holds: it loses less than a tenth of what vanilla loses",
+              surely_above([own + lost / 10 for own, lost in zip(kept, apart(FIRST, vanilla, "gold"), strict=True)]), shown(kept, 2)),
+        Claim("looser η: more score and more drift, at each step", all(surely_above(step) for some in steps.values() for step in some),
+              "; ".join(f"{name} {', '.join(shown(step, 2) for step in some)}" for name, some in steps.items())),
+        Claim("a pretrained critic's value loss is lower in the first two iterations",
+              surely_above(differences(*first_losses.values())), f"by {shown(differences(*first_losses.values()))}"),
+        Claim(f"normalisation and clipping alone delay the collapse: replies pass {RUN_ON} tokens later than vanilla's",
+              surely_above(later), f"by {shown(later, 1)} iterations"),
+        Claim("but only delay it: gold ends below the initial policy's as well", surely_above(apart(FIRST, normed, "gold")),
+              f"by {shown(apart(FIRST, normed, 'gold'), 2)}, {shown(apart(normed, vanilla, 'gold'), 2)} above vanilla's"),
+        Claim("the KL penalty alone prevents it: vanilla with η 0.05 ends with more gold than vanilla",
+              surely_above(apart(with_kl, vanilla, "gold")), f"by {shown(apart(with_kl, vanilla, 'gold'), 2)}"),
+        Claim("the other tricks alone do not: ppo_max without KL ends below the initial policy's gold",
+              surely_above(apart(FIRST, without, "gold")), f"by {shown(apart(FIRST, without, 'gold'), 2)}"),
+        Claim("with the KL penalty the other tricks add gold: ppo_max above vanilla, both at η 0.05",
+              surely_above(apart(etas[0], with_kl, "gold")), f"by {shown(apart(etas[0], with_kl, 'gold'), 2)}"),
     ]  # fmt: skip
 
 
-def draw(figure: Figure, runs: list[dict[str, dict[str, Any]]]) -> None:
-    """Score, length and KL of every arm, mean over seeds."""
+def draw(figure: Figure, runs: Runs) -> None:
+    """Score, length and KL of every arm over the iterations: mean over seeds, and its interval as a band."""
     panels = figure.subplots(1, 3)
     for panel, name in zip(panels, ("score", "length", "kl"), strict=True):
         for arm in ARMS:
-            curves = [run[arm][name] for run in runs]
-            panel.plot([sum(column) / len(column) for column in zip(*curves, strict=True)], label=arm)
+            columns = zip(*(run[arm][name] for run in runs), strict=True)
+            means, halves = zip(*(interval(column) for column in columns), strict=True)
+            panel.plot(means, label=arm, linewidth=1)
+            low, high = ([m + sign * h for m, h in zip(means, halves, strict=True)] for sign in (-1, 1))
+            panel.fill_between(range(len(means)), low, high, alpha=0.12, linewidth=0)
         panel.set_xlabel("iteration")
         panel.set_title({"score": "PM score", "length": "tokens a reply", "kl": "KL, nats"}[name])
-    panels[0].legend(fontsize=7)
+    panels[0].legend(fontsize=6)
 
 
 if __name__ == "__main__":

@@ -80,11 +80,6 @@ def answered(
     return Answers(texts, kl, scores)
 
 
-def replies_of(policy: Path, prompts: Sequence[str], most: int, seed: int) -> list[str]:
-    """One reply to each prompt at temperature 1, of at most `most` tokens."""
-    return answered(policy, prompts, most, seed).replies
-
-
 def groups_told_apart(folder: Path, asked: Sequence[tuple[str, bool]], most: int) -> float:
     """How well the groups that a finished policy run inferred tell two kinds of prompts, on replies of what has learnt.
 

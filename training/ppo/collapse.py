@@ -1,7 +1,7 @@
 """The alarm for a policy that has learnt to please the preference model and nobody else.
 
 Scores and losses do not show it (Zheng et al. 2023 §5.2): replies grow, their perplexity falls and the KL climbs. Perplexity need
-not fall where replies grow without end: of the ten collapsed runs of docs/experiments/length_bug.md it rose in six. And a rate
+not fall where replies grow without end: of the twenty collapsed runs of docs/experiments/length_bug.md it rose in sixteen. And a rate
 that tears the policy at once leaves neither long nor sure replies, but tokens that the initial policy would hardly ever say.
 """
 
