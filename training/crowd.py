@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", help="run folder with config.json, data/prompts.jsonl and data/crowd.jsonl")
     parser.add_argument("--snapshots", nargs="+", help="policies, NAME=DIR with the crowd's names, the reference first")
     parser.add_argument("--preference-model", help="directory of the preference model")
-    return run_command(parser, arguments, _crowd)
+    return run_command("crowd", parser, arguments, _crowd)
 
 
 def _crowd(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
