@@ -89,5 +89,5 @@ def test_several_processes_end_as_the_job_did_with_its_reason_last(tmp_path: Pat
     words = [sys.executable, "-m", "server.cli", "train", "preference", str(tmp_path), "--processes", "2"]
     found = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == 2
-    assert "epochs must be of type int" in found.stderr.strip().splitlines()[-1]
+    assert "epochs must be a whole number" in found.stderr.strip().splitlines()[-1]
     assert "Traceback" not in found.stderr

@@ -273,7 +273,7 @@ def test_a_model_without_chat_template_is_refused(tmp_path: Path, own_policy: Pa
     ("settings", "reason"),
     [
         ({"mode_weights": {"helpful": -1}}, "mode_weights['helpful'] must be at least 0"),
-        ({"mode_weights": {"helpful": "much"}}, "mode_weights.helpful must be of type float"),
+        ({"mode_weights": {"helpful": "much"}}, "mode_weights.helpful must be a number"),
         ({"strength_margins": [1, 2]}, "needs a number for each of 4 strengths"),
         ({"folds": 5, "fold": 5}, "fold must lie between 0 and folds - 1"),
         ({"folds": 1}, "folds be 0 or at least 2"),

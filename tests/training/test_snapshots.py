@@ -89,6 +89,12 @@ def without(name: str, *, manifest: bool = False) -> Callable[[Path], None]:
     return remove
 
 
+def without_any_tokenizer(path: Path) -> None:
+    for file in path.glob("tokenizer*"):
+        without(file.name, manifest=True)(path)
+    (path / snapshots.MANIFEST).unlink()
+
+
 def changed_config(**values: object) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         (path / snapshots.MANIFEST).unlink()
@@ -106,6 +112,8 @@ def changed_config(**values: object) -> Callable[[Path], None]:
         (without("model.safetensors"), "model.safetensors is missing"),
         (without("tokenizer.json", manifest=True), "tokenizer.json is missing; restore it"),
         (without("chat_template.jinja"), "has no chat template"),
+        (without("tokenizer.json"), "has no tokenizer that can be loaded"),
+        (without_any_tokenizer, "has no tokenizer; save one"),
         (damaged_byte, "model.safetensors is damaged: its sha256 is not the one"),
         (short_weights, "model.safetensors is damaged"),
         (pickled, "weights only as pickle"),

@@ -75,7 +75,7 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
                     return _fitting(name, value, option)
                 except BadConfig:
                     continue  # the next option of the union may fit
-        raise BadConfig(f"{name} must be {kind}, not {value!r}")
+        raise BadConfig(f"{name} must be {' or '.join(map(_in_words, typing.get_args(kind)))}, not {value!r}")
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_fitting(name, item, typing.get_args(kind)[0]) for item in value)
     if origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -85,7 +85,21 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
     # bool is an int to Python; a `true` where a number belongs is a mistake of whoever wrote the file
     if isinstance(value, kind if origin is None else origin) and isinstance(value, bool) == (kind is bool):
         return value
-    raise BadConfig(f"{name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")
+    raise BadConfig(f"{name} must be {_in_words(kind)}, not {value!r}")
+
+
+def _in_words(kind: Any) -> str:
+    """A type as a reader of config.json knows it."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin is tuple:
+        return f"a list of {_in_words(inner[0])}"
+    if origin is dict:
+        return f"an object of {_in_words(inner[1])}"
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}.get(
+        kind, str(kind)
+    )
 
 
 def beneath(

@@ -205,6 +205,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as bad:
         raise BadSnapshot(f"{path} has no tokenizer that can be loaded ({bad}); save one beside the model") from bad
+    if not any((Path(path) / name).exists() for name in tokenizer.vocab_files_names.values()):
+        # transformers makes an empty one in its place
+        raise BadSnapshot(f"{path} has no tokenizer; save one beside the model (tokenizer.save_pretrained)")
     if not tokenizer.chat_template:
         raise BadSnapshot(
             f"{path} has no chat template; add chat_template.jinja, which says how a conversation is written"
