@@ -1,7 +1,8 @@
 """`python -m training.log_p FOLDER`: does a policy find the better replies likelier? (Bai et al. 2022 App. B.3)
 
 Mean-log-p accuracy: the share of comparisons in which the mean log-probability of a token is higher on the chosen reply. It stays
-below a preference model's accuracy, which is shown beside where one is given. Reads data/test.jsonl, comparisons of any shape.
+below a preference model's accuracy, which is shown beside where one is given. Reads data/test.jsonl:
+comparisons of any shape, and rankings, with all their pairs.
 """
 
 import argparse
@@ -13,12 +14,14 @@ from typing import Any
 import torch
 
 from training.config import LogPConfig
-from training.data.batches import LEFT_OUT, tokenised
+from training.data.batches import LEFT_OUT, learnt_of, tokenised
+from training.data.feedback import feedback_of
 from training.failure import JobFailed
 from training.job import run_job
 from training.lines.lines import data_file
-from training.lines.records import read_comparisons
-from training.measuring.calibration import accuracy, wilson_interval
+from training.lines.pmp import Answers
+from training.lines.records import read_records
+from training.measuring.calibration import accuracy, effective_count, wilson_interval
 from training.models.context import context_of
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy
@@ -32,10 +35,10 @@ from training.runs.telling import reasons, tell_left_out
 from training.sampling.self_checks import check_tokenizers
 
 
-def share_right(margins: Sequence[float]) -> dict[str, Any]:
-    """Share of margins above 0, ties half, with its Wilson interval."""
-    share = accuracy(margins)
-    return {"accuracy": share, "accuracy_ci95": list(wilson_interval(share, len(margins))), "pairs": len(margins)}
+def share_right(margins: Sequence[float], groups: Sequence[str | None]) -> dict[str, Any]:
+    """Share of margins above 0, ties half, with its Wilson interval; pairs of one conversation count as what they tell together."""
+    share, count = accuracy(margins), effective_count(margins, groups)
+    return {"accuracy": share, "accuracy_ci95": list(wilson_interval(share, count)), "pairs": len(margins)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -67,9 +70,14 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         check_tokenizers(tokenizer, other, "preference model")
         configs.append(pm.to(device_of_choice()).backbone.config)
     room = context_of(*configs)
-    pairs, dropped, shortened = tokenised(
-        read_comparisons(file), tokenizer, max_tokens=room, weakest_strength=config.weakest_strength
+    records = list(read_records(file, feedback_of))
+    if any(isinstance(record, Answers) for record in records):
+        raise JobFailed(f"there are lines with 'answers' in {file}; they are for preference-model pretraining")
+    ranked, dropped, shortened = tokenised(
+        records, tokenizer, max_tokens=room, weakest_strength=config.weakest_strength
     )
+    learnt = learnt_of(ranked, "ranked", "pooled")  # each pair of a ranking for itself
+    pairs, dropped = learnt.elements, dropped + learnt.dropped
     tell_left_out("comparisons", dropped, shortened, LEFT_OUT)
     if not pairs:
         raise JobFailed(
@@ -97,11 +105,11 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     for scorer, key in (("mean_log_p", "mean_log_p_accuracy"), ("score", "preference_model_accuracy")):
         margins = [margin for part in found for margin in part.get(scorer, [])]
         if margins:
-            of_mode: dict[str, list[float]] = {}
+            of_mode: dict[str, list[tuple[float, str | None]]] = {}
             for margin, pair in zip(margins, pairs, strict=True):
-                of_mode.setdefault(pair.mode or "unknown", []).append(margin)
-            result[key] = share_right(margins) | {
-                "by_mode": {mode: share_right(of_mode[mode]) for mode in sorted(of_mode)}
+                of_mode.setdefault(pair.mode or "unknown", []).append((margin, pair.group))
+            result[key] = share_right(margins, [pair.group for pair in pairs]) | {
+                "by_mode": {mode: share_right(*zip(*of_mode[mode], strict=True)) for mode in sorted(of_mode)}
             }
     _paint(folder, result)
     return result | {"left_out": left_out, "seconds": time.monotonic() - began}

@@ -12,6 +12,7 @@ from training import hhh, log_p
 from training.config import BadConfig, HhhConfig
 from training.failure import JobFailed
 from training.hhh import Item, Scorers, accuracies, read_task, rightness
+from training.measuring.calibration import effective_count, wilson_interval
 from training.models.snapshots import load_policy, render, render_reply
 
 HELPFUL = [
@@ -183,6 +184,27 @@ def test_mean_log_p_accuracy_and_a_run_that_is_killed(
     assert result_of(again) | {"seconds": 0} == result | {"seconds": 0}
 
 
+def test_the_pairs_of_a_ranking_are_measured_and_count_as_what_they_tell_together(
+    tmp_path: Path, tiny_policy: Path
+) -> None:
+    ranking = {"prompt": "Question?", "replies": ["maybe", "yes", "no"], "ranks": [2, 1, 2]}
+    marked = {"prompt": "Question?", "reply": "yes", "good": True}
+    path = run_folder(tmp_path / "run", {"model": str(tiny_policy)}, test=[ranking, marked])
+    assert log_p.main([str(path)]) == 0
+    found = result_of(path)["mean_log_p_accuracy"]
+    assert found["pairs"] == 2 and result_of(path)["left_out"]["no_pair"] == 1
+    alone = []
+    for worse in ("maybe", "no"):
+        compared = {"prompt": "Question?", "chosen": "yes", "rejected": worse}
+        one = run_folder(tmp_path / worse, {"model": str(tiny_policy)}, test=[compared])
+        assert log_p.main([str(one)]) == 0
+        alone.append(result_of(one)["mean_log_p_accuracy"])
+    assert found["accuracy"] == sum(one["accuracy"] for one in alone) / 2
+    margins = [2 * one["accuracy"] - 1 for one in alone]
+    assert found["accuracy_ci95"] == list(wilson_interval(found["accuracy"], effective_count(margins, [0, 0])))
+    assert found["accuracy_ci95"] != list(wilson_interval(found["accuracy"], 2))
+
+
 def test_nothing_to_compare_is_said(tmp_path: Path, tiny_policy: Path) -> None:
     path = run_folder(tmp_path / "a", {"model": str(tiny_policy)})
     assert log_p.main([str(path)]) == 2
@@ -190,6 +212,10 @@ def test_nothing_to_compare_is_said(tmp_path: Path, tiny_policy: Path) -> None:
     (path / "data/test.jsonl").write_text(json.dumps(COMPARED[0]))
     assert log_p.main([str(path)]) == 2
     assert "holds no comparison that can be measured on" in reason_of(path)
+    answers = {"prompt": "a", "answers": [{"text": "b", "score": 1}, {"text": "c", "score": 0}]}
+    path = run_folder(tmp_path / "c", {"model": str(tiny_policy)}, test=[*COMPARED, answers])
+    assert log_p.main([str(path)]) == 2
+    assert "there are lines with 'answers'" in reason_of(path)
     path = run_folder(tmp_path / "b", {}, test=COMPARED)
     assert log_p.main([str(path)]) == 2
     assert "model is missing" in reason_of(path)
