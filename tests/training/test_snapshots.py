@@ -18,6 +18,7 @@ from training.models.snapshots import (
     fingerprint,
     fingerprint_of,
     load_policy,
+    load_tokenizer,
     render,
     render_reply,
     render_within,
@@ -89,12 +90,6 @@ def without(name: str, *, manifest: bool = False) -> Callable[[Path], None]:
     return remove
 
 
-def without_any_tokenizer(path: Path) -> None:
-    for file in path.glob("tokenizer*"):
-        without(file.name, manifest=True)(path)
-    (path / snapshots.MANIFEST).unlink()
-
-
 def changed_config(**values: object) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         (path / snapshots.MANIFEST).unlink()
@@ -113,7 +108,6 @@ def changed_config(**values: object) -> Callable[[Path], None]:
         (without("tokenizer.json", manifest=True), "tokenizer.json is missing; restore it"),
         (without("chat_template.jinja"), "has no chat template"),
         (without("tokenizer.json"), "has no tokenizer that can be loaded"),
-        (without_any_tokenizer, "has no tokenizer; save one"),
         (damaged_byte, "model.safetensors is damaged: its sha256 is not the one"),
         (short_weights, "model.safetensors is damaged"),
         (pickled, "weights only as pickle"),
@@ -130,6 +124,17 @@ def test_a_bad_directory_is_refused_with_the_reason(own_policy: Path, damage: Ca
     damage(own_policy)
     with pytest.raises(BadSnapshot, match=complaint):
         check_snapshot(own_policy)
+
+
+def test_no_tokenizer_is_not_taken_for_one_without_a_template(
+    built_policies: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Of some families transformers makes an empty tokenizer where there is none."""
+    path = Path(shutil.copytree(built_policies("gpt2"), tmp_path / "policy"))
+    for file in path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(BadSnapshot, match="has no tokenizer"):
+        load_tokenizer(path)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from training.ppo.policy_numbers import experience_numbers
 from training.ppo.policy_prompts import PolicyPrompts
 from training.ppo.rates import rate_share, too_short
 from training.ppo.trial import finite, try_out
-from training.ppo.updates import NotANumber
+from training.ppo.updates import NotANumber, must_be_finite
 from training.processes import distributed, ranks
 from training.processes.device import device_of_choice
 from training.processes.sharding import whole
@@ -140,20 +140,20 @@ class PolicyRun:
                 config.max_new_tokens, config.temperature,
             )  # fmt: skip
             self.engine.release()  # nobody samples before the weights have changed
-        _finite(rollout.old_logp, f"the sampler's log-probability at {where}", "lower learning_rate")
+        must_be_finite(rollout.old_logp, f"the sampler's log-probability at {where}", "lower learning_rate")
         rollout, sampler_gap = self._as_learnt(rollout)
         mask, logp = rollout.mask, rollout.old_logp
-        _finite(logp, f"the policy's log-probability at {where}", "lower learning_rate")
+        must_be_finite(logp, f"the policy's log-probability at {where}", "lower learning_rate")
 
         # 2 scores, on a common scale; a reply that was cut is worth less
         raw_score = preference_scores(self.pm, rollout, self.end_id, half=self.half)
-        _finite(raw_score, f"the preference model's score at {where}", "train it again")
+        must_be_finite(raw_score, f"the preference model's score at {where}", "train it again")
         self.normaliser.observe(raw_score)
         score = self._score(raw_score, rollout)
 
         # 3 rewards; in group-invariant learning the penalty is strong on the group that earns most
         ref_logp = policy_logp(self.reference, rollout, config.temperature, half=self.half)
-        _finite(ref_logp, f"the initial policy's log-probability at {where}", "check its files")
+        must_be_finite(ref_logp, f"the initial policy's log-probability at {where}", "check its files")
         value, label = self.learner.read(rollout)
         reward, groups = self._rewards(score, rollout, ref_logp, None), dict[str, float]()
         if config.group_kl and label is not None:
@@ -394,11 +394,3 @@ class PolicyRun:
     def _write_model(self, step: int) -> None:
         """Write the policy as it stands in memory."""
         write_policy(self.folder, self.config, self.policy, self.tokenizer, self._episodes(step), self.began_with)
-
-
-def _finite(numbers: Tensor, what: str, remedy: str) -> None:
-    """NotANumber names the replies whose entry [B] or row [B, R] is not finite."""
-    wrong = ~numbers.isfinite()
-    rows = (wrong.any(1) if wrong.dim() == 2 else wrong).nonzero()[:, 0].tolist()
-    if rows:
-        raise NotANumber(f"{what} is not a number; {remedy}", rows)

@@ -86,3 +86,11 @@ class NotANumber(JobFailed):
         """What it is, with the prompts of the first few replies."""
         whose = "; ".join(f"reply {row + 1} to {tokenizer.decode(prompts[row][-40:])!r}" for row in self.replies[:4])
         return f"{self} ({whose})" if whose else str(self)
+
+
+def must_be_finite(numbers: Tensor, what: str, remedy: str) -> None:
+    """NotANumber, which names the replies whose entry [B] or row [B, R] is not finite."""
+    wrong = ~numbers.isfinite()
+    rows = (wrong.any(1) if wrong.dim() == 2 else wrong).nonzero()[:, 0].tolist()
+    if rows:
+        raise NotANumber(f"{what} is not a number; {remedy}", rows)
