@@ -14,8 +14,9 @@ from tests.training.test_preference import WORDS, comparisons, make_folder, time
 from training import preference
 from training.config import BadConfig, PreferenceConfig, load_config
 from training.config.preference import PRESETS
-from training.data.feedback import parse_feedback, read_data
+from training.data.feedback import parse_feedback, read_data, read_experts
 from training.failure import JobFailed
+from training.lines.records import Comparison
 from training.models.models import PreferenceModel
 from training.models.snapshots import check_snapshot, load_policy
 from training.preference import learning_rate, main, settings_of, started
@@ -218,6 +219,20 @@ def test_it_is_held_against_experts_and_never_learns_them(tmp_path: Path, tiny_p
     }
     assert "experts" not in alone and "experts" not in alone["dropped"]
     assert result["accuracy_by_distribution"].keys() == {"online"}
+
+
+def test_experts_are_read_as_the_stage_reads_its_pairs(tmp_path: Path):
+    path = make_folder(tmp_path / "run", [])
+    folder, pmp = RunFolder(path), PreferenceConfig(model="m", stage="pmp")
+    assert read_experts(folder, pmp) == []
+    (path / "data" / "experts.jsonl").write_text(json.dumps(comparisons(1)[0]))
+    (plain,) = read_experts(folder, PreferenceConfig(model="m"))
+    assert isinstance(plain, Comparison)
+    tagged = [(pair.chosen, pair.rejected) for pair in read_experts(folder, pmp) if isinstance(pair, Comparison)]
+    assert tagged == [
+        (f"GOOD:{plain.chosen}", f"BAD:{plain.chosen}"),
+        (f"BAD:{plain.rejected}", f"GOOD:{plain.rejected}"),
+    ]
 
 
 def test_two_halves_train_on_what_the_other_does_not(tmp_path: Path, tiny_policy: Path):

@@ -68,7 +68,7 @@ class RobustnessConfig(FieldConfig):
 class CrowdConfig(FieldConfig):
     """Settings of `python -m training.crowd`: what a preference model foretells beside what people chose."""
 
-    weakest_strength: int = 1  # choices at or below it are left out, as in training (HH B.5)
+    weakest_strength: int = 1  # choices at or below it are left out, as in training (HH B.5); 0 keeps all
     batch_comparisons: int = 256  # of the crowd's, read and kept together; ours
 
     def __post_init__(self) -> None:
