@@ -207,7 +207,7 @@ def normalise(
 ) -> None:
     """Give the model the shift and scale of its scores.
 
-    The scale is the deviation over replies from training, all of each prompt; the mean is theirs or that of the replies
+    The scale is 1 or, as `scale` says, the deviation over replies from training, all of each prompt; the mean is theirs or that of the replies
     that `shift_on` names. Prompts are taken at even distances: the first ones of a file may all be of one campaign.
     """
     scores = flat(reader, evenly(told[0].ranked, NORMALISING_PROMPTS))
@@ -222,7 +222,7 @@ def normalise(
             why = reasons(shown.dropped, LEFT_OUT) or "the file is empty"
             raise JobFailed(f"no demonstration can be read: {why}")
         scores = flat(reader, shown.ranked)
-    reader.model.shift, reader.model.scale = float(scores.mean()), spread
+    reader.model.shift, reader.model.scale = float(scores.mean()), spread if config.scale == "deviation" else 1.0
 
 
 def flat(reader: Reader, ranked: Sequence[Ranked]) -> torch.Tensor:

@@ -235,6 +235,17 @@ def test_experts_are_read_as_the_stage_reads_its_pairs(tmp_path: Path):
     ]
 
 
+def test_scores_may_be_shifted_alone(tmp_path: Path, tiny_policy: Path):
+    divided, shifted = (
+        result_of(tmp_path / how, tiny_policy, comparisons(16), comparisons(4, seed=1), scale=how)
+        for how in ("deviation", "none")
+    )
+    assert (shifted["scale"], shifted["shift"]) == (1.0, divided["shift"]) and divided["scale"] != 1.0
+    assert shifted["log_loss"] == divided["log_loss"]
+    norm = json.loads((tmp_path / "none" / "model" / "preference.json").read_text())
+    assert norm == {"shift": shifted["shift"], "scale": 1.0}
+
+
 def test_two_halves_train_on_what_the_other_does_not(tmp_path: Path, tiny_policy: Path):
     a, b = (
         result_of(tmp_path / half, tiny_policy, comparisons(80), comparisons(4, seed=1), half=half)

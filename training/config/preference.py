@@ -53,6 +53,7 @@ class PreferenceConfig(FitConfig):
     # prompt and longest reply together; 0 = the model's context. Oldest turns go first, counted; ours
     max_tokens: int = 0
     shift_on: Literal["train", "held_out", "demonstrations"] = "train"  # whose scores average 0: ours; HH B.2; IG 3.5
+    scale: Literal["deviation", "none"] = "deviation"  # what shifted scores are divided by; ours; HH and IG only shift
     calibration_bins: int = 10  # of equal width from 1/2 to 1; ours
     margin_bands: int = 10  # of as many pairs each, by the size of the score difference; ours
 
