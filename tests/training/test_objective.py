@@ -130,6 +130,8 @@ def test_whitening_removes_the_mean_over_valid_tokens_only() -> None:
     assert torch.allclose(found[mask], torch.tensor([-1.0, 0.0, 1.0]) * math.sqrt(1.5))
     assert found[~mask].tolist() == [0.0]
     assert objective.whiten(torch.full((2, 2), 7.0), mask).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    kept = objective.whiten(torch.tensor([[1.0, 2.0], [3.0, NAN]]), mask, keep_mean=True)
+    assert kept.flatten().tolist() == pytest.approx([2 - 1.5**0.5, 2.0, 2 + 1.5**0.5, 0.0])
 
 
 @pytest.mark.parametrize(("advantage", "expected"), [(1.0, -1.2), (-1.0, 2.0)])

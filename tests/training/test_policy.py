@@ -160,7 +160,8 @@ def test_whatever_is_switched_on_a_resumed_run_goes_on_to_the_same_numbers(
 def test_rewards_climb(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     """A random policy hardly ever ends a reply; where that costs more than all else it must learn to."""
     folder = folder_of(tmp_path / "climb", tiny_policy, pm_path, episodes=384, rollout_replies=32, minibatch_replies=16,
-                       learning_rate=1e-2, missing_end_penalty=5.0, kl_weight=0.0, schedule="constant")  # fmt: skip
+                       learning_rate=1e-2, missing_end_penalty=5.0, kl_weight=0.0, schedule="constant",
+                       warmup_iterations=0)  # fmt: skip
     assert policy.main([str(folder.path)]) == 0
     lines = folder.metrics()
     first, last = (sum(line["reward_mean"] for line in part) / 3 for part in (lines[:3], lines[-3:]))
@@ -304,20 +305,21 @@ def test_the_rate_warms_up_from_a_tenth_and_falls_as_the_schedule_says() -> None
         return [rate_share(PolicyConfig(rollout_replies=16, **settings), turn, 6) for turn in range(6)]
 
     flat = shares(schedule="constant", warmup_iterations=2)
-    assert flat == pytest.approx([0.4, 0.7, 1.0, 1.0, 1.0, 1.0])
+    assert flat == pytest.approx([0.1, 0.55, 1.0, 1.0, 1.0, 1.0])
     assert shares(schedule="linear", warmup_iterations=0) == pytest.approx([1.0, 0.85, 0.7, 0.55, 0.4, 0.25])
     cosine = shares(schedule="cosine", warmup_iterations=0)
     assert cosine[0] == 1.0 and cosine[3] == pytest.approx(0.55) and cosine == sorted(cosine, reverse=True)
     # MOSS: up from a tenth, then sqrt(w / t): 2/3 and 2/4 and so on under the root
     root = shares(schedule="inverse_sqrt", warmup_iterations=2)
-    assert root == pytest.approx([0.4, 0.7, (2 / 3) ** 0.5, 0.5**0.5, (2 / 5) ** 0.5, (2 / 6) ** 0.5])
+    assert root == pytest.approx([0.1, 0.55, (2 / 3) ** 0.5, 0.5**0.5, (2 / 5) ** 0.5, (2 / 6) ** 0.5])
     assert shares(schedule="halving", halving_episodes=32, warmup_iterations=0) == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
-    assert shares(schedule="constant", warmup_share=0.5, warmup_iterations=1, warmup_floor=0.0)[:4] == [
-        0.25,
-        0.5,
-        0.75,
-        1.0,
-    ]
+    half = shares(schedule="constant", warmup_share=0.5, warmup_iterations=1, warmup_floor=0.0)
+    assert half[:4] == pytest.approx([0.0, 1 / 3, 2 / 3, 1.0])
+    # annealed to nothing, which the step after the last would have
+    assert shares(schedule="linear", warmup_iterations=0, final_share=0.0) == pytest.approx(
+        [n / 6 for n in range(6, 0, -1)]
+    )
+    assert shares(schedule="cosine", warmup_iterations=0, final_share=0.0)[3] == pytest.approx(0.5)
 
 
 def test_bad_input_is_refused_with_a_reason(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:

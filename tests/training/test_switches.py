@@ -117,7 +117,7 @@ def test_the_dual_clip_matters_only_where_a_bad_token_ran_away(run: Make) -> Non
 
 def test_an_entropy_bonus_keeps_the_entropy_up_or_at_its_threshold(run: Make) -> None:
     strong = {"learning_rate": 5e-3, "whiten_advantages": False, "kl_weight": 0.0, "score_clip": 0.01,
-              "missing_end_penalty": 0.0, "approx_kl_stop": 0.0}  # fmt: skip
+              "missing_end_penalty": 0.0, "approx_kl_stop": 0.0, "warmup_iterations": 0}  # fmt: skip
 
     def entropy(name: str, **settings: float) -> float:
         made = run(name, **strong, **settings)
@@ -153,6 +153,18 @@ def test_critic_pretraining_ends_once_the_loss_stops_falling(run: Make) -> None:
     assert left == [8, 8, 8, 4]
     assert made.iterations == 5
     assert [made.iterate(4)[name] for name in ("critic_only", "episodes")] == [0, 16]
+
+
+def test_rewards_are_scaled_to_a_spread_of_one_with_their_mean_kept(run: Make) -> None:
+    """With γ = λ = 1 the target at a reply's first token is all of its reward, whitened or not."""
+    plain, scaled = (learnt(run(f"{on}", **BARE, kl_weight=0.3, whiten_rewards=on)) for on in (False, True))
+    mask = plain.rollout.mask
+    ahead = plain.target
+    reward = ahead - torch.cat([ahead[:, 1:], torch.zeros(len(ahead), 1)], 1)  # of each token, from the sums to come
+    mean, spread = reward[mask].mean(), reward[mask].std(unbiased=False)
+    expected = torch.where(mask, (reward - mean) / spread + mean, 0.0).sum(1)
+    assert torch.allclose(scaled.target[:, 0], expected, atol=1e-3)
+    assert torch.equal(scaled.earned, plain.earned)
 
 
 def test_the_penalty_is_of_the_estimator_that_is_named(run: Make) -> None:

@@ -61,6 +61,8 @@ class PolicyConfig(AdapterConfig):
     missing_end: Literal["subtract", "replace"] = "subtract"  # what happens to the score of a reply that was cut (N)
     # taken from the normalised score, or, to "replace", what stands for it, negated; N
     missing_end_penalty: float = 1.0
+    # of the tokens of a buffer to a deviation of 1, their mean kept; before the advantages (N 12; in no preset)
+    whiten_rewards: bool = False
     # -- advantages
     gamma: float = 1.0  # HH, IG: no discount
     lam: float = 0.95  # of the advantage estimator; N; PM 0.9
@@ -71,11 +73,12 @@ class PolicyConfig(AdapterConfig):
     critic_learning_rate: float = 4e-4  # starter; twice the policy's, PM three times
     warmup_iterations: int = 3  # below the full rate, in equal steps up from `warmup_floor` (IG ten)
     warmup_share: float = 0.0  # of all iterations, where that is more (PM a tenth)
-    warmup_floor: float = 0.1  # share of the rate before the first iteration (IG, PM-code)
-    # falling to a tenth in a line (N: annealed) or a half cosine; as 1/√iteration after the warm-up (PM-code); or by half
+    warmup_floor: float = 0.1  # share of the rate in the first iteration (IG, PM-code)
+    # falling to `final_share` in a line (N: annealed) or a half cosine; as 1/√iteration after the warm-up (PM-code); or by half
     # every `halving_episodes` (HH online)
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "halving"] = "linear"
     halving_episodes: int = 100_000  # HH B.1
+    final_share: float = 0.1  # of the rate after the last iteration of "linear" and "cosine"; N anneals to 0; ours
     # where the critic begins: the preference model (IG, PM), the initial policy with a fresh head (PM 5.3.3: converges
     # alike), or no network of its own but a head on the policy's trunk ("shared")
     critic: Literal["pm", "policy", "shared"] = "pm"
@@ -154,7 +157,7 @@ class PolicyConfig(AdapterConfig):
         at_least(self, 0, "critic_pretraining_patience", "advantage_clip", "clip", "max_grad_norm", "entropy_threshold")
         at_least(self, 0, "ptx_weight", "groups", "group_critic_weight", "group_balance", "group_policy_weight")
         shares(self, "gamma", "lam", "adam_beta1", "adam_beta2", "held_out", "warmup_share", "warmup_floor")
-        shares(self, "weight_average", "group_floor")
+        shares(self, "weight_average", "group_floor", "final_share")
         above_zero(self, "temperature", "kl_horizon", "adam_eps", "critic_adam_eps", "ptx_ratio")
         above_zero(self, "collapse_length", "collapse_runaway", "collapse_perplexity", "collapse_noise")
         if self.weight_average == 1:

@@ -54,14 +54,16 @@ def returns(advantage: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, advantage + value, 0.0)
 
 
-def whiten(x: Tensor, mask: Tensor) -> Tensor:
+def whiten(x: Tensor, mask: Tensor, *, keep_mean: bool = False) -> Tensor:
     """Mean removed and divided by the standard deviation, both over the masked entries; 0 elsewhere.  [B, T] -> [B, T]
 
-    Biased variance, as in [Ziegler]'s code; 1e-8 keeps a constant input finite.
+    `keep_mean` puts the mean back as it was, so that only the spread becomes 1, as [Ziegler]'s code has its rewards. Biased
+    variance, as there; 1e-8 keeps a constant input finite.
     """
     valid = x[mask]
-    scaled = (x - valid.mean()) * torch.rsqrt(valid.var(unbiased=False) + 1e-8)
-    return torch.where(mask, scaled, 0.0)
+    mean = valid.mean()
+    scaled = (x - mean) * torch.rsqrt(valid.var(unbiased=False) + 1e-8)
+    return torch.where(mask, scaled + mean if keep_mean else scaled, 0.0)
 
 
 def log_ratio(logp: Tensor, old_logp: Tensor) -> Tensor:

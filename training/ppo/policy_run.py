@@ -163,7 +163,8 @@ class PolicyRun:
         earned = reward.sum(1)
 
         # 4 advantages and what the critic should have said
-        plain = objective.advantages(reward, value, mask, config.gamma, config.lam)
+        paid = objective.whiten(reward, mask, keep_mean=True) if config.whiten_rewards else reward
+        plain = objective.advantages(paid, value, mask, config.gamma, config.lam)
         target = objective.returns(plain, value, mask)
         advantage = objective.whiten(plain, mask) if config.whiten_advantages else plain
         if config.advantage_clip:

@@ -40,18 +40,18 @@ def too_short(config: PolicyConfig, turns: int) -> list[str]:
 def rate_share(config: PolicyConfig, turn: int, turns: int) -> float:
     """Share of the full learning rate in iteration `turn` (from 0) of the `turns` in which the policy learns.
 
-    The floor that the warm-up starts from and the tenth that a fall leads to are steps before the first iteration and after
-    the last: no iteration is spent on them.
+    The warm-up begins at its floor; what a fall leads to would be the step after the last iteration, so that none is spent
+    on a rate of 0.
     """
     warm = warmup(config, turns)
-    gone = turn / max(turns, 1)
+    gone, final = turn / max(turns, 1), config.final_share
     share = {
         "constant": 1.0,
-        "linear": 1.0 - 0.9 * gone,
-        "cosine": 0.1 + 0.45 * (1.0 + math.cos(math.pi * gone)),
+        "linear": 1.0 - (1.0 - final) * gone,
+        "cosine": final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * gone)),
         "inverse_sqrt": math.sqrt(max(warm, 1) / max(warm, turn + 1)),
         "halving": 0.5 ** (turn * config.iteration_replies // config.halving_episodes),
     }[config.schedule]
     if turn < warm:
-        share *= config.warmup_floor + (1.0 - config.warmup_floor) * (turn + 1) / (warm + 1)
+        share *= config.warmup_floor + (1.0 - config.warmup_floor) * turn / warm
     return share
