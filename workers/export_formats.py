@@ -42,7 +42,7 @@ _CONVERSATIONAL = {
     "rejected": "one assistant message",
 }
 _OURS = _CONVERSATIONAL | {
-    "strength": "1 (weakest) to 4",
+    "strength": "1 (weakest) to 4; none where the scale had one strength",
     "mode": "helpful or red_team; chosen is the less harmful reply in both",
     "conversation, person, turn": "pseudonyms, stable within one installation",
     "round": "number of the round whose policy was serving",

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from server.models import Campaign, Candidate, Comparison, Conversation, Instructions, Round, Snapshot, Turn
 from server.services.data.distributions import distribution
+from server.services.data.grades import grade
 from server.services.data.selection import Selection
 from server.services.data.transcripts import with_turns
 from training.lines import records
@@ -48,7 +49,7 @@ def _select(selection: Selection, after: int) -> Any:
     ]
     return (
         select(
-            Comparison.id, Comparison.person_id, Comparison.mode, Comparison.strength, Comparison.scale_position,
+            Comparison.id, Comparison.person_id, Comparison.mode, grade().label("strength"), Comparison.scale_position,
             Comparison.milliseconds_to_decide, Comparison.justification, Comparison.import_id, Comparison.source_line,
             Comparison.details, Comparison.created_at, Comparison.turn_id, Turn.conversation_id, Turn.position, Conversation.success,
             Campaign.slug, Round.number.label("round"), Instructions.version.label("instructions_version"),

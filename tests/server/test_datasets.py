@@ -121,3 +121,15 @@ def test_selections(db: Session):
 
     assert (count(), count(campaigns=["h"]), count(modes=["red_team"]), count(simulated=False)) == (2, 1, 1, 1)
     assert count(weakest_strength=3) == 0
+
+
+def test_a_scale_of_one_strength_has_no_weak_choices(db: Session):
+    """Every choice there is stored with strength 1, which elsewhere is the weakest grade and left out."""
+    person = factories.person(db)
+    for slug, grades in (("one", 1), ("four", 4)):
+        chat = factories.conversation(db, factories.campaign(db, slug=slug, grades=grades), person)
+        factories.comparison(db, factories.turn(db, chat), person, strength=1, scale_position=1)
+    assert datasets.count_usable(db, parse_selection({})) == 1
+    version = datasets.freeze(db, DatasetSelection())
+    strengths = {found.provenance["campaign"]: found.strength for found in datasets.members(db, version.id)}
+    assert strengths == {"one": None, "four": 1}

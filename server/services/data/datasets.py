@@ -31,6 +31,7 @@ from server.services.data.dataset_member import Member
 from server.services.data.dataset_selection import DatasetSelection
 from server.services.data.dataset_split import split_of
 from server.services.data.distributions import distribution
+from server.services.data.grades import grade
 from server.services.data.transcripts import prompt_before, with_turns
 
 BATCH = 2_000  # members read at once: a few megabytes of text
@@ -60,7 +61,7 @@ def count_usable(db: Session, selection: DatasetSelection, *, after: int = 0) ->
     """How many comparisons a preference model could learn from now, of those with an id above `after`."""
     query = _chosen_comparisons(selection, [func.count()]).where(
         Comparison.id > after,
-        or_(Comparison.strength.is_(None), Comparison.strength > selection.weakest_strength),
+        or_(grade().is_(None), grade() > selection.weakest_strength),
     )
     return db.scalar(query) or 0
 
@@ -134,7 +135,7 @@ def _member_rows(version_id: int, split: str | None, after: int) -> Any:
     chosen_by, rejected_by = aliased(Snapshot), aliased(Snapshot)
     query = (
         select(
-            DatasetMember.comparison_id, DatasetMember.split, Comparison.strength, Comparison.mode, Comparison.person_id,
+            DatasetMember.comparison_id, DatasetMember.split, grade().label("strength"), Comparison.mode, Comparison.person_id,
             Comparison.import_id, Comparison.milliseconds_to_decide, Turn.conversation_id, Turn.position, Turn.message,
             Campaign.slug, Round.number, chosen.text.label("chosen"), rejected.text.label("rejected"),
             chosen_by.name.label("chosen_snapshot"), rejected_by.name.label("rejected_snapshot"),

@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, exists, false, func, literal, select
 from sqlalchemy.orm import Session, aliased
 
-from server.models import Campaign, Candidate, Comparison, Snapshot
+from server.models import Candidate, Comparison, Snapshot
 from server.services.data import strengths
+from server.services.data.grades import grade
 from server.services.data.selection import Selection
 from server.services.intervals import Z95, Share
 
@@ -78,9 +79,7 @@ def _leaks(left: type[Candidate], right: type[Candidate]) -> ColumnElement[bool]
 
 
 def _weakest() -> ColumnElement[bool]:
-    # on a scale of one strength a choice has no grade to be weak by
-    graded = Comparison.campaign_id.in_(select(Campaign.id).where(Campaign.grades > 1))
-    return and_(func.coalesce(Comparison.strength <= WEAKEST, false()), graded)
+    return func.coalesce(grade() <= WEAKEST, false())
 
 
 def standings(
