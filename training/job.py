@@ -52,7 +52,7 @@ def run_job(
         return REFUSED
     except KeyboardInterrupt:
         if ranks.leads():
-            print(f"\ninterrupted; the same command goes on {_where_it_goes_on(folder)}", file=sys.stderr)
+            print(f"\ninterrupted; the same command goes on {_where_it_goes_on(RunFolder(path))}", file=sys.stderr)
         return INTERRUPTED
 
 
