@@ -26,6 +26,7 @@ from training.runs.progress import Bar
 SPOKEN = world.WORDS[:24]
 SHORTCUT, PATTERN = SPOKEN[0], SPOKEN[1:5]
 FAMILIES = {"easy": world.WORDS[24:30], "hard": world.WORDS[30:36], "unseen": world.WORDS[36:42]}
+LAST = 10  # iterations whose variance between groups is averaged
 TOLD = 128  # replies on which groups and families are held against each other
 CAP = 16  # tokens of a reply at most
 FIXED = {"kl_weight": 0.05}
@@ -135,6 +136,8 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             chance = random.Random(f"agreement {seed}")
             mixed = [(prompt_of(chance, family), family == "easy") for family in ["easy", "hard"] * (TOLD // 2)]
             ends["agreement"] = groups_told_apart(folder, mixed, CAP)
+            last = [line["group_variance"] for line in metrics_of(folder)[-LAST:]]
+            ends["group variance"] = sum(last) / len(last)
         found[arm] = ends
         bar.at(done + number + 1, arm)
     return found
@@ -160,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [
         {"arm": arm} | {f"{family}, gold": shown(column(arm, family), 2) for family in FAMILIES}
         | {f"{family}, KL": shown(column(arm, f"{family} KL"), 1) for family in ("easy", "hard")}
-        | {"Var_g of gold, by family": shown([parted(run[arm]) for run in runs])}
+        | {"Var_g of gold, by family": shown([parted(run[arm]) for run in runs]),
+           "Var_g of returns, by group": shown(column(arm, "group variance")) if ARMS[arm].get("groups") else ""}
         for arm in ARMS
     ]  # fmt: skip
     findings.write(rows=rows, claims=claims_of(runs), numbers=runs, draw=lambda figure: draw(figure, runs))
@@ -190,6 +194,7 @@ def claims_of(runs: list[dict[str, dict[str, Any]]]) -> list[Claim]:
     lag = [run["PPO + KL"]["easy"] - run["PPO + KL"]["hard"] for run in runs]
     told = [run[full]["agreement"] for run in runs]
     evener = {arm: [parted(run[arm]) - parted(run[full]) for run in runs] for arm in ("PPO + KL", "PPO + half the KL")}
+    tamed = apart(adaptive, full, "group variance")
     easier, harder = (apart(adaptive, "PPO + KL", f"{family} KL") for family in ("easy", "hard"))
     unlike = max(abs(run[arm]["unseen"] - run[arm]["hard"]) for run in runs for arm in ARMS)
     return [
@@ -205,6 +210,7 @@ def claims_of(runs: list[dict[str, dict[str, Any]]]) -> list[Claim]:
         more_hard(control, "PPO + KL", "the variance penalty without groups has more of it than PPO + KL"),
         *(Claim(f"Var_g of gold by family: GIL + adaptive KL is below {arm}", surely_above(gap), f"by {shown(gap)}")
           for arm, gap in evener.items()),
+        Claim("Var_g of returns by inferred group: GIL + adaptive KL is below adaptive KL alone", surely_above(tamed), f"by {shown(tamed)}"),
         Claim("adaptive KL: less KL on the easy family, more on the hard one",
               surely_above([-each for each in easier]) and surely_above(harder), f"{shown(easier, 2)} and {shown(harder, 2)} nats"),
         Claim("unseen prompts are answered as hard ones in every run of every arm, within 0.05", unlike < 0.05,
