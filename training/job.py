@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -52,16 +53,16 @@ def run_job(
         return REFUSED
     except KeyboardInterrupt:
         if ranks.leads():
-            print(f"\ninterrupted; the same command goes on {_where_it_goes_on(RunFolder(path))}", file=sys.stderr)
+            print(f"\ninterrupted; the same command goes on {_where_it_goes_on(Path(path))}", file=sys.stderr)
         return INTERRUPTED
 
 
-def _where_it_goes_on(folder: RunFolder) -> str:
-    if (folder.checkpoint / "state.json").exists():
-        return (
-            f"from the checkpoint of step {json.loads((folder.checkpoint / 'state.json').read_text('utf-8'))['step']}"
-        )
-    return "with the parts that are not measured yet" if folder.parts_file.exists() else "from the beginning"
+def _where_it_goes_on(folder: Path) -> str:
+    try:
+        step = json.loads((folder / "checkpoint" / "state.json").read_text("utf-8"))["step"]
+    except (OSError, ValueError, KeyError):  # none yet, or a damaged one, which the next start names
+        return "with the parts that are not measured yet" if (folder / "parts.jsonl").exists() else "from the beginning"
+    return f"from the checkpoint of step {step}"
 
 
 def run_command(

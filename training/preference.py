@@ -125,7 +125,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
         )
     shared = tell_shared(parts.train, parts.test)
     unknown = sorted(set(config.mode_weights) - {str(element.mode) for element in elements})
-    if unknown:
+    if unknown and ranks.leads():
         print(f"warning: mode_weights names {', '.join(unknown)}, a mode that nothing in the data has", file=sys.stderr)
     elements = weighted(elements, config.mode_weights)
     by_size = sorted(trained.ranked[:64], key=lambda ranked: ranked.tokens)

@@ -16,6 +16,7 @@ import torch
 from training.config import RobustnessConfig
 from training.data.prompts import Prompt, hold_out
 from training.failure import JobFailed
+from training.intervals import Z95
 from training.job import run_command, start
 from training.measuring.contest import mean_ci95
 from training.measuring.field import Field
@@ -49,7 +50,7 @@ def parted(
         row: dict[str, Any] = {"snapshot": snapshot}
         for key, score in _in_nats(numbers, scales).items():
             mean, (_, high) = mean_ci95(score[~held] - zero[key])
-            reach = math.hypot(high - mean, 1.96 * error[key])
+            reach = math.hypot(high - mean, Z95 * error[key])
             row[key], row[f"{key}_ci95"] = mean, [mean - reach, mean + reach]
         row["kl"], row["kl_ci95"] = mean_ci95(torch.tensor(numbers["kl"])[~held])
         rows.append(row)

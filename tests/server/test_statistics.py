@@ -69,6 +69,12 @@ def test_groups(db: Session, rows: Rows, cast: Cast) -> None:
     assert plain(statistics.by_source(db, every)) == [("compared here", 4, 6.5)]
 
 
+def test_a_scale_of_one_strength_is_no_weakest_grade(db: Session) -> None:
+    campaign, person = factories.campaign(db, grades=1), factories.person(db)
+    factories.comparison(db, factories.turn(db, factories.conversation(db, campaign, person)), person, strength=1)
+    assert [group.label for group in statistics.by_strength(db, Selection())] == ["none asked or given"]
+
+
 def test_days_without_comparisons_are_there(db: Session, rows: Rows) -> None:
     selection = Selection(since=date(2026, 3, 9), until=date(2026, 3, 12))
     days = [(9, 0), (10, 2), (11, 0), (12, 2)]

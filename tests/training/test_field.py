@@ -140,7 +140,7 @@ def test_each_model_is_centred_on_replies_that_are_put_aside() -> None:
     assert [row["gap"] for row in rows] == [1.0, 6.0]
     assert rows[1]["kl"] == 3.0
     # the measured scores are equal, so all that is left is the error of 0: deviation 2·√2 over all four, at two prompts
-    reach = 1.96 * 2 * math.sqrt(2) / math.sqrt(2)
+    reach = 1.959964 * 2 * math.sqrt(2) / math.sqrt(2)
     assert rows[1]["train_score_ci95"] == pytest.approx([9 - reach, 9 + reach])
 
 

@@ -12,6 +12,7 @@ from tests.training import results
 from training.config import BadConfig, PreferenceConfig, TournamentConfig, load_config
 from training.job import run_job
 from training.runs import files, run_folder
+from training.runs.named_models import named_models
 from training.runs.run_folder import RunFolder, RunFolderError, code_version
 
 
@@ -306,3 +307,31 @@ def test_what_is_interrupted_says_where_it_goes_on(tmp_path: Path, capsys: pytes
         assert run_job("sft", str(folder), work) == 130
         assert f"interrupted; the same command goes on {where}" in capsys.readouterr().err
     assert not (folder / "failure.json").exists()
+
+
+def test_what_parts_of_earlier_versions_do_not_say_is_no_difference_and_damage_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = results.run_folder(tmp_path / "run", {}, test=[{"text": "one"}])
+    RunFolder(folder).write_result({"seconds": 1.0})
+    for header, code in (("{}\n", 0), ("", 2), ("{", 2)):
+        (folder / "parts.jsonl").write_text(header)
+        assert run_job("hhh", str(folder), lambda _folder: {}) == code
+        assert ("is damaged" in capsys.readouterr().err) == (code == 2)
+
+
+def test_what_is_interrupted_before_there_is_a_folder_ends_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(path: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.job.RunFolder", interrupted)
+    assert run_job("sft", str(tmp_path / "none"), lambda _folder: {}) == 130
+    assert "from the beginning" in capsys.readouterr().err
+
+
+def test_snapshots_that_are_named_are_hashed_too(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    plain, named = named_models([str(tmp_path)]), named_models({"snapshots": [f"mine={tmp_path}"]})
+    assert list(plain.values()) == list(named.values()) and list(named) == [f"mine={tmp_path}"]

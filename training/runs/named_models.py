@@ -16,6 +16,8 @@ def named_models(settings: Any) -> dict[str, str]:
     if not isinstance(settings, str) or not settings:
         return {}
     root = Path(settings)
+    if not root.is_dir():  # snapshots are named NAME=DIR
+        root = Path(settings.rpartition("=")[2] or settings)
     if (root / "manifest.json").is_file():
         return {settings: hashlib.sha256((root / "manifest.json").read_bytes()).hexdigest()}
     if root.is_dir() and any(root.glob("*.safetensors")):

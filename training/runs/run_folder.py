@@ -139,13 +139,23 @@ class RunFolder:
                 raise RunFolderError(
                     f"{self.path} is finished with {name} {settings[name]!r}; start a new folder for {asked!r}"
                 )
-        state = self.checkpoint / "state.json"
-        if state.exists() and (begun := json.loads(state.read_text("utf-8")).get("begun")):
-            self._refuse_settings(begun["settings"])
+        begun = self._begun_on_disk()
+        self._refuse_settings(begun.get("settings", {}) if self.checkpoint.exists() else {})
+        if "data" in begun:  # runs of earlier versions do not say
             self._refuse_data(begun["data"])
-        elif self.parts_file.exists():
-            with self.parts_file.open("rb") as file:
-                self._refuse_data(json.loads(file.readline()).get("data", {}))
+
+    def _begun_on_disk(self) -> dict[str, Any]:
+        """What a checkpoint, or the parts of a measuring job, say that this run began with; {} where neither is there."""
+        state = self.checkpoint / "state.json"
+        source = state if state.exists() else self.parts_file
+        if not source.exists():
+            return {}
+        try:
+            with source.open("rb") as file:
+                said = json.loads(file.read() if source == state else file.readline())
+        except ValueError as bad:
+            raise RunFolderError(f"{source} is damaged ({bad}); delete it, or start a new folder") from bad
+        return dict(said.get("begun", {}) if source == state else said)
 
     # -- metrics --------------------------------------------------------------------------------------------------
     def log(self, *, step: int, **numbers: Any) -> None:

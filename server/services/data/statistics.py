@@ -22,6 +22,7 @@ from server.models import (
     Turn,
 )
 from server.services import days
+from server.services.data.grades import grade
 from server.services.data.selection import Selection
 from server.services.intervals import Share
 
@@ -151,17 +152,18 @@ def by_source(db: Session, selection: Selection) -> list[Group]:
 
 
 def by_strength(db: Session, selection: Selection) -> list[Group]:
-    """Comparisons by strength, 1 weakest; then those that pick nothing, and imports without a strength."""
+    """Comparisons by strength, 1 weakest; then picks without one (a scale of one strength, some imports), and those that pick nothing."""
+    strength = grade().label("graded")
     rows = db.execute(
-        select(Comparison.strength, Comparison.verdict, func.count(), _MEDIAN)
+        select(strength, Comparison.verdict, func.count(), _MEDIAN)
         .where(*selection.conditions())
-        .group_by(Comparison.strength, Comparison.verdict)
-        .order_by(Comparison.strength.nulls_last(), Comparison.verdict.desc())
+        .group_by(strength, Comparison.verdict)
+        .order_by(strength.nulls_last(), Comparison.verdict.desc())
     )
-    words = {"picked": "none given", "tie": "tie", "both_bad": "both are bad"}
+    words = {"picked": "none asked or given", "tie": "tie", "both_bad": "both are bad"}
     return [
-        Group(words[verdict] if grade is None else str(grade), count, _seconds(median))
-        for grade, verdict, count, median in rows
+        Group(words[verdict] if graded is None else str(graded), count, _seconds(median))
+        for graded, verdict, count, median in rows
     ]
 
 
