@@ -26,8 +26,7 @@ class WinRate:
     share: float
     ci95: tuple[float, float]
     prompts: int
-    mean_score: float
-    mean_score_other: float
+    mean_score: float  # of the policy's replies, by the judge
 
 
 def held_out_prompts(mode: str | None = None) -> list[str]:
@@ -60,14 +59,14 @@ def win_rate(policy: str, other: str, prompts: list[str], *, samples: int = 1, s
     """
     judge, sides = GoldJudge(), (Policy.load(policy), Policy.load(other))
     wins = [0.0] * len(prompts)
-    total = total_other = 0.0
+    total = 0.0
     for sample in range(samples):
         ours, theirs = (replies(side, prompts, seed + 2 * sample + number) for number, side in enumerate(sides))
         for at, prompt in enumerate(prompts):
             messages = [{"role": "user", "content": prompt}]
             a, b = judge.score(messages, ours[at]), judge.score(messages, theirs[at])
             wins[at] += (0.5 if abs(a - b) < TIE else float(a > b)) / samples
-            total, total_other = total + a, total_other + b
+            total += a
     count = len(prompts)
     share, ci95 = mean_share(wins)
-    return WinRate(share, ci95, count, total / (count * samples), total_other / (count * samples))
+    return WinRate(share, ci95, count, total / (count * samples))

@@ -30,7 +30,7 @@ from training.models.snapshots import check_snapshot, load_policy, save_policy
 from training.processes import ranks
 from training.reading.reading import Reader
 from training.runs.run_folder import RunFolder
-from training.runs.telling import reasons, tell_left_out, tell_shared
+from training.runs.telling import lines_named, reasons, tell_left_out, tell_shared
 from training.supervised.fitting import Fit, chosen_learning_rate
 from training.supervised.lesson import Lesson
 from training.trunk.recomputing import recompute
@@ -135,7 +135,7 @@ def train(folder: RunFolder, config: PreferenceConfig) -> dict[str, Any]:
     fit = Fit(
         folder, config, start.model, batches, Lesson(reader, elements, config),
         title="preference model", rate=learning_rate(config, start.model.width), began=began,
-        named=lambda numbers: lines_of([elements[number] for number in numbers]),
+        named=lambda numbers: lines_named(elements[number].line for number in numbers),
     )  # fmt: skip
     fit.resume(folder.load_checkpoint())
     with fit.done():
@@ -174,12 +174,6 @@ def in_tokens(
         weakest_strength=0 if as_margin else config.weakest_strength,
         strength_margins=config.strength_margins if as_margin else None,
     )
-
-
-def lines_of(elements: Sequence[Ranked]) -> str:
-    """Name the lines of train.jsonl that elements come from."""
-    found = list(dict.fromkeys(str(element.line) for element in elements))
-    return f"lines {', '.join(found[:4])}{', …' if len(found) > 4 else ''} of the training data"
 
 
 def learning_rate(config: PreferenceConfig, width: int) -> float:

@@ -31,7 +31,7 @@ from training.processes import ranks
 from training.reading.pretraining_text import PretrainingText
 from training.reading.words import WordReader
 from training.runs.run_folder import RunFolder
-from training.runs.telling import reasons, tell_left_out, tell_shared, tell_unfit
+from training.runs.telling import lines_named, reasons, tell_left_out, tell_shared, tell_unfit
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Sampling, answerable
 from training.supervised.fitting import Fit, chosen_learning_rate
@@ -90,6 +90,7 @@ def train(folder: RunFolder, config: SftConfig) -> dict[str, Any]:
     fit = Fit(
         folder, config, model, batches, lesson,
         title="finetuning", rate=chosen_learning_rate(config, int(model.config.hidden_size)), began=began, watch=selection,
+        named=lambda numbers: lines_named(found.lines[number] for number in numbers if number < len(found.examples)),
     )  # fmt: skip
     lesson.fit = fit
     fit.resume(folder.load_checkpoint())

@@ -50,14 +50,17 @@ def preference_gates(result: Mapping[str, Any], wanted: GateThresholds) -> dict[
         )  # fmt: skip
         return gates | {name: Gate(label, None, rule, threshold, few) for name, label, rule, threshold in undecided}
     unseen, accuracy = unseen_accuracy(result)
-    lower = lower_bound(accuracy, unseen, wanted.accuracy_confidence)
+    # those of one conversation go together; a run of an older version says nothing of it
+    told = unseen * float(result.get("independent_pairs", pairs)) / pairs
+    lower = lower_bound(accuracy, told, wanted.accuracy_confidence)
     by_chance = chance_calibration_error(result.get("calibration_bins") or [], wanted.accuracy_confidence)
     error = float(result["calibration_error"])
     return gates | {
         "accuracy": Gate(
             "Accuracy on unseen pairs, lower bound", lower, ">", wanted.accuracy_above,
             f"{result['accuracy']:.1%} of {pairs} held-out pairs; with {unseen - pairs} training pairs told before they were "
-            f"learnt {accuracy:.1%} of {unseen}; one-sided bound at {wanted.accuracy_confidence:.0%}",
+            f"learnt {accuracy:.1%} of {unseen}, which tell as much as {told:.0f} independent ones; "
+            f"one-sided bound at {wanted.accuracy_confidence:.0%}",
         ),
         "calibration_error": Gate(
             "Calibration error beyond chance", max(0.0, error - by_chance), "<=", wanted.calibration_error,
@@ -112,7 +115,7 @@ def unseen_accuracy(result: Mapping[str, Any]) -> tuple[int, float]:
     return held_out + late, told_right / (held_out + late)
 
 
-def lower_bound(share: float, count: int, confidence: float) -> float:
+def lower_bound(share: float, count: float, confidence: float) -> float:
     """Wilson's one-sided lower bound of a proportion."""
     return wilson_interval(share, count, NormalDist().inv_cdf(confidence))[0]
 

@@ -47,6 +47,8 @@ def command(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     module = ["-m", f"training.{arguments[0]}", *rest]
     if processes > 1:
         module = ["-m", "training.processes.together", str(processes), *module]
+    if sys.stderr.isatty():
+        click.echo(f"Starting {arguments[0]} …", err=True)  # torch takes seconds to load, and says nothing
     ctx.exit(_run([sys.executable, *module]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -55,6 +56,15 @@ def test_a_number_that_is_none_is_refused(words: list[str], asked: list[list[str
     assert found.exit_code == 2
     assert "--processes needs a number" in found.output
     assert not asked
+
+
+@pytest.mark.usefixtures("asked")
+def test_whoever_waits_at_a_terminal_is_told_at_once() -> None:
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as screen, open(theirs, "w") as terminal, contextlib.redirect_stderr(terminal):
+        whetstone.main(["train", "policy", "folder"], standalone_mode=False)
+        assert screen.read(100).decode() == "Starting policy …\r\n"
+    assert CliRunner().invoke(whetstone, ["train", "policy", "folder"]).output == ""  # no line in a log
 
 
 SLEEPER = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"

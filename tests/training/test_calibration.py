@@ -111,6 +111,7 @@ def test_pairs_of_one_conversation_count_as_what_they_tell_together():
     scores = [[1.0, 0.0] if n // 4 < 30 else [0.0, 1.0] for n in range(160)]
     found = report(pairs, scores, 10)
     assert found["accuracy_ci95"] == pytest.approx(wilson_interval(0.75, 40))
+    assert (found["test_pairs"], found["independent_pairs"]) == (160, pytest.approx(40))
     assert found["accuracy_by_strength"]["2"]["accuracy_ci95"] == found["accuracy_ci95"]
     alone = report([dataclasses.replace(pair, group=None) for pair in pairs], scores, 10)
     assert alone["accuracy_ci95"] == pytest.approx(wilson_interval(0.75, 160))

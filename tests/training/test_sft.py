@@ -346,7 +346,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(sft.Lesson, "__call__", poisoned)
     assert main([str(path)]) == 2
-    assert "loss is nan at step 6 (examples " in json.loads((path / "failure.json").read_text())["reason"]
+    assert "loss is nan at step 6 (lines " in json.loads((path / "failure.json").read_text())["reason"]
     checkpoint = RunFolder(path).load_checkpoint()
     assert checkpoint is not None and checkpoint.step == 4
 

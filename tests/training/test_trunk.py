@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers.utils import logging as hf_logging
 
 from tests.training.conftest import FAMILIES
 from training import native
@@ -114,6 +115,18 @@ def test_company_changes_nothing(family: str) -> None:
             ),
         )  # fmt: skip
         assert torch.allclose(trunk.hidden(together)[: len(alone.tokens)], expected, atol=1e-5)
+
+
+def test_rows_that_padding_fills_up_warn_of_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    backbone = model_of(FAMILIES["gpt2"]).base_model
+    with torch.no_grad():
+        backbone(input_ids=torch.tensor([[5, 0]]))  # transformers says it once a process
+    assert "attention_mask" in capfd.readouterr().err
+    warning_once = type(hf_logging.get_logger("transformers.modeling_utils")).warning_once
+    warning_once.cache_clear()
+    with torch.no_grad():
+        trunk_for(backbone).hidden(some((6, (2,)), (3, (9,))))
+    assert "attention_mask" not in capfd.readouterr().err
 
 
 def test_frozen_weights_get_no_gradient_and_no_gradient_costs_no_memory() -> None:

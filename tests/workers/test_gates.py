@@ -17,6 +17,7 @@ from workers.gates import (
 PM = {
     "accuracy": 0.7,
     "test_pairs": 100,
+    "independent_pairs": 100.0,
     "pairs": 400,
     "online_accuracy": None,
     "calibration_error": 0.10,
@@ -61,11 +62,20 @@ def test_a_bad_one_is_held_by_name(change: dict, stopped_by: set[str]):
 
 
 def test_pairs_told_before_they_were_learnt_count_as_unseen():
-    few = PM | {"accuracy": 0.6, "test_pairs": 30, "pairs": 240, "online_accuracy": 0.65}
+    few = PM | {"accuracy": 0.6, "test_pairs": 30, "independent_pairs": 30.0, "pairs": 240, "online_accuracy": 0.65}
     assert unseen_accuracy(few) == (150, pytest.approx((18 + 78) / 150))
     assert preference_gates(few, GateThresholds())["accuracy"].passed
     assert not preference_gates(few | {"online_accuracy": None}, GateThresholds())["accuracy"].passed
     assert not preference_gates(few | {"online_accuracy": 0.5}, GateThresholds())["accuracy"].passed
+
+
+def test_pairs_of_one_conversation_count_as_what_they_tell_together():
+    # 0.56 of 400 pairs: 0.56 - 1.2816 sqrt(0.2464 / 400) is 0.528; of 80 independent ones 0.489
+    shaky = PM | {"accuracy": 0.56, "test_pairs": 400, "independent_pairs": 400.0}
+    assert preference_gates(shaky, GateThresholds())["accuracy"].value == pytest.approx(0.528, abs=1e-3)
+    together = preference_gates(shaky | {"independent_pairs": 80.0}, GateThresholds())["accuracy"]
+    assert together.value == pytest.approx(0.489, abs=2e-3) and not together.passed
+    assert "as much as 80 independent ones" in together.note
 
 
 def test_too_few_pairs_say_so():

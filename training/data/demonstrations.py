@@ -10,7 +10,7 @@ A line is one of these; a message is {"role": "user" or "assistant", "content"}:
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -48,6 +48,7 @@ class Demonstration:
         False  # True: the reply of a comparison of two equal ones, of which nobody could say what is better; left out
     )
     ended: bool = True  # False: sampling was cut there, and an end token behind it would teach to stop in mid-sentence
+    line: int | None = None  # of the file that it was read from
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -63,7 +64,7 @@ def read_demonstrations(path: Path) -> list[Demonstration]:
 def read_line(file: str, number: int, text: str, record: dict[str, Any]) -> Demonstration:
     """Read one line, given as its text and as the object in it; BadRecord(number, why) when it is no demonstration."""
     try:
-        return _demonstration(record, text, number)
+        return replace(_demonstration(record, text, number), line=number)
     except Reason as bad:
         raise BadRecord(number, str(bad), file) from bad
 
@@ -121,10 +122,11 @@ def split(demonstrations: Iterable[Demonstration], share: float) -> tuple[list[D
 
 
 class Tokenised(NamedTuple):
-    """The usable examples and the prompt of each; how many were left out by reason, and what the others lost."""
+    """The usable examples, the prompt and the line of each; how many were left out by reason, and what the others lost."""
 
     examples: list[Example]
     prompts: list[list[Message]]
+    lines: list[int | None]
     dropped: Counter[str]
     shortened: int  # lost their oldest turns
     turns_missed: int  # earlier replies that the template writes unlike a reply that is sampled
@@ -141,6 +143,7 @@ def tokenised(
     """
     examples: list[Example] = []
     prompts: list[list[Message]] = []
+    lines: list[int | None] = []
     dropped: Counter[str] = Counter()
     shortened = missed = 0
     for shown in demonstrations:
@@ -176,4 +179,5 @@ def tokenised(
                         missed += 1
         examples.append(Example(tokens, sorted(learnt)))
         prompts.append(list(shown.prompt))
-    return Tokenised(examples, prompts, dropped, shortened, missed)
+        lines.append(shown.line)
+    return Tokenised(examples, prompts, lines, dropped, shortened, missed)

@@ -8,7 +8,6 @@ it. The job `distill` teaches a student of the same size, and a smaller one, the
 
 import json
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from matplotlib.figure import Figure
 
 from training import distill, sft
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
-from training.runs.progress import Bar
 
 PLAIN, PROMPTED = world.WORDS[:24], world.WORDS[24:48]
 PROMPT = [
@@ -54,7 +53,7 @@ def pretrained(root: Path, seed: int, texts: int, **size: int) -> Path:
     return folder / "model"
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, dict[str, float]]:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[str, float]]:
     """Both students once."""
     texts, prompts = (400, 100) if quick else (8000, 2000)
     teacher = pretrained(root / "teacher", seed, texts)
@@ -73,8 +72,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
         )  # fmt: skip
         result = world.result_of(distill.main, folder)
         found[name] = {number: float(result[number]) for number in NAMES}
-        done += 1
-        bar.at(done, name)
+        tick(name)
     return found
 
 
@@ -82,10 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run both students over the seeds and write what was found."""
     options = Options.read("distilled_prompt", __doc__, seeds=5, arguments=arguments)
     findings = Findings("distilled_prompt", options)
-    runs: list[dict[str, dict[str, float]]] = []
-    with Bar("distilled prompt", options.seeds * len(STUDENTS)) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(STUDENTS)))  # noqa: PERF401
+    runs = each_seed(options, "distilled prompt", len(STUDENTS), one_seed)
     titles = {"held_out_kl_before": "KL before, nats a token", "held_out_kl": "KL after",
               "student_perplexity_before": "perplexity before", "student_perplexity": "perplexity after",
               "teacher_perplexity": "the prompted teacher's"}  # fmt: skip

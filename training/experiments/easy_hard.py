@@ -10,7 +10,6 @@ without groups, since an adaptive penalty is a weaker one on the mean.
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from matplotlib.figure import Figure
 
 from training import policy, preference
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.speaking import answered, chance_of_naming, groups_told_apart, metrics_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
-from training.runs.progress import Bar
 
 SPOKEN = world.WORDS[:24]
 SHORTCUT, PATTERN = SPOKEN[0], SPOKEN[1:5]
@@ -106,7 +105,7 @@ def comparisons(seed: str, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, dict[str, Any]]:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[str, Any]]:
     """Every arm once; gold score and KL by family at the end."""
     initial = spoken_policy(root, seed, exchange, texts=500 if quick else 9000)
     pm = world.run_folder(
@@ -139,7 +138,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             last = [line["group_variance"] for line in metrics_of(folder)[-LAST:]]
             ends["group variance"] = sum(last) / len(last)
         found[arm] = ends
-        bar.at(done + number + 1, arm)
+        tick(arm)
     return found
 
 
@@ -152,10 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
     options = Options.read("easy_hard", __doc__, seeds=10, arguments=arguments)
     findings = Findings("easy_hard", options)
-    runs: list[dict[str, dict[str, Any]]] = []
-    with Bar("easy and hard", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))  # noqa: PERF401
+    runs = each_seed(options, "easy and hard", len(ARMS), one_seed)
 
     def column(arm: str, name: str) -> list[float]:
         return [run[arm][name] for run in runs]

@@ -9,7 +9,6 @@ times as many. `batch_prompts` counts prompts in both: a pool takes as many pair
 
 import math
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from matplotlib.figure import Figure
 
 from training import preference
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.speaking import metrics_of
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
-from training.runs.progress import Bar
 
 K = 6
 PAIRS = K * (K - 1) // 2
@@ -44,7 +43,7 @@ def rankings(seed: str, count: int, gold: world.Gold) -> list[dict[str, Any]]:
     return found
 
 
-def one_seed(root: Path, seed: int, quick: bool) -> dict[str, dict[str, float]]:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[str, float]]:
     """Every arm once: held-out numbers, and the loss on the last pairs of the epoch before they were learnt."""
     start = world.random_policy(root / "policy", seed=seed)
     gold = world.weighed(world.word_weights(seed))
@@ -64,6 +63,7 @@ def one_seed(root: Path, seed: int, quick: bool) -> dict[str, dict[str, float]]:
         late = sum(last) / len(last)
         found[arm] = {"log loss": result["log_loss"], "accuracy": result["accuracy"], "late loss": late,
                       "updates": result["updates"], "gap": result["log_loss"] - late}  # fmt: skip
+        tick(arm)
     return found
 
 
@@ -71,11 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
     options = Options.read("grouping", __doc__, seeds=6, arguments=arguments)
     findings = Findings("grouping", options)
-    runs: list[dict[str, dict[str, float]]] = []
-    with Bar("grouped and pooled", options.seeds) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick))
-            bar.at(seed + 1)
+    runs = each_seed(options, "grouped and pooled", len(ARMS), one_seed)
     titles = {"log loss": "held-out log loss", "accuracy": "held-out accuracy",
               "late loss": "training loss, last tenth of the epoch", "gap": "held-out less training"}  # fmt: skip
     rows = [

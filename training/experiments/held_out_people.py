@@ -7,7 +7,6 @@ new comparisons of these eight and of the other two: InstructGPT's five folds ov
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from matplotlib.figure import Figure
 
 from training import preference
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above, surely_within
-from training.runs.progress import Bar
 
 PEOPLE, FOLDS = 10, 5
 # Correlation of what a person likes with what all share; its square is the shared part of the variance, and two people's tastes
@@ -33,7 +32,7 @@ def tastes(seed: int, shared: float) -> list[world.Gold]:
     return [world.weighed(world.mixed(common, world.word_weights(f"{seed} of {who}"), shared)) for who in range(PEOPLE)]
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, Folds]:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, Folds]:
     """Every fold at every strength of bias; accuracy within and beyond the people that taught."""
     start = world.random_policy(root / "policy", seed=seed)
     each, tried = (40, 10) if quick else (EACH, 100)
@@ -59,8 +58,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             )  # fmt: skip
             parts = world.result_of(preference.main, folder)["accuracy_by_mode"]
             found[str(shared)].append({name: parts[name]["accuracy"] for name in ("within", "beyond")})
-            done += 1
-            bar.at(done, f"shared {shared}, fold {fold + 1}")
+            tick(f"shared {shared}, fold {fold + 1}")
     return found
 
 
@@ -73,11 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all folds over the seeds and write what was found."""
     options = Options.read("held_out_people", __doc__, seeds=4, arguments=arguments)
     findings = Findings("held_out_people", options)
-    runs: list[dict[str, Folds]] = []
     total = len(SHARED) * FOLDS
-    with Bar("people", options.seeds * total) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * total))  # noqa: PERF401
+    runs = each_seed(options, "people", total, one_seed)
     rows = [
         {"correlation of a taste with the shared one": shared}
         | {

@@ -8,7 +8,6 @@ Arms: PPO with its penalty, the paper's parts of group-invariant learning alone 
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from matplotlib.figure import Figure
 from training import policy, preference
 from training.experiments import easy_hard, world
 from training.experiments.easy_hard import FIXED, GROUPED, PENALTY
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.speaking import answered, chance_of_naming, groups_told_apart, metrics_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above, surely_within
-from training.runs.progress import Bar
 
 SPOKEN = world.WORDS[:24]
 GOOD = frozenset(SPOKEN[:6])
@@ -78,7 +77,7 @@ def comparisons(seed: str, count: int, families: Sequence[str] = tuple(FAMILIES)
     return found
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, dict[str, Any]]:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[str, Any]]:
     """Every arm once; gold score and KL by family at the end."""
     initial = spoken_policy(root, seed, exchange, texts=500 if quick else 9000)
     pm = world.run_folder(
@@ -109,7 +108,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             mixed = [(prompt, family == "clean") for family in FAMILIES for prompt in held_out[family]]
             ends["agreement"] = groups_told_apart(folder, mixed, CAP)
         found[arm] = ends
-        bar.at(done + number + 1, arm)
+        tick(arm)
     return found
 
 
@@ -117,10 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
     options = Options.read("label_noise", __doc__, seeds=5, arguments=arguments)
     findings = Findings("label_noise", options)
-    runs: list[dict[str, dict[str, Any]]] = []
-    with Bar("label noise", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))  # noqa: PERF401
+    runs = each_seed(options, "label noise", len(ARMS), one_seed)
 
     def column(arm: str, name: str) -> list[float]:
         return [run[arm][name] for run in runs]

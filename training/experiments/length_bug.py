@@ -9,7 +9,6 @@ other tricks; `ppo_max` at three weights η, and without critic pretraining; rew
 
 import itertools
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from matplotlib.figure import Figure
 
 from training import policy, preference
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.speaking import answered, metrics_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, differences, interval, shown, surely_above
-from training.runs.progress import Bar
 
 SPOKEN = world.WORDS[:24]
 GOOD = frozenset(SPOKEN[:8])
@@ -91,7 +90,7 @@ def comparisons(seed: str, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, dict[str, Any]]:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[str, Any]]:
     """Pretrain, train the preference model, run every arm; the curves and ends by arm."""
     size = 200 if quick else 2000
     initial = spoken_policy(
@@ -119,7 +118,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
             **{name: [line[logged] for line in lines] for name, logged in CURVES.items()},
             **ends_of(folder / "model", initial, pm / "model", asked, seed),
         }
-        bar.at(done + number + 1, arm)
+        tick(arm)
     found[FIRST] = ends_of(initial, initial, pm / "model", asked, seed)
     return found
 
@@ -136,10 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
     options = Options.read("length_bug", __doc__, seeds=5, arguments=arguments)
     findings = Findings("length_bug", options)
-    runs: Runs = []
-    with Bar("length bug", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))
+    runs: Runs = each_seed(options, "length bug", len(ARMS), one_seed)
 
     def column(arm: str, name: str) -> list[float]:
         return [run[arm][name] for run in runs]

@@ -7,7 +7,6 @@ holds one of 60 words. From the same random weights the same pairs teach a ranke
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 
 from training import preference
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.writing import (
     Claim,
     Findings,
@@ -26,7 +26,6 @@ from training.experiments.writing import (
     surely_above,
     surely_within,
 )
-from training.runs.progress import Bar
 
 OBJECTIVES = ("ranked", "binary", "imitation")
 TARGETS = ("graded", "yes or no")
@@ -58,7 +57,7 @@ def pairs(seed: str, count: int, target: str, gold: world.Gold) -> list[dict[str
     return found
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accuracy:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> Accuracy:
     """Every target, objective and size once; held-out accuracy."""
     start = world.random_policy(root / "policy", seed=seed)
     gold = world.weighed(world.word_weights(seed))
@@ -73,8 +72,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accurac
                     train=pairs(f"train {seed}", size // (20 if quick else 1), target, gold), test=test,
                 )  # fmt: skip
                 found[target][objective][size] = world.result_of(preference.main, folder)["accuracy"]
-            done += 1
-            bar.at(done, f"{target}, {objective}")
+            tick(f"{target}, {objective}")
     return found
 
 
@@ -82,11 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run everything over the seeds and write what was found."""
     options = Options.read("objectives", __doc__, seeds=4, arguments=arguments)
     findings = Findings("objectives", options)
-    runs: list[Accuracy] = []
     each = len(TARGETS) * len(OBJECTIVES)
-    with Bar("objectives", options.seeds * each) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * each))  # noqa: PERF401
+    runs = each_seed(options, "objectives", each, one_seed)
     rows = [
         {"target": target, "objective": objective}
         | {f"{size} pairs": shown([run[target][objective][size] for run in runs]) for size in SIZES}

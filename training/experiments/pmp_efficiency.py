@@ -8,7 +8,6 @@ ranked pair makes two binarised ones; so binarised PMP once has the same questio
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from matplotlib.figure import Figure
 
 from training import preference
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.writing import Claim, Findings, Options, differences, interval, shown, surely_above
-from training.runs.progress import Bar
 
 SIZES = (100, 500, 2000)
 QUESTIONS = 2500
@@ -40,7 +39,7 @@ def question(draw: random.Random, gold: world.Gold) -> dict[str, Any]:
     return {"prompt": prompt, "answers": [{"text": text, "score": round(2 * gold(prompt, text))} for text in texts]}
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accuracy:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> Accuracy:
     """Every order, stage and size once; held-out accuracy."""
     start = world.random_policy(root / "policy", seed=seed)
     public = world.word_weights(2 * seed)
@@ -71,8 +70,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> Accurac
                     train=world.comparisons(f"train {seed}", size // (10 if quick else 1), gold, 0.3), test=test,
                 )  # fmt: skip
                 found[order][stage][size] = world.result_of(preference.main, folder)["accuracy"]
-            done += 1
-            bar.at(done, f"{order}, {stage}")
+            tick(f"{order}, {stage}")
     return found
 
 
@@ -80,11 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run everything over the seeds and write what was found."""
     options = Options.read("pmp_efficiency", __doc__, seeds=4, arguments=arguments)
     findings = Findings("pmp_efficiency", options)
-    runs: list[Accuracy] = []
     each = len(ORDERS) * len(STAGES)
-    with Bar("PMP", options.seeds * each) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * each))  # noqa: PERF401
+    runs = each_seed(options, "PMP", each, one_seed)
     rows = [
         {"downstream order": order, "PMP": stage}
         | {f"{size} comparisons": shown([run[order][stage][size] for run in runs]) for size in SIZES}

@@ -7,7 +7,6 @@ PPO learns to reply with good words; what it unlearns is the loss on held-out te
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from matplotlib.figure import Figure
 
 from training import policy, preference
 from training.experiments import world
+from training.experiments.seeds import Tick, each_seed
 from training.experiments.speaking import answered, spoken_policy, text_loss
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
-from training.runs.progress import Bar
 
 SPOKEN = world.WORDS[:24]
 GOOD = frozenset(SPOKEN[:8])
@@ -75,7 +74,7 @@ def comparisons(seed: str, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[str, dict[str, float]]:
+def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[str, float]]:
     """Every arm once; score, gold score, KL and the loss on held-out text at its end."""
     texts = chain_texts(f"chain {seed}", 200 if quick else 6000)
     initial = spoken_policy(root, seed, exchange, texts=300 if quick else 6000, pretraining=texts)
@@ -104,7 +103,7 @@ def one_seed(root: Path, seed: int, quick: bool, bar: Bar, done: int) -> dict[st
         )  # fmt: skip
         world.result_of(policy.main, folder)
         found[arm] = ends_of(folder / "model")
-        bar.at(done + number + 1, arm)
+        tick(arm)
     return found
 
 
@@ -112,10 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
     options = Options.read("pretraining_mix", __doc__, seeds=5, arguments=arguments)
     findings = Findings("pretraining_mix", options)
-    runs: list[dict[str, dict[str, float]]] = []
-    with Bar("PPO and PPO-ptx", options.seeds * len(ARMS)) as bar, tempfile.TemporaryDirectory() as scratch:
-        for seed in range(options.seeds):
-            runs.append(one_seed(Path(scratch) / str(seed), seed, options.quick, bar, seed * len(ARMS)))  # noqa: PERF401
+    runs = each_seed(options, "PPO and PPO-ptx", len(ARMS), one_seed)
 
     def column(arm: str, name: str) -> list[float]:
         return [run[arm][name] for run in runs]

@@ -15,7 +15,7 @@ from training.measuring.calibration import (
 )
 
 THRESHOLDS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # in deviations of the scores of training's replies
-OVERALL = ("accuracy", "accuracy_ci95", "log_loss", "calibration_error", "margin_mean")
+OVERALL = ("accuracy", "accuracy_ci95", "independent_pairs", "log_loss", "calibration_error", "margin_mean")
 
 
 class HeldOut(NamedTuple):
@@ -63,6 +63,7 @@ def report(
     if pairs:
         all_of_them = _share(pairs)
         found |= {key: all_of_them[key] for key in ("accuracy", "accuracy_ci95")}
+        found["independent_pairs"] = _independent(pairs)
         found["margin_mean"] = sum(margins) / len(margins)
     if pairs and odds:
         curve = reliability_bins(margins, bins)
@@ -100,10 +101,13 @@ def _share(pairs: Sequence[HeldOut]) -> dict[str, Any]:
     """Return {"pairs", "accuracy", "accuracy_ci95"}; the pairs of one group count as what they tell together."""
     if not pairs:
         return {"pairs": 0, "accuracy": None, "accuracy_ci95": None}
-    margins = [pair.margin for pair in pairs]
-    share = accuracy(margins)
-    count = effective_count(margins, [pair.group for pair in pairs])
-    return {"pairs": len(pairs), "accuracy": share, "accuracy_ci95": list(wilson_interval(share, count))}
+    share = accuracy([pair.margin for pair in pairs])
+    return {"pairs": len(pairs), "accuracy": share, "accuracy_ci95": list(wilson_interval(share, _independent(pairs)))}
+
+
+def _independent(pairs: Sequence[HeldOut]) -> float:
+    """Return how many independent pairs these tell as much as."""
+    return effective_count([pair.margin for pair in pairs], [pair.group for pair in pairs])
 
 
 def _by(

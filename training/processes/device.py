@@ -11,8 +11,8 @@ import torch
 from training.processes import ranks
 
 Precision = Literal["auto", "float32", "bfloat16"]
-# By the instructions of a CPU that multiply bfloat16: the least width from which converting costs less than they save (measured).
-LEAST_HALF_WIDTHS = {"amx_bf16": 320, "avx512_bf16": 128}
+# The least width from which a CPU that multiplies bfloat16 (AVX512-BF16, with AMX or without) saves more than converting costs: measured.
+LEAST_HALF_WIDTH = 128
 
 
 def device_of_choice() -> torch.device:
@@ -34,8 +34,7 @@ def least_half_width() -> float:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux
         return inf
-    flags = set(told.split())
-    return next((width for name, width in LEAST_HALF_WIDTHS.items() if name in flags), inf)
+    return LEAST_HALF_WIDTH if "avx512_bf16" in told.split() else inf
 
 
 def products(half: bool, device: torch.device) -> AbstractContextManager[object]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from training.lines.splits import Spoken, shared_conversations
 from training.processes import ranks
@@ -11,6 +11,12 @@ from training.processes import ranks
 def reasons(dropped: Counter[str], words: Mapping[str, str]) -> str:
     """How much was left out and why, each reason in a job's words."""
     return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
+
+
+def lines_named(lines: Iterable[int | None]) -> str:
+    """Name the first few of these lines of the training data."""
+    found = list(dict.fromkeys(map(str, lines)))
+    return f"lines {', '.join(found[:4])}{', …' if len(found) > 4 else ''} of the training data"
 
 
 def tell_left_out(part: str, dropped: Counter[str], shortened: int, words: Mapping[str, str]) -> None:

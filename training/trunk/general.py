@@ -36,6 +36,8 @@ class GeneralTrunk:
             # learned positions end at the context: padding must not run past them
             more["position_ids"] = torch.where(real, packing.positions[source], 0)
             more["attention_mask"] = _visible(packing.groups, length, device)[:, None]
+        else:  # padding lies behind what is read and is never looked at; without a mask GPT-2 warns of it
+            more["attention_mask"] = torch.ones(source.shape, dtype=torch.long, device=device)
         with products(self.half, device), recomputing(self.backbone):
             states: Tensor = self.backbone(
                 input_ids=packing.tokens[source], use_cache=False, **more
