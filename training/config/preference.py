@@ -104,6 +104,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "held_out": 0.05,
         "max_tokens": 1024,
         "shift_on": "held_out",
+        "scale": "none",
     },
     # Ouyang et al. 2022 §3.5, App. C.2: all pairs of 64 prompts an update, down a cosine to a tenth, one epoch, ties
     # dropped, shifted so that the demonstrations average 0. The paper names no warm-up. Its rate, 9e-6 at 6B, is not set: absolute
@@ -120,6 +121,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weakest_strength": 0,
         "lm_weight": 0.0,
         "shift_on": "demonstrations",
+        "scale": "none",
     },
     # Askell et al. 2021 §4, Bai et al. 2022 App. A.2: binarised pairs of public answers, one epoch, context 1024, a tenth of
     # the pretraining rate (name it in lm_learning_rate).
@@ -132,7 +134,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_tokens": 1024,
     },
     # Zheng et al. 2023 §3.1, §4.2: language loss on the chosen reply with weight 1, a tenth of warm-up, about one
-    # epoch; the rate of 5e-6 at 7B is not set. Their batches hold 4 to 128 pairs as memory allows; 64 stands for them.
+    # epoch; the rate of 5e-6 at 7B is not set. Their batches hold 4 to 128 pairs as memory allows; 64 stands for them. What
+    # divides scores there is the policy run's (`score_normalisation`).
     "moss": {
         "epochs": 1,
         "objective": "ranked",
@@ -140,5 +143,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup_share": 0.1,
         "batch_prompts": 64,
         "weakest_strength": 0,
+        "scale": "none",
     },
 }

@@ -23,7 +23,8 @@ _PLAIN: dict[str, Any] = {
 
 # Ouyang et al. 2022 §3.5, App. C: β 0.02 a token, batch 512, minibatch 64, one inner epoch, constant rate after ten
 # iterations of warm-up from a tenth, value function from the reward model, Adam (0.9, 0.95), ε 0.2, an average of the weights
-# with decay 0.992. Value clipping and GAE λ are not in the paper: Stiennon et al. 2020, whose setting it takes over, have 0.95.
+# with decay 0.992. Replies of up to 1k tokens in a context of 2k are not set: smaller models could not run. Value clipping
+# and GAE λ are not in the paper: Stiennon et al. 2020, whose setting it takes over, have 0.95.
 _INSTRUCTGPT: dict[str, Any] = _PLAIN | {
     "kl_weight": 0.02,
     "rollout_replies": 512,
@@ -71,8 +72,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the defaults of PolicyConfig, measured on the shipped starter model (LAB.md has the runs)
     "starter": {},
     # Bai et al. 2022 §4.1, App. B.1: r - 0.001·KL of the whole reply, ε 0.2, γ 1, no entropy bonus, K = 1 in the main scan,
-    # replies of up to 128 tokens. The paper only shifts scores by their mean; our preference models come shifted and divided
-    # by their deviation as well, so β is in those units here. λ 1 is ours: the paper names no other estimator than the return.
+    # replies of up to 128 tokens. β is in nats of log-odds, the units of a preference model of the preset hh_rlhf; one of the
+    # starter's is divided by its deviation as well. λ 1 is ours: the paper names no other estimator than the return.
     "hh_rlhf": _PLAIN | {"kl_weight": 0.001, "kl_unit": "reply", "lam": 1.0, "max_new_tokens": 128},
     "instructgpt": _INSTRUCTGPT | {"ptx_weight": 27.8, "ptx_ratio": 8.0},
     "instructgpt_ppo": _INSTRUCTGPT,  # the paper's plain "PPO": γ 0
