@@ -24,7 +24,7 @@ from training.policy import settings_of
 from training.ppo import policy_models
 from training.ppo.policy_models import load_models
 from training.processes import distributed, ranks
-from training.processes.sharding import Level, shard, whole
+from training.processes.sharding import Level, clip_gradients, shard, whole
 from training.runs.run_folder import RunFolder
 from training.supervised import fitting
 from training.trunk import passes
@@ -260,3 +260,19 @@ def test_after_an_error_nobody_is_told_of_passes():
     with pytest.raises(ValueError, match="out of luck"), level.learning():
         raise ValueError("out of luck")
     assert not level.listening
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.999999, 1.0, 3.0, float("nan"), float("inf")])
+def test_gradients_are_clipped_as_torch_clips_them(scale: float) -> None:
+    ours, theirs = (torch.nn.ParameterList(torch.zeros(size) for size in ((3, 4), (5,), (2,))) for _ in range(2))
+    grads = [torch.randn(3, 4), torch.randn(5)]
+    unit = torch.cat([grad.flatten() for grad in grads]).norm()
+    for side in (ours, theirs):  # the last weight has no gradient
+        for weight, grad in zip(side[:2], grads, strict=True):
+            weight.grad = grad / unit * scale
+    norm = clip_gradients(ours.parameters(), 1.0)
+    expected = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+    assert torch.equal(torch.tensor(norm), expected) or (scale != scale and norm != norm)
+    for mine, plain in zip(ours[:2], theirs[:2], strict=True):
+        assert torch.equal(mine.grad, plain.grad) or torch.equal(mine.grad.isnan(), plain.grad.isnan())
+    assert ours[2].grad is None

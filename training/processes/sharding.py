@@ -143,7 +143,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
     grads = [parameter.grad for parameter in every if parameter.grad is not None]
     parts = [grad.to_local().square().sum() for grad in grads if isinstance(grad, DTensor)]
     if not parts:
-        return float(nn.utils.clip_grad_norm_(every, most))
+        total = nn.utils.get_total_norm(grads)
+        norm = float(total)
+        if not norm + 1e-6 <= most:  # clipping multiplies by 1 up to there: a pass over all weights for nothing
+            nn.utils.clip_grads_with_norm_(every, most, total)
+        return norm
     squares = distributed.added(torch.stack(parts).sum())
     squares = squares + sum(grad.square().sum() for grad in grads if not isinstance(grad, DTensor))
     norm = float(squares.sqrt())
