@@ -18,7 +18,7 @@ from torch import Tensor
 
 from training import objective
 from training.config import BestOfConfig
-from training.data.prompts import Prompt, read_prompts
+from training.data.prompts import Prompt, line_of, read_prompts
 from training.job import run_command, start
 from training.measuring.calibration import wilson_interval
 from training.measuring.contest import mean_ci95
@@ -69,6 +69,7 @@ class BestOfRun:
 
     def __init__(self, folder: RunFolder, config: BestOfConfig) -> None:
         self.folder, self.config, self.began = folder, config, time.monotonic()
+        self.prompts_file = folder.data / "prompts.jsonl"
         prefix = Prefix.read(config.prefix) if config.prefix else None
         how: dict[str, Any] = {"slots": config.slots, "precision": config.precision, "shared": True}
         self.policy = Policy.load(config.model, prefix, **how)
@@ -87,7 +88,7 @@ class BestOfRun:
         for answering in (self.policy, self.rival):
             readers.append((answering.prefix, answering.context - config.max_new_tokens))
         self.prompts, self.left_out = fitting(
-            self.policy.tokenizer, read_prompts(folder.data / "prompts.jsonl"), readers, config.evaluation_prompts
+            self.policy.tokenizer, read_prompts(self.prompts_file), readers, config.evaluation_prompts
         )
         self.together = max(1, config.slots // config.samples)  # prompts that fill the engine
 
@@ -105,12 +106,22 @@ class BestOfRun:
                 self.folder.log(step=step, of=len(names), **numbers)
                 bar.at(step, f"score {numbers['score_mean']:.2f}, best {best:.2f}")
 
-            found = parts.measure(names, lambda name: self.answer(int(name.split()[1])), each)
+            found = parts.measure(
+                names,
+                lambda name: self.answer(int(name.split()[1]), parts),
+                each,
+                whose=lambda name, place: self.whose(int(name.split()[1]) + place),
+            )
         samples = [sample for part in found for sample in part["samples"]]
         self.write_replies(samples)
         return self.result(samples) | {"seconds": sum(part["seconds"] for part in found)}
 
-    def answer(self, begin: int) -> dict[str, Any]:
+    def whose(self, number: int) -> str:
+        """Name prompt `number`, from 0, by its line."""
+        asked = self.prompts[number]
+        return line_of(self.prompts_file, lambda prompt: prompt == asked)
+
+    def answer(self, begin: int, parts: Parts) -> dict[str, Any]:
         """Sample all replies to the prompts from number `begin` on, and one of the opponent to each, and score them."""
         started, count = time.monotonic(), self.config.samples
         prompts = self.prompts[begin : begin + self.together]
@@ -118,6 +129,12 @@ class BestOfRun:
         repeated = [prompt for prompt in prompts for _ in range(count)]
         replies = self.policy.reply(repeated, [seed for some in seeds for seed in some[:count]], self.sampling)
         rival = self.rival.reply(prompts, [some[count] for some in seeds], self.sampling)
+        # no part has them, and a preference model scores whatever a policy without numbers wrote
+        drawn = {
+            "the policy's log-probability": replies.generated.logp.view(len(prompts), -1).sum(1).tolist(),
+            "the opponent's log-probability": rival.generated.logp.sum(1).tolist(),
+        }
+        parts.refuse_no_numbers(drawn, lambda place: self.whose(begin + place))
         scored = self.judges.scores(repeated, replies)
         rivals = self.judges.scores(prompts, rival)
         length = replies.generated.mask.sum(1).view(-1, count).tolist()

@@ -8,6 +8,7 @@ result.json.
 """
 
 import argparse
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from training.data.batches import LEFT_OUT, Ranked, tokenised
 from training.failure import JobFailed
 from training.job import run_command, start
 from training.lines.lines import data_file
-from training.lines.records import Comparison, read_comparisons
+from training.lines.records import Comparison, comparison_of, read_numbered
 from training.measuring.choices import Choice, choice_wins, elo_of_scores, units, writer
 from training.measuring.contest import mean_ci95, win_rate
 from training.measuring.field import Field
@@ -68,7 +69,8 @@ def _crowd(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     pm, tokenizer = field.judges.models["score"], field.judges.tokenizer
     reader = Reader(pm, pad=int(tokenizer.pad_token_id), precision=config.precision)
     told: Counter[str] = Counter()
-    contests = contested(read_comparisons(file), told)
+    read = (dataclasses.replace(record, line=number) for number, record in read_numbered(file, comparison_of))
+    contests = contested(read, told)
     compared: list[Comparison] = []
     elements: list[Ranked] = []
     shortened = 0
@@ -164,7 +166,14 @@ def _scores(folder: RunFolder, config: CrowdConfig, reader: Reader, elements: Se
 
     names = [f"comparisons {begin}" for begin in range(0, len(elements), config.batch_comparisons)]
     with Bar("comparisons", len(names)) as bar:
-        found = Parts(folder, config).measure(names, read, lambda step, _: bar.at(step))
+        found = Parts(folder, config).measure(
+            names,
+            read,
+            lambda step, _: bar.at(step),
+            whose=lambda name, place: (
+                f"the comparison on line {elements[int(name.split()[1]) + place].line} of crowd.jsonl"
+            ),
+        )
     return torch.tensor([pair for part in found for pair in part], dtype=torch.float64)
 
 

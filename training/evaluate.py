@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.config import EvaluateConfig
-from training.data.prompts import evenly, read_prompts, rendered
+from training.data.prompts import evenly, line_of, read_prompts, rendered
 from training.failure import JobFailed
 from training.job import run_command, start
 from training.measuring.contest import compared, measured, room_for_prompts
@@ -53,7 +53,8 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     for model in (policy, opponent, pm):
         model.to(device)
     room = room_for_prompts([policy.config, opponent.config, pm.backbone.config], config.max_new_tokens)
-    prompts, left_out = rendered(tokenizer, read_prompts(folder.data / "prompts.jsonl"), room)
+    file = folder.data / "prompts.jsonl"
+    prompts, left_out = rendered(tokenizer, read_prompts(file), room)
     tell_unfit("prompts", left_out)
     prompts = evenly(prompts, config.evaluation_prompts or len(prompts))
     if not prompts:
@@ -63,6 +64,11 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     engines = [Engine(model, tokenizer, config.slots, length, half=half) for model in (policy, opponent)]
     seeds = reply_seeds(config.seed, Occasion.EVALUATION, 2 * len(prompts))
     names = {f"prompts {first}": first for first in range(0, len(prompts), config.part_prompts)}
+
+    def whose(name: str, place: int) -> str:
+        read = prompts[names[name] + place]
+        return line_of(file, lambda prompt: rendered(tokenizer, [prompt], room)[0] == [read])
+
     with Bar("evaluation", 2 * len(prompts)) as bar:
 
         def part(name: str) -> dict[str, Any]:
@@ -75,7 +81,7 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
             )  # fmt: skip
             return numbers | {"seconds": time.monotonic() - began}
 
-        found = Parts(folder, config).measure(list(names), part)
+        found = Parts(folder, config).measure(list(names), part, whose=whose)
     seconds = sum(each.pop("seconds") for each in found)
     numbers = {name: [number for each in found for number in each[name]] for name in found[0]}
     _paint(folder, numbers)

@@ -202,7 +202,7 @@ def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     tell_unfit("questions", left_out)
     with Bar("questions", len(places)) as bar:
         found = Parts(folder, config).measure(
-            list(places), lambda name: scorers.scored(places[name]), lambda step, _: bar.at(step)
+            list(places), lambda name: scorers.scored(places[name]), lambda step, _: bar.at(step), whose=_whose
         )
     items: dict[str, list[dict[str, Any]]] = {category: [] for category in tasks}
     for (name, item), scores in zip(places.items(), found, strict=True):
@@ -217,6 +217,11 @@ def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         "left_out": left_out,
         "seconds": time.monotonic() - began,
     }
+
+
+def _whose(name: str, _place: int) -> str:
+    category, _, place = name.rpartition(" ")
+    return f"example {int(place) + 1} of {category}/task.json"
 
 
 def _paint(folder: RunFolder, by_scorer: Mapping[str, Mapping[str, Any]]) -> None:

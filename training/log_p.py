@@ -6,6 +6,7 @@ comparisons of any shape, and rankings, with all their pairs.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from training.failure import JobFailed
 from training.job import run_job
 from training.lines.lines import data_file
 from training.lines.pmp import Answers
-from training.lines.records import read_records
+from training.lines.records import read_numbered
 from training.measuring.calibration import accuracy, effective_count, wilson_interval
 from training.models.context import context_of
 from training.models.models import PreferenceModel
@@ -70,7 +71,7 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         check_tokenizers(tokenizer, other, "preference model")
         configs.append(pm.to(device_of_choice()).backbone.config)
     room = context_of(*configs)
-    records = list(read_records(file, feedback_of))
+    records = [dataclasses.replace(record, line=number) for number, record in read_numbered(file, feedback_of)]
     if any(isinstance(record, Answers) for record in records):
         raise JobFailed(f"there are lines with 'answers' in {file}; they are for preference-model pretraining")
     ranked, dropped, shortened = tokenised(
@@ -100,7 +101,14 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
 
     names = [f"comparisons {begin}" for begin in range(0, len(pairs), config.batch_comparisons)]
     with Bar("comparisons", len(names)) as bar:
-        found = Parts(folder, config).measure(names, measured, lambda step, _: bar.at(step))
+        found = Parts(folder, config).measure(
+            names,
+            measured,
+            lambda step, _: bar.at(step),
+            whose=lambda name, place: (
+                f"the comparison on line {pairs[int(name.split()[1]) + place].line} of {file.name}"
+            ),
+        )
     result: dict[str, Any] = {}
     for scorer, key in (("mean_log_p", "mean_log_p_accuracy"), ("score", "preference_model_accuracy")):
         margins = [margin for part in found for margin in part.get(scorer, [])]

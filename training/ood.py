@@ -6,10 +6,12 @@ ood.png and .json, and result.json. Part of the inliers is held out: what the di
 """
 
 import argparse
+import dataclasses
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from torch.nn import functional
 from training import objective
 from training.config import BadConfig, OodConfig
 from training.data.padding import right_padded
-from training.data.prompts import hold_out, read_prompts, rendered
+from training.data.prompts import hold_out, line_of, read_prompts, rendered
 from training.failure import JobFailed
 from training.job import run_command, start
 from training.measuring.calibration import wilson_interval
@@ -27,6 +29,7 @@ from training.models.context import context_of
 from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice
 from training.runs.cadence import Cadence
+from training.runs.finite import refuse_no_numbers
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
@@ -84,6 +87,10 @@ def layer_report(parts: Mapping[str, Tensor], config: OodConfig) -> dict[str, An
     """Each detector's AUROC at one layer.  [N, d] each"""
     inliers, held, outliers = (parts[name].double() for name in SIDES)
     gaussian = objective.fitted_gaussian(inliers, config.ridge)
+    if not float(gaussian.covariance.diagonal().max()) > 0:
+        raise JobFailed(
+            "all inliers that are fitted to look the same to the model; add inliers that are not one prompt"
+        )
     found: dict[str, Any] = {}
     for name, distance in (
         ("simplified_relative_mahalanobis", objective.simplified_relative_mahalanobis),
@@ -143,8 +150,14 @@ def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
             f"outliers.jsonl holds {len(prompts['outliers'])} prompts that fit; showing {max(config.few_shot)} leaves none to test"
         )
     everything = [prompt for name in SIDES for prompt in prompts[name]]
-    states = _read(folder, config, model, everything, layers)
     ends = [0, *torch.tensor([len(prompts[name]) for name in SIDES]).cumsum(0).tolist()]
+
+    def whose(begin: int, place: int) -> str:
+        number = begin + place
+        file = folder.data / f"{'outliers' if number >= ends[2] else 'inliers'}.jsonl"
+        return line_of(file, lambda prompt: rendered(tokenizer, [prompt], room)[0] == [everything[number]])
+
+    states = _read(folder, config, model, everything, layers, whose)
     parts = {name: states[ends[place] : ends[place + 1]] for place, name in enumerate(SIDES)}
     rows = []
     with Bar("layers", len(layers)) as bar:
@@ -162,15 +175,20 @@ def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(
-    folder: RunFolder, config: OodConfig, model: Any, prompts: Sequence[list[int]], layers: Sequence[int]
-) -> Tensor:
-    """Activations of all prompts, kept in the checkpoint as they come.  -> [N, len(layers), d]"""
+    folder: RunFolder, config: OodConfig, model: Any, prompts: Sequence[list[int]], layers: Sequence[int],
+    whose: Callable[[int, int], str],
+) -> Tensor:  # fmt: skip
+    """Activations of all prompts, kept in the checkpoint as they come; `whose` names one of those from a place on.  -> [N, len(layers), d]"""
     checkpoint = folder.load_checkpoint()
     done = [checkpoint.tensors["states"]] if checkpoint else []
     begin, cadence = checkpoint.step if checkpoint else 0, Cadence(config.checkpoint_seconds)
     with Bar("prompts", len(prompts)) as bar:
         while begin < len(prompts):
-            done.append(activations(model, prompts[begin : begin + config.batch_prompts], layers))
+            some = activations(model, prompts[begin : begin + config.batch_prompts], layers)
+            largest = some.abs().amax(2).T.tolist()
+            numbers = {f"the activation after layer {layer}": row for layer, row in zip(layers, largest, strict=True)}
+            refuse_no_numbers(numbers, dataclasses.asdict(config), partial(whose, begin))
+            done.append(some)
             begin = min(begin + config.batch_prompts, len(prompts))
             bar.at(begin)
             if cadence.due(begin, len(prompts)):

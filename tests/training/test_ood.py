@@ -118,6 +118,7 @@ def test_a_probe_that_is_always_right_still_has_an_interval() -> None:
         ({"few_shot": [12]}, USUAL, STRANGE, "showing 12 leaves none"),
         ({}, USUAL[:2], STRANGE, "needs at least four"),
         ({}, USUAL, [], "outliers.jsonl holds no prompt"),
+        ({}, [USUAL[0]] * 9 + [USUAL[1]] * 9, STRANGE, "all inliers that are fitted to look the same to the model"),
     ],
 )
 def test_what_cannot_be_told_is_said(tmp_path: Path, tiny_policy: Path, change, usual, strange, reason: str) -> None:

@@ -46,3 +46,10 @@ def test_the_area_by_hand() -> None:
     assert variance == pytest.approx(2 * 0.03125 / 2)
     assert auroc(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.0, 1.0])) == (0.5, 0.0)
     assert auroc(torch.tensor([2.0]), torch.tensor([1.0]))[0] == 0.0
+
+
+@pytest.mark.parametrize("none", [float("nan"), float("inf")])
+def test_what_is_no_number_is_above_and_below_nothing(none: float) -> None:
+    for inlier, outlier in ((none, 1.0), (1.0, none)):
+        with pytest.raises(ValueError, match="not finite"):
+            auroc(torch.tensor([inlier, 2.0]), torch.tensor([outlier, 3.0]))

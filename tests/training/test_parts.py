@@ -22,6 +22,10 @@ class Settings:
     threads: int = 0
 
 
+def nobody(part: str, place: int) -> str:
+    return f"number {place} of {part}"
+
+
 def test_what_is_measured_once_is_not_measured_again(tmp_path: Path) -> None:
     asked: list[str] = []
 
@@ -30,11 +34,11 @@ def test_what_is_measured_once_is_not_measured_again(tmp_path: Path) -> None:
         return {name: 0.1 + len(asked)}
 
     heard: list[tuple[int, object]] = []
-    first = Parts(RunFolder(tmp_path), Settings()).measure(["x", "y"], work)
+    first = Parts(RunFolder(tmp_path), Settings()).measure(["x", "y"], work, whose=nobody)
     with (tmp_path / "parts.jsonl").open("a") as file:
         file.write('{"part": "z", "fou')  # killed while it wrote
     again = Parts(RunFolder(tmp_path), Settings(threads=2))
-    found = again.measure(["x", "y", "z"], work, lambda step, value: heard.append((step, value)))
+    found = again.measure(["x", "y", "z"], work, lambda step, value: heard.append((step, value)), whose=nobody)
     assert found[:2] == first == [{"x": 1.1}, {"y": 2.1}]
     assert asked == ["x", "y", "z"]
     assert heard == list(enumerate(found, 1))

@@ -3,7 +3,7 @@
 import functools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,13 +27,28 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 def read_prompts_with_modes(path: Path) -> list[tuple[Prompt, str | None]]:
     """The same with what each line says its "mode" is, None where it says nothing."""
+    return [(prompt, mode) for _, prompt, mode in _numbered(path)]
+
+
+def numbered_prompts(path: Path) -> list[tuple[int, Prompt]]:
+    """The same with the number of each line, from 1."""
+    return [(number, prompt) for number, prompt, _ in _numbered(path)]
+
+
+def line_of(path: Path, wanted: Callable[[Prompt], bool]) -> str:
+    """Name the first line with such a prompt, for a job that stops at one: it has kept prompts and not their lines."""
+    number = next((number for number, prompt in numbered_prompts(path) if wanted(prompt)), None)
+    return f"a prompt of {path.name}" if number is None else f"the prompt on line {number} of {path.name}"
+
+
+def _numbered(path: Path) -> list[tuple[int, Prompt, str | None]]:
     prompts = []
     found = data_file(path.parent, path.name.removesuffix(".jsonl"))
     if found is None:
         raise JobFailed(f"{path} is missing; write one prompt a line into it")
     for number, _, record in read_lines(found):
         try:
-            prompts.append((_prompt(record), _mode(record)))
+            prompts.append((number, _prompt(record), _mode(record)))
         except Reason as bad:
             raise BadRecord(number, str(bad), found.name) from bad
     if not prompts:

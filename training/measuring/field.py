@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from training import objective
 from training.config import BadConfig, FieldConfig
-from training.data.prompts import Prompt, evenly, read_prompts
+from training.data.prompts import Prompt, evenly, line_of, read_prompts
 from training.failure import JobFailed
 from training.models.context import UNSTATED, context_of
 from training.models.models import PreferenceModel
@@ -76,6 +76,7 @@ class Field:
     def __init__(self, folder: RunFolder, config: FieldConfig, judges: dict[str, str], least: int) -> None:
         """`judges`: directories of preference models by the name of their score; `least` snapshots are needed."""
         self.folder, self.config, self.paths = folder, config, config.paths()
+        self.prompts_file = folder.data / "prompts.jsonl"
         if len(self.paths) < least:
             raise BadConfig(
                 f"snapshots needs {least} or more directories, the reference first; {len(self.paths)} given"
@@ -90,7 +91,7 @@ class Field:
             context = check_snapshot(path, verify=False).context or UNSTATED
             readers.append((self.prefixes.get(name, Prefix()), context - config.max_new_tokens))
         self.prompts, self.left_out = fitting(
-            self.reference.tokenizer, read_prompts(folder.data / "prompts.jsonl"), readers, config.evaluation_prompts
+            self.reference.tokenizer, read_prompts(self.prompts_file), readers, config.evaluation_prompts
         )
 
     def policy(self, name: str) -> Policy:
@@ -104,8 +105,14 @@ class Field:
         """Each snapshot's numbers by reply, in the order of the prompts; those of an earlier try are kept."""
         parts = Parts(self.folder, self.config)
         with Bar("snapshots", len(self.names)) as bar:
-            found = parts.measure(self.names, self._measured, lambda step, _: bar.at(step, self.names[step - 1]))
+            found = parts.measure(
+                self.names, self._measured, lambda step, _: bar.at(step, self.names[step - 1]), whose=self._whose
+            )
         return dict(zip(self.names, found, strict=True))
+
+    def _whose(self, name: str, place: int) -> str:
+        asked = self.prompts[place]
+        return f"snapshot {name} on {line_of(self.prompts_file, lambda prompt: prompt == asked)}"
 
     @torch.inference_mode()
     def _measured(self, name: str) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def auroc(inlier: Tensor, outlier: Tensor) -> tuple[float, float]:
 
     The area under the ROC curve; the variance is 0 where one of the two has a single point or the order is perfect.
     """
+    if not bool(torch.cat([inlier, outlier]).isfinite().all()):
+        raise ValueError("scores that are not finite have no order")  # a NaN would be taken for a tie
     above = wins(outlier.double()[:, None] - inlier.double()[None, :])  # [M, N]
     of_outliers, of_inliers = above.mean(1), above.mean(0)
     variance = sum(

@@ -1,6 +1,7 @@
 """The models that a run's settings name, by a hash of their files: what a run goes on with must be what it began with."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,38 @@ def named_models(settings: Any) -> dict[str, str]:
 
     Of a directory without a manifest it is that of the files themselves.
     """
-    if isinstance(settings, dict | list):
-        values = settings.values() if isinstance(settings, dict) else settings
-        return {name: found for value in values for name, found in named_models(value).items()}
-    if not isinstance(settings, str) or not settings:
-        return {}
-    root = Path(settings)
-    if not root.is_dir():  # snapshots are named NAME=DIR
-        root = Path(settings.rpartition("=")[2] or settings)
-    if (root / "manifest.json").is_file():
-        return {settings: hashlib.sha256((root / "manifest.json").read_bytes()).hexdigest()}
-    if root.is_dir() and any(root.glob("*.safetensors")):
-        return {settings: _hash_of_files(root)}
-    return {}
+    found = {}
+    for text, root in _models(settings):
+        manifest = root / "manifest.json"
+        found[text] = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else _hash_of_files(root)
+    return found
+
+
+def model_directories(settings: Any) -> list[Path]:
+    """The directories themselves, in the order of the settings."""
+    return list(dict.fromkeys(root for _, root in _models(settings)))
+
+
+def texts(settings: Any) -> Iterator[str]:
+    """Every text in the settings that is not empty, in lists and tables too."""
+    if isinstance(settings, dict | list | tuple):
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from texts(value)
+    elif isinstance(settings, str) and settings:
+        yield settings
+
+
+def path_of(text: str) -> Path:
+    """What a setting names, written PATH or NAME=PATH."""
+    path = Path(text)
+    return path if path.exists() else Path(text.rpartition("=")[2] or text)
+
+
+def _models(settings: Any) -> Iterator[tuple[str, Path]]:
+    for text in texts(settings):
+        root = path_of(text)
+        if (root / "manifest.json").is_file() or (root.is_dir() and any(root.glob("*.safetensors"))):
+            yield text, root
 
 
 def _hash_of_files(root: Path) -> str:

@@ -1,18 +1,21 @@
 """What a measuring job has found so far, a line a part: a run that is killed goes on with the next part.
 
 `parts.jsonl` begins with the settings it was measured under, the hashes of data/ and those of the models that the settings
-name, so that no part of another measurement is ever taken for one of this. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
+name, so that no part of another measurement is ever taken for one of this. A part with a number that is not finite is not kept:
+the job ends there. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
 """
 
 import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from training.processes import distributed, ranks
 from training.runs import files
+from training.runs.finite import refuse_no_numbers
 from training.runs.named_models import named_models
 from training.runs.run_folder import RunFolder, RunFolderError
 
@@ -26,7 +29,7 @@ class Parts:
         # by how many threads is no part of what is measured
         settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
         self._kept: dict[str, Any] = {}
-        settings = json.loads(json.dumps(settings))
+        self._settings = settings = json.loads(json.dumps(settings))
         begin = {"settings": settings, "data": folder.data_hashes(), "models": named_models(settings)}
         lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []  # a kill may cut the last
         if not lines:
@@ -42,15 +45,30 @@ class Parts:
                 files.write_bytes(self.path, b"".join(line + b"\n" for line in lines))
 
     def measure(
-        self, names: Sequence[str], work: Callable[[str], Any], each: Callable[[int, Any], None] | None = None
+        self,
+        names: Sequence[str],
+        work: Callable[[str], Any],
+        each: Callable[[int, Any], None] | None = None,
+        *,
+        whose: Callable[[str, int], str],
     ) -> list[Any]:
-        """Return what `work` found for each name, measuring those that are missing; `each` hears of every part in order."""
+        """Return what `work` found for each name, measuring those that are missing; `each` hears of every part in order.
+
+        `whose` says in words what a number of a part belongs to, from its place in the part's list.
+        """
         for step, name in enumerate(names, 1):
             if name not in self._kept:
-                self._keep(name, distributed.said_first(work(name)))
+                found = distributed.said_first(work(name))
+                self.refuse_no_numbers(found, partial(whose, name))
+                self._keep(name, found)
             if each is not None:
                 each(step, self._kept[name])
         return [self._kept[name] for name in names]
+
+    def refuse_no_numbers(self, found: Any, whose: Callable[[int], str]) -> None:
+        """JobFailed where a number in `found` is not finite; the parts before it stay."""
+        kept = f"{self.path.name} keeps what was measured before" if self._kept else ""
+        refuse_no_numbers(found, self._settings, whose, kept)
 
     def _keep(self, name: str, value: Any) -> None:
         line = json.dumps({"part": name, "found": value}, ensure_ascii=False, allow_nan=False)

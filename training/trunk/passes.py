@@ -18,6 +18,10 @@ def budget(device: torch.device) -> int:
 
 def check_alike(alone: Tensor, together: Tensor, what: str) -> None:
     """JobFailed where company, padding or layout changes what a model says; `what` does, in words."""
+    if not bool(alone.isfinite().all()):
+        raise JobFailed(
+            "self-check failed: the model gives no numbers, so its weights are damaged; restore it from a copy"
+        )
     gap = float((alone - together).abs().max())
     if not gap <= TOLERANCE * (1 + float(alone.abs().max())):  # `not <=` also catches NaN
         raise JobFailed(f"self-check failed: {what} (by {gap:.2g}); this model cannot be trained here as it is")
