@@ -51,6 +51,29 @@ def test_both_scorers_by_category(tmp_path: Path, tiny_policy: Path, pm_path: Pa
     assert drawn["series"][0]["y"] == [found["accuracy"] for found in by_scorer["log_p"].values()]
 
 
+@pytest.mark.parametrize("where", ["data", "tasks", "prefix"])
+def test_other_questions_or_another_prompt_are_not_mixed_with_what_was_measured(
+    tmp_path: Path, tiny_policy: Path, where: str
+) -> None:
+    (tmp_path / "hhh.txt").write_text("Be kind. ")
+    elsewhere = tasks(tmp_path / "tasks", honest=HONEST)
+    named = {} if where == "data" else {"tasks": str(elsewhere)}
+    path = run_folder(tmp_path / "run", {"model": str(tiny_policy), "prefix": str(tmp_path / "hhh.txt"), **named})
+    tasks(path / "data", honest=HONEST)
+    changed = {
+        "data": path / "data/honest/task.json", "tasks": elsewhere / "honest/task.json", "prefix": tmp_path / "hhh.txt"
+    }[where]  # fmt: skip
+    assert hhh.main([str(path)]) == 0
+    before = changed.read_text()
+    changed.write_text(before.replace("sure", "certain").replace("kind", "terse"))
+    assert hhh.main([str(path)]) == 2  # finished; and the same after a kill
+    (path / "result.json").unlink()
+    assert hhh.main([str(path)]) == 2
+    assert f"{changed.name} is not what it was when" in reason_of(path)
+    changed.write_text(before)
+    assert hhh.main([str(path)]) == 0
+
+
 def test_questions_that_are_too_long_are_counted_and_said(
     tmp_path: Path, tiny_policy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

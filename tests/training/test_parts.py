@@ -65,6 +65,29 @@ def test_other_data_or_another_model_under_the_same_name_is_refused(tmp_path: Pa
         Parts(folder, named)
 
 
+def test_another_prompt_or_task_is_refused_and_parts_that_do_not_say_go_on(tmp_path: Path) -> None:
+    prompt, other = tmp_path / "hhh.txt", tmp_path / "tasks" / "honest" / "task.json"
+    own = tmp_path / "run" / "data" / "honest" / "task.json"
+    for file in (prompt, other, own):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    folder, named = RunFolder(tmp_path / "run"), Settings(names=(f"late={prompt}", str(tmp_path / "tasks")))
+    Parts(folder, named)
+    header = json.loads(folder.parts_file.read_text())
+    for file, told in ((prompt, f"late={prompt}"), (other, str(other)), (own, "data/honest/task.json")):
+        file.write_text("[]")
+        with pytest.raises(RunFolderError, match=f"^{told} is not what it was when .* delete parts.jsonl"):
+            Parts(folder, named)
+        file.write_text("{}")
+    (own.parent.parent / "harmless").mkdir()
+    (own.parent.parent / "harmless" / "task.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"data/harmless/task\.json is not what it was"):
+        Parts(folder, named)
+    del header["files"]  # as an earlier version began it
+    folder.parts_file.write_text(json.dumps(header) + "\n")
+    assert Parts(folder, named).path == folder.parts_file
+
+
 @pytest.mark.slow
 def test_two_processes_measure_as_one_does(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     common = {"max_new_tokens": 6, "slots": 4, "threads": 1, "preference_model": str(pm_path)}

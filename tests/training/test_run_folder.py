@@ -113,6 +113,29 @@ def test_another_model_in_the_named_directory_is_refused(folder: RunFolder, tmp_
     assert RunFolder(folder.path).load_checkpoint() is not None
 
 
+def test_another_text_in_the_named_file_is_refused_and_runs_that_do_not_say_go_on(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    prompt = tmp_path / "hhh.txt"
+    prompt.write_text("Be kind.")
+    files.write_json(folder.config_file, {"prompt": str(prompt), "prefixes": [f"late={prompt}"]})
+    folder.save_checkpoint(1, {"w": torch.zeros(1)}, {})
+    folder.write_result({})
+    assert RunFolder(folder.path).load_checkpoint() is not None
+    RunFolder(folder.path).refuse_others("distill", {})
+    prompt.write_text("Be terse.")
+    for refused in (RunFolder.load_checkpoint, lambda found: found.refuse_others("distill", {})):
+        with pytest.raises(
+            RunFolderError, match=rf"the file {prompt} is not what it was when this run began; put it back"
+        ):
+            refused(RunFolder(folder.path))
+    state = json.loads((folder.checkpoint / "state.json").read_text())
+    assert list(state["begun"].pop("files")) == [str(prompt), f"late={prompt}"]
+    files.write_json(folder.checkpoint / "state.json", state)
+    assert RunFolder(folder.path).load_checkpoint() is not None
+    RunFolder(folder.path).refuse_others("distill", {})
+
+
 def test_what_a_run_begins_with_is_what_it_finds_at_its_start(folder: RunFolder, tmp_path: Path):
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "model.safetensors").write_bytes(b"1")

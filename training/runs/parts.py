@@ -1,6 +1,6 @@
 """What a measuring job has found so far, a line a part: a run that is killed goes on with the next part.
 
-`parts.jsonl` begins with the settings it was measured under, the hashes of data/ and those of the models that the settings
+`parts.jsonl` begins with the settings it was measured under, the hashes of data/ and those of the models and files that the settings
 name, so that no part of another measurement is ever taken for one of this. A part with a number that is not finite is not kept:
 the job ends there. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
 """
@@ -16,6 +16,7 @@ from typing import Any
 from training.processes import distributed, ranks
 from training.runs import files
 from training.runs.finite import refuse_no_numbers
+from training.runs.named_files import named_files
 from training.runs.named_models import named_models
 from training.runs.run_folder import RunFolder, RunFolderError
 
@@ -30,12 +31,17 @@ class Parts:
         settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
         self._kept: dict[str, Any] = {}
         self._settings = settings = json.loads(json.dumps(settings))
-        begin = {"settings": settings, "data": folder.data_hashes(), "models": named_models(settings)}
+        begin = {
+            "settings": settings,
+            "data": folder.data_hashes(),
+            "models": named_models(settings),
+            "files": named_files(settings, folder.data),
+        }
         lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []  # a kill may cut the last
         if not lines:
             if ranks.leads():
                 files.write_bytes(self.path, json.dumps(begin).encode() + b"\n")
-        elif (begun := json.loads(lines[0])) != begin:
+        elif (begun := {"files": begin["files"]} | json.loads(lines[0])) != begin:  # earlier versions name no files
             raise RunFolderError(
                 f"{_difference(begun, begin, self.path)}; start a new folder, or delete parts.jsonl to measure again"
             )
@@ -82,7 +88,7 @@ class Parts:
 
 def _difference(begun: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> str:
     """What is not as it was, in words."""
-    for part in ("settings", "data", "models"):
+    for part in ("settings", "data", "models", "files"):
         before, after = begun.get(part, {}), now[part]
         for name in {**before, **after}:
             if before.get(name) != after.get(name):

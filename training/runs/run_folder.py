@@ -23,6 +23,7 @@ from training.config import load_config
 from training.processes import ranks
 from training.runs import files
 from training.runs.events import Events
+from training.runs.named_files import hash_of, named_files
 from training.runs.named_models import named_models
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path} belongs to the job {settings['job']!r}, not {job!r}; use another folder")
 
     def refuse_others(self, job: str, given: Mapping[str, Any]) -> None:
-        """Raise RunFolderError where a finished run is of another job, or was made with other settings or data than now."""
+        """Raise RunFolderError where a finished run is of another job, or was made with other settings, data or files than now."""
         settings = self.settings()
         self._refuse_other_job(job, settings)
         for name, value in given.items():
@@ -143,6 +144,7 @@ class RunFolder:
         self._refuse_settings(begun.get("settings", {}) if self.checkpoint.exists() else {})
         if "data" in begun:  # runs of earlier versions do not say
             self._refuse_data(begun["data"])
+        self._refuse_files(begun)
 
     def _begun_on_disk(self) -> dict[str, Any]:
         """What a checkpoint, or the parts of a measuring job, say that this run began with; {} where neither is there."""
@@ -187,22 +189,24 @@ class RunFolder:
     def data_hashes(self) -> dict[str, str]:
         """The files of data/ that a run reads, by their hash."""
         found = sorted(file for file in self.data.glob("*.jsonl*") if file.is_file())
-        data: dict[str, str] = {}
-        for path in found:
-            with path.open("rb") as file:
-                data[f"data/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
-        return data
+        return {f"data/{path.name}": hash_of(path) for path in found}
 
     @functools.cached_property
     def _begun_with(self) -> dict[str, dict[str, Any]]:
-        """What the numbers of this run come from: the settings, and the files of data/ and the models they name by their hashes."""
+        """What the numbers of this run come from: the settings, and the files of data/, the models and the files they name by their hashes."""
         settings = {name: value for name, value in self.settings().items() if name not in PROVENANCE + FREE}
-        return {"settings": settings, "data": self.data_hashes(), "models": named_models(settings)}
+        return {
+            "settings": settings,
+            "data": self.data_hashes(),
+            "models": named_models(settings),
+            "files": named_files(settings, self.data),
+        }
 
     def _refuse_changes(self, begun: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raise RunFolderError when config.json, data/ or a model are not those that the checkpoint came from."""
+        """Raise RunFolderError when config.json, data/, a file or a model are not those that the checkpoint came from."""
         self._refuse_settings(begun["settings"])
         self._refuse_data(begun["data"])
+        self._refuse_files(begun)
         now = self._begun_with["models"]
         for name, was in begun.get("models", {}).items():  # checkpoints of earlier versions do not say
             if now.get(name) != was:
@@ -216,6 +220,16 @@ class RunFolder:
             if begun.get(name) != now.get(name):
                 raise RunFolderError(
                     f"{name} of {self.path} is not what it was when this run began; put it back, or start a new folder"
+                )
+
+    def _refuse_files(self, begun: Mapping[str, Mapping[str, Any]]) -> None:
+        if "files" not in begun:  # runs of earlier versions do not say
+            return
+        before, now = begun["files"], self._begun_with["files"]
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                raise RunFolderError(
+                    f"the file {name} is not what it was when this run began; put it back, or start a new folder"
                 )
 
     def _refuse_settings(self, begun: Mapping[str, Any]) -> None:
