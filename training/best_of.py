@@ -54,6 +54,13 @@ class BestOf:
         return rows_of(replies, found.argmax(1) + torch.arange(len(found), device=found.device) * self.k)
 
 
+def _told(_name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    """What metrics.jsonl has of the replies to one engine full of prompts."""
+    every = torch.tensor([sample["score"] for sample in part["samples"]], dtype=torch.float64)
+    best = float(every.max(1).values.mean())
+    return {"score_mean": float(every.mean()), "score_best": best, "seconds": part["seconds"]}
+
+
 def rows_of(replies: Replies, index: Tensor) -> Replies:
     """The replies `index`, columns cut to the longest of them.  [N]"""
     said = replies.generated
@@ -96,21 +103,15 @@ class BestOfRun:
         """Sample what is missing, choose, and return result.json."""
         parts = Parts(self.folder, self.config)
         names = [f"prompts {begin}" for begin in range(0, len(self.prompts), self.together)]
-        self.folder.cut_metrics(-1)  # written anew from the parts
         with Bar("best of k", len(names)) as bar:
-
-            def each(step: int, found: Mapping[str, Any]) -> None:
-                every = torch.tensor([sample["score"] for sample in found["samples"]], dtype=torch.float64)
-                best = float(every.max(1).values.mean())
-                numbers = {"score_mean": float(every.mean()), "score_best": best, "seconds": found["seconds"]}
-                self.folder.log(step=step, of=len(names), **numbers)
-                bar.at(step, f"score {numbers['score_mean']:.2f}, best {best:.2f}")
-
             found = parts.measure(
                 names,
                 lambda name: self.answer(int(name.split()[1]), parts),
-                each,
+                lambda step, part: bar.at(
+                    step, "score {score_mean:.2f}, best {score_best:.2f}".format(**_told("", part))
+                ),
                 whose=lambda name, place: self.whose(int(name.split()[1]) + place),
+                told=_told,
             )
         samples = [sample for part in found for sample in part["samples"]]
         self.write_replies(samples)

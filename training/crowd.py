@@ -23,6 +23,7 @@ from training.failure import JobFailed
 from training.job import run_command, start
 from training.lines.lines import data_file
 from training.lines.records import Comparison, comparison_of, read_numbered
+from training.measuring.calibration import accuracy
 from training.measuring.choices import Choice, choice_wins, elo_of_scores, units, writer
 from training.measuring.contest import mean_ci95, win_rate
 from training.measuring.field import Field
@@ -91,8 +92,9 @@ def _crowd(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         for each, own in zip(compared, of_each, strict=True)
     ]
     names = in_order(field.names, choices)
-    numbers = field.measure()
-    score = _scores(folder, config, reader, elements)
+    parts = [f"comparisons {begin}" for begin in range(0, len(elements), config.batch_comparisons)]
+    numbers = field.measure(of=len(field.names) + len(parts))
+    score = _scores(field.parts, parts, config, reader, elements)
     rows = curves(names, choices, score)
     for row in rows:
         own = numbers.get(row["snapshot"])
@@ -157,22 +159,27 @@ def curves(names: Sequence[str], choices: Sequence[Choice], score: torch.Tensor)
     return rows
 
 
-def _scores(folder: RunFolder, config: CrowdConfig, reader: Reader, elements: Sequence[Ranked]) -> torch.Tensor:
+def _scores(
+    parts: Parts, names: Sequence[str], config: CrowdConfig, reader: Reader, elements: Sequence[Ranked]
+) -> torch.Tensor:
     """Raw scores of both replies of each comparison, the chosen one first; kept a part at a time.  -> [N, 2]"""
 
     def read(name: str) -> list[list[float]]:
         begin = int(name.split()[1])
         return reader.scores_of(elements[begin : begin + config.batch_comparisons])
 
-    names = [f"comparisons {begin}" for begin in range(0, len(elements), config.batch_comparisons)]
+    def told(_name: str, pairs: list[list[float]]) -> dict[str, Any]:
+        return {"comparisons": len(pairs), "agreement": accuracy([chosen - rejected for chosen, rejected in pairs])}
+
     with Bar("comparisons", len(names)) as bar:
-        found = Parts(folder, config).measure(
+        found = parts.measure(
             names,
             read,
             lambda step, _: bar.at(step),
             whose=lambda name, place: (
                 f"the comparison on line {elements[int(name.split()[1]) + place].line} of crowd.jsonl"
             ),
+            told=told,
         )
     return torch.tensor([pair for part in found for pair in part], dtype=torch.float64)
 

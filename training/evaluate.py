@@ -81,11 +81,17 @@ def _evaluate(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
             )  # fmt: skip
             return numbers | {"seconds": time.monotonic() - began}
 
-        found = Parts(folder, config).measure(list(names), part, whose=whose)
+        found = Parts(folder, config).measure(list(names), part, whose=whose, told=_told)
     seconds = sum(each.pop("seconds") for each in found)
     numbers = {name: [number for each in found for number in each[name]] for name in found[0]}
     _paint(folder, numbers)
     return compared(numbers) | {"left_out": left_out, "seconds": seconds}
+
+
+def _told(_name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    """What metrics.jsonl has of a part."""
+    numbers = {name: found for name, found in part.items() if name != "seconds"}
+    return compared(numbers) | {"seconds": part["seconds"]}
 
 
 def _paint(folder: RunFolder, numbers: Mapping[str, Sequence[float]]) -> None:

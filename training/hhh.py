@@ -119,6 +119,24 @@ def accuracies(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, An
     return found
 
 
+class SoFar:
+    """What metrics.jsonl has after each question: the share told right up to there, by scorer; one alone is right or wrong."""
+
+    def __init__(self, items: Mapping[str, Item]) -> None:
+        self.items, self.questions = items, 0
+        self.right: dict[str, float] = {}
+
+    def __call__(self, name: str, scores: Mapping[str, Sequence[float]] | None) -> dict[str, Any]:
+        """Count a question in; one that did not fit changes nothing."""
+        if scores is not None:
+            self.questions += 1
+            for scorer, some in scores.items():
+                self.right[scorer] = self.right.get(scorer, 0.0) + rightness(some, self.items[name].better)
+        return {"questions": self.questions} | {
+            f"{scorer}_accuracy": right / self.questions for scorer, right in self.right.items()
+        }
+
+
 class Scorers:
     """The policy, the preference model, or both; `scored` gives every number for one question's answers."""
 
@@ -202,8 +220,9 @@ def _hhh(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     tell_unfit("questions", left_out)
     with Bar("questions", len(places)) as bar:
         found = Parts(folder, config).measure(
-            list(places), lambda name: scorers.scored(places[name]), lambda step, _: bar.at(step), whose=_whose
-        )
+            list(places), lambda name: scorers.scored(places[name]), lambda step, _: bar.at(step), whose=_whose,
+            told=SoFar(places),
+        )  # fmt: skip
     items: dict[str, list[dict[str, Any]]] = {category: [] for category in tasks}
     for (name, item), scores in zip(places.items(), found, strict=True):
         if scores is not None:

@@ -35,6 +35,8 @@ from training.runs.run_folder import RunFolder
 from training.runs.telling import reasons, tell_left_out
 from training.sampling.self_checks import check_tokenizers
 
+SCORERS = {"mean_log_p": "mean_log_p_accuracy", "score": "preference_model_accuracy"}
+
 
 def share_right(margins: Sequence[float], groups: Sequence[str | None]) -> dict[str, Any]:
     """Share of margins above 0, ties half, with its Wilson interval; pairs of one conversation count as what they tell together."""
@@ -108,9 +110,13 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
             whose=lambda name, place: (
                 f"the comparison on line {pairs[int(name.split()[1]) + place].line} of {file.name}"
             ),
+            told=lambda _, part: (
+                {key: accuracy(part[scorer]) for scorer, key in SCORERS.items() if scorer in part}
+                | {"pairs": len(part["mean_log_p"])}
+            ),
         )
     result: dict[str, Any] = {}
-    for scorer, key in (("mean_log_p", "mean_log_p_accuracy"), ("score", "preference_model_accuracy")):
+    for scorer, key in SCORERS.items():
         margins = [margin for part in found for margin in part.get(scorer, [])]
         if margins:
             of_mode: dict[str, list[tuple[float, str | None]]] = {}

@@ -160,10 +160,14 @@ def _ood(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     states = _read(folder, config, model, everything, layers, whose)
     parts = {name: states[ends[place] : ends[place + 1]] for place, name in enumerate(SIDES)}
     rows = []
+    # a start that was killed among the layers may have told of them; its checkpoint counts prompts
+    folder.cut_metrics(-1)
     with Bar("layers", len(layers)) as bar:
         for place, layer in enumerate(layers):
             at_layer = {name: part[:, place] for name, part in parts.items()}
             rows.append({"layer": layer} | layer_report(at_layer, config))
+            probed = {"probe_auroc": rows[-1]["few_shot"][-1]["auroc"]} if config.few_shot else {}
+            folder.log(step=place + 1, of=len(layers), **rows[-1], **probed)
             bar.at(place + 1)
     _paint(folder, config, rows)
     best = max(rows, key=lambda row: row["simplified_relative_mahalanobis"])

@@ -50,6 +50,9 @@ def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     config, began = start(folder, SqrtKlConfig, "sqrt_kl", given), time.monotonic()
     if not config.runs and not config.snapshots:
         raise BadConfig("runs and snapshots are both missing: name folders of policy runs, or directories of policies")
+    folder.cut_metrics(-1)  # written anew
+    measured = len(config.snapshots)
+    of = measured + len(config.runs) + bool(measured)
     curves: dict[str, tuple[list[float], list[float]]] = {}
     negative: dict[str, int] = {}
     for name, path in config.run_paths().items():
@@ -57,7 +60,7 @@ def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         curves[name] = kl, score
     if config.snapshots:
         required(config, "preference_model")
-        found = Field(folder, config, {"score": config.preference_model}, 3).measure()
+        found = Field(folder, config, {"score": config.preference_model}, 3).measure(of)
         kl = [sum(numbers["kl"]) / len(numbers["kl"]) for numbers in found.values()]
         score = [sum(numbers["score"]) / len(numbers["score"]) for numbers in found.values()]
         negative["snapshots"] = sum(one < 0 for one in kl)
@@ -74,6 +77,8 @@ def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
             fit = [line["intercept"] + line["slope"] * end for end in ends]
             series.append(Series(f"{name}: R² = {line['r_squared']:.3f}", ends, fit, points=False))
         rows.append({"curve": name, "kl_below_zero": negative[name], "line": line, "line_against_kl": lines["kl"]})
+        told = {"points": len(root)} if line is None else dict(line)
+        folder.log(step=measured + len(rows), of=of, curve=name, kl_below_zero=negative[name], **told)
     plot(folder.path / "sqrt_kl", "Score against √KL", "√KL from the initial policy (√nats)", "mean score", series)
     return {"curves": rows, "seconds": time.monotonic() - began}
 

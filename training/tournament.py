@@ -18,8 +18,8 @@ from training import objective
 from training.config import TournamentConfig
 from training.intervals import Z95
 from training.job import run_command, start
-from training.measuring.contest import mean_ci95, win_rate
-from training.measuring.field import Field
+from training.measuring.contest import win_rate
+from training.measuring.field import Field, standing
 from training.runs.plots import Series, plot
 from training.runs.run_folder import RunFolder
 
@@ -64,18 +64,6 @@ def pairings(names: Sequence[str], score: Tensor) -> list[dict[str, Any]]:
     for one, other in itertools.combinations(range(len(names)), 2):
         share, interval = win_rate(score[other], score[one])
         found.append({"snapshot": names[other], "opponent": names[one], "win_rate": share, "win_rate_ci95": interval})
-    return found
-
-
-def standing(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Means over prompts of one snapshot's numbers by reply, with their intervals."""
-    found: dict[str, Any] = {}
-    for name in ("score", "test_score", "kl"):
-        if name in numbers:
-            key = name if name == "kl" else f"{name}_mean"
-            found[key], found[f"{key}_ci95"] = mean_ci95(torch.tensor(numbers[name]))
-    for name, key in (("kl_k3", "kl_k3"), ("length", "length_mean"), ("eos", "eos_share")):
-        found[key] = sum(numbers[name]) / len(numbers[name])
     return found
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.training.processes import together
 from tests.training.results import alike, result_of, run_folder
+from tests.training.test_events import shown
 from training import best_of, ood, tournament
 from training.runs.parts import Parts
 from training.runs.run_folder import RunFolder, RunFolderError
@@ -26,6 +27,10 @@ def nobody(part: str, place: int) -> str:
     return f"number {place} of {part}"
 
 
+def plain(_part: str, found: dict[str, float]) -> dict[str, float]:
+    return {"found": next(iter(found.values()))}
+
+
 def test_what_is_measured_once_is_not_measured_again(tmp_path: Path) -> None:
     asked: list[str] = []
 
@@ -34,14 +39,19 @@ def test_what_is_measured_once_is_not_measured_again(tmp_path: Path) -> None:
         return {name: 0.1 + len(asked)}
 
     heard: list[tuple[int, object]] = []
-    first = Parts(RunFolder(tmp_path), Settings()).measure(["x", "y"], work, whose=nobody)
+    first = Parts(RunFolder(tmp_path), Settings()).measure(["x", "y"], work, whose=nobody, told=plain)
     with (tmp_path / "parts.jsonl").open("a") as file:
         file.write('{"part": "z", "fou')  # killed while it wrote
     again = Parts(RunFolder(tmp_path), Settings(threads=2))
-    found = again.measure(["x", "y", "z"], work, lambda step, value: heard.append((step, value)), whose=nobody)
+    found = again.measure(
+        ["x", "y", "z"], work, lambda step, value: heard.append((step, value)), whose=nobody, told=plain
+    )
     assert found[:2] == first == [{"x": 1.1}, {"y": 2.1}]
     assert asked == ["x", "y", "z"]
     assert heard == list(enumerate(found, 1))
+    logged = [{"step": step, "of": 3, "found": 0.1 + step} for step in (1, 2, 3)]
+    assert RunFolder(tmp_path).metrics() == logged
+    assert shown(RunFolder(tmp_path))["found"] == [(step, pytest.approx(0.1 + step)) for step in (1, 2, 3)]
     with pytest.raises(RunFolderError, match=r"seed was 0 when .* is 1 now"):
         Parts(RunFolder(tmp_path), Settings(seed=1))
 

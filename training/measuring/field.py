@@ -1,8 +1,8 @@
 """Several policies on the same prompts: replies of each, their scores under one or two preference models, KL from the first."""
 
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from training import objective
 from training.config import BadConfig, FieldConfig
 from training.data.prompts import Prompt, evenly, line_of, read_prompts
 from training.failure import JobFailed
+from training.measuring.contest import mean_ci95
 from training.models.context import UNSTATED, context_of
 from training.models.models import PreferenceModel
 from training.models.snapshots import check_snapshot
@@ -70,6 +71,18 @@ def fitting(
     return evenly(found, most or len(found)), told
 
 
+def standing(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Means over prompts of one snapshot's numbers by reply, with their intervals."""
+    found: dict[str, Any] = {}
+    for name in ("score", "test_score", "kl"):
+        if name in numbers:
+            key = name if name == "kl" else f"{name}_mean"
+            found[key], found[f"{key}_ci95"] = mean_ci95(torch.tensor(numbers[name]))
+    for name, key in (("kl_k3", "kl_k3"), ("length", "length_mean"), ("eos", "eos_share")):
+        found[key] = sum(numbers[name]) / len(numbers[name])
+    return found
+
+
 class Field:
     """The policies of one run; each is measured once and kept as a part."""
 
@@ -101,12 +114,21 @@ class Field:
             self.paths[name], self.prefixes.get(name), slots=config.slots, precision=config.precision, shared=True
         )
 
-    def measure(self) -> dict[str, dict[str, Any]]:
-        """Each snapshot's numbers by reply, in the order of the prompts; those of an earlier try are kept."""
-        parts = Parts(self.folder, self.config)
+    @cached_property
+    def parts(self) -> Parts:
+        """What is kept of this run, begun when something is measured: until then its settings may change."""
+        return Parts(self.folder, self.config)
+
+    def measure(self, of: int = 0) -> dict[str, dict[str, Any]]:
+        """Each snapshot's numbers by reply, in the order of the prompts; those of an earlier try are kept. `of`: all parts of the run."""
         with Bar("snapshots", len(self.names)) as bar:
-            found = parts.measure(
-                self.names, self._measured, lambda step, _: bar.at(step, self.names[step - 1]), whose=self._whose
+            found = self.parts.measure(
+                self.names,
+                self._measured,
+                lambda step, _: bar.at(step, self.names[step - 1]),
+                whose=self._whose,
+                told=lambda name, own: {"snapshot": name} | standing(own) | {"seconds": own["seconds"]},
+                of=of,
             )
         return dict(zip(self.names, found, strict=True))
 

@@ -2,7 +2,8 @@
 
 `parts.jsonl` begins with the settings it was measured under, the hashes of data/ and those of the models and files that the settings
 name, so that no part of another measurement is ever taken for one of this. A part with a number that is not finite is not kept:
-the job ends there. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
+the job ends there. `metrics.jsonl` and the event files have a line a part; they are written anew from the parts at each start, so that
+none is there twice. Several processes of one run work on each part together: forward passes are shared among them (rollouts.py).
 """
 
 import dataclasses
@@ -26,7 +27,8 @@ class Parts:
 
     def __init__(self, folder: RunFolder, config: Any) -> None:
         """`config` is the run's frozen config: parts that were measured under another are refused."""
-        self.path = folder.parts_file
+        self.folder, self.path = folder, folder.parts_file
+        self._logged = 0
         # by how many threads is no part of what is measured
         settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "threads"}
         self._kept: dict[str, Any] = {}
@@ -49,6 +51,7 @@ class Parts:
             self._kept = {part["part"]: part["found"] for part in map(json.loads, lines[1:])}
             if ranks.leads():
                 files.write_bytes(self.path, b"".join(line + b"\n" for line in lines))
+        folder.cut_metrics(-1)
 
     def measure(
         self,
@@ -57,16 +60,22 @@ class Parts:
         each: Callable[[int, Any], None] | None = None,
         *,
         whose: Callable[[str, int], str],
+        told: Callable[[str, Any], Mapping[str, Any]],
+        of: int = 0,
     ) -> list[Any]:
         """Return what `work` found for each name, measuring those that are missing; `each` hears of every part in order.
 
-        `whose` says in words what a number of a part belongs to, from its place in the part's list.
+        `whose` says in words what a number of a part belongs to, from its place in the part's list. `told` gives what is logged of a
+        part; `of` is how many parts the run has where more are measured after these.
         """
+        of = of or self._logged + len(names)
         for step, name in enumerate(names, 1):
             if name not in self._kept:
                 found = distributed.said_first(work(name))
                 self.refuse_no_numbers(found, partial(whose, name))
                 self._keep(name, found)
+            self._logged += 1
+            self.folder.log(step=self._logged, of=of, **told(name, self._kept[name]))
             if each is not None:
                 each(step, self._kept[name])
         return [self._kept[name] for name in names]
