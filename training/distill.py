@@ -5,12 +5,13 @@ teacher's 50 likeliest words a token and one bin of all others (Bai et al. 2022 
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import torch
 from training.config import BadConfig, DistillConfig
 from training.data import demonstrations
 from training.data.batches import order
-from training.data.prompts import Prompt, evenly, hold_out, read_prompts
+from training.data.examples import Example
+from training.data.one_sided import refuse_one_text
+from training.data.prompts import Prompt, evenly, hold_out, numbered_prompts, read_prompts
 from training.failure import JobFailed
 from training.job import run_command, start
 from training.lines.lines import data_file, read_lines
@@ -29,8 +32,9 @@ from training.models.snapshots import Fitted, fingerprint_of, load_policy
 from training.objective import binned, distillation_loss
 from training.processes import distributed
 from training.reading.words import WordReader
+from training.runs.finite import refuse_no_numbers
 from training.runs.run_folder import RunFolder
-from training.runs.telling import reasons, tell_left_out, tell_unfit
+from training.runs.telling import lines_named, reasons, tell_left_out, tell_unfit
 from training.sampling.rollouts import Occasion, reply_seeds
 from training.sampling.self_checks import check_tokenizers
 from training.sampling.variants import Policy, Prefix, Replies, Sampling, answerable
@@ -85,12 +89,15 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     if config.bins >= model.get_output_embeddings().weight.shape[0]:
         raise BadConfig(f"bins must leave a word over for the last bin, not take {config.bins} of them")
     talks = texts_of(folder, config)
+    if config.source == "data":  # before the teacher reads them all
+        refuse_one([digest(talk) for talk in talks[0]], config)
     train_cache = cached(folder, config, teacher, student, talks[0], "train")
     test_cache = cached(folder, config, teacher, student, talks[1], "test")
     if not train_cache.examples:
         raise JobFailed(
             f"none of the {len(talks[0])} texts can be learnt from: {reasons(train_cache.dropped, LEFT_OUT)}"
         )
+    refuse_one([tuple(example.tokens[-len(example.learnt) :]) for example in train_cache.examples], config)
     for name, part in (("train", train_cache), ("test", test_cache)):
         tell_left_out(f"{name} data", part.dropped, 0, LEFT_OUT)
     by_size = sorted(train_cache.examples[:64], key=lambda example: len(example.tokens))
@@ -103,6 +110,7 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     samples = sampled(teacher, asked, reply_seeds(config.seed, Occasion.TEACHER_SAMPLES, len(asked)), config)
     del teacher  # all that it has to say is said
     before = measured(reader, student, test_cache, asked, samples, config)
+    refuse_no_numbers(before, dataclasses.asdict(config), lambda _: "the student as it begins")
     batches = [
         batch
         for epoch in range(config.epochs)
@@ -112,6 +120,7 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     fit = Fit(
         folder, config, model, batches, Lesson(reader, train_cache), title="distilling", rate=rate, began=began,
         watch=Looks(reader, test_cache, len(batches) // config.epochs, train_cache.key),
+        named=lambda numbers: lines_of(folder, config, tokenizer, [train_cache.examples[number] for number in numbers]),
     )  # fmt: skip
     fit.resume(folder.load_checkpoint())
     with fit.done():
@@ -164,15 +173,44 @@ def parted(talks: list[Prompt], share: float) -> tuple[list[Prompt], list[Prompt
 
 def read_talks(path: Path) -> list[Prompt]:
     """Read lines of {"text"}, or of any shape of a demonstration; a text stands as words of the user (HH A.1's "Human:")."""
-    found: list[Prompt] = []
+    return [talk for _, talk in numbered_talks(path)]
+
+
+def numbered_talks(path: Path) -> Iterator[tuple[int, Prompt]]:
+    """The same with the number of each line, from 1."""
     for number, text, record in read_lines(path):
         if "text" in record and not record.keys() & demonstrations.KEYS:
             if not isinstance(record["text"], str) or not record["text"].strip():
                 raise BadRecord(number, "has no text in 'text'", path.name)
-            found.append([{"role": "user", "content": record["text"]}])
+            yield number, [{"role": "user", "content": record["text"]}]
         else:
-            found.append(list(demonstrations.read_line(path.name, number, text, record).messages))
-    return found
+            yield number, list(demonstrations.read_line(path.name, number, text, record).messages)
+
+
+def refuse_one(learnt: Sequence[Hashable], config: DistillConfig) -> None:
+    """Stop where all that is `learnt` is the same."""
+    side = "reply" if config.learn == "replies" else "text"
+    advice = (
+        "add others" if config.source == "data" else "give other prompts, or a teacher that answers them differently"
+    )
+    refuse_one_text({side: learnt}, "examples", advice)
+
+
+def lines_of(folder: RunFolder, config: DistillConfig, tokenizer: Any, examples: Sequence[Example]) -> str:
+    """Name the lines that these examples are of. They are looked for where a job stops, since no cache says it."""
+    taught = config.source == "teacher"
+    file = data_file(folder.data, "prompts" if taught else "train")
+    if file is None:
+        return "texts that are no longer there"
+    talks = numbered_prompts(folder.data / "prompts.jsonl") if taught else numbered_talks(file)
+    lines: dict[tuple[int, ...], int] = {}
+    for number, talk in talks:
+        lines.setdefault(tuple(written(tokenizer, Prefix(), talk).alone), number)
+    rows = [tuple(example.tokens) for example in examples]
+    # an example is its line's text, or its line's prompt and what the teacher said
+    begun = ((row[:end] for end in range(len(row), 0, -1)) for row in rows)
+    found = (next((lines[head] for head in heads if head in lines), None) for heads in begun)
+    return lines_named((line for line in found if line is not None), file.name)
 
 
 def without_reply(talk: Prompt) -> Prompt:
@@ -224,7 +262,12 @@ def cached(
             dropped["over_long"] += left_out
         if texts and begin == 0:
             check(reader, texts)
-        return shard_of(reader, texts, dropped, config.bins)
+        shard = shard_of(reader, texts, dropped, config.bins)
+        # a bin that the teacher gives nothing is -inf, and one that is NaN would count as such in the loss
+        if bool(shard.tensors["logp"].isnan().any()):
+            said = {"the teacher's log-probability": math.nan}
+            refuse_no_numbers(said, dataclasses.asdict(config), lambda _: f"a text of the {name} data")
+        return shard
 
     cache = Cache(Path(config.cache) if config.cache else folder.path / "teacher", settings)
     cache.fill(f"teacher ({name})", len(talks), compute, per_shard=config.shard_sequences)

@@ -270,23 +270,29 @@ def test_a_teacher_without_chat_template_is_refused(tmp_path: Path, own_policy: 
     assert "has no chat template" in json.loads((path / "failure.json").read_text())["reason"]
 
 
-def test_other_texts_in_mid_run_are_refused_and_nan_names_its_step(
-    tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("source", ["data", "teacher"])
+def test_other_texts_in_mid_run_are_refused_and_nan_names_its_step_and_its_lines(
+    tmp_path: Path, tiny_policy: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ):
-    path = make_folder(tmp_path / "run", tiny_policy, talks(40), [], checkpoint_steps=2)
-    lesson = distill.Lesson.__call__
+    lines = [{"text": f"ash {number}"} for number in range(40)]
+    lines[0]["text"] = "x" * 999  # left out, and the second is no text: the examples' numbers are not the lines'
+    path = make_folder(tmp_path / "run", tiny_policy, lines, [], checkpoint_steps=2, source=source, held_out=0.0)
+    name = "train.jsonl" if source == "data" else "prompts.jsonl"
+    (path / "data" / name).write_text("\n\n".join(map(json.dumps, lines)))
+    lesson, learnt = distill.Lesson.__call__, []
 
     def poisoned(self: distill.Lesson, batch: list[int], mine: list[int]) -> dict[str, float]:
-        poisoned.step += 1
-        return lesson(self, batch, mine) | ({"loss": math.nan} if poisoned.step == 5 else {})  # a trial after step 2
+        learnt.append(batch)
+        return lesson(self, batch, mine) | ({"loss": math.nan} if len(learnt) == 5 else {})  # a trial after step 2
 
-    poisoned.step = 0
     monkeypatch.setattr(distill.Lesson, "__call__", poisoned)
     assert main([str(path)]) == 2
-    assert "loss is nan at step 4 (examples " in json.loads((path / "failure.json").read_text())["reason"]
+    told = ", ".join(str(2 * number + 3) for number in learnt[4][:4])  # the first example is that of line 3
+    reason = json.loads((path / "failure.json").read_text())["reason"]
+    assert f"loss is nan at step 4 (lines {told}, … of {name})" in reason
     monkeypatch.undo()
-    with (path / "data" / "train.jsonl").open("a") as file:
-        file.write(json.dumps({"text": "more"}) + "\n")
+    with (path / "data" / name).open("a") as file:
+        file.write("\n" + json.dumps({"text": "more"}) + "\n")
     assert main([str(path)]) == 2
     assert "is not what it was when this run began" in json.loads((path / "failure.json").read_text())["reason"]
 

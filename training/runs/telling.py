@@ -13,10 +13,10 @@ def reasons(dropped: Counter[str], words: Mapping[str, str]) -> str:
     return ", ".join(f"{count} {words[reason]}" for reason, count in dropped.items())
 
 
-def lines_named(lines: Iterable[int | None]) -> str:
-    """Name the first few of these lines of the training data."""
+def lines_named(lines: Iterable[int | None], file: str = "the training data") -> str:
+    """Name the first few of these lines of a file."""
     found = list(dict.fromkeys(map(str, lines)))
-    return f"lines {', '.join(found[:4])}{', …' if len(found) > 4 else ''} of the training data"
+    return f"lines {', '.join(found[:4])}{', …' if len(found) > 4 else ''} of {file}"
 
 
 def tell_left_out(part: str, dropped: Counter[str], shortened: int, words: Mapping[str, str]) -> None:
