@@ -48,8 +48,7 @@ def test_what_the_last_update_tore_is_kept_nowhere(
     monkeypatch.setattr(Fit, "update", tearing)
     assert main([str(path)]) == 2
     reason = json.loads((path / "failure.json").read_text())["reason"]
-    which = "lines" if job == "preference" else "examples"
-    assert f"after step {last[0]} ({which} " in reason
+    assert f"after step {last[0]} (lines " in reason
     folder = RunFolder(path)
     assert not folder.model.exists()
     checkpoint = folder.load_checkpoint()
