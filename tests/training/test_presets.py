@@ -25,21 +25,25 @@ INSTRUCTGPT = {
     "entropy_weight": 0.0, "whiten_advantages": False, "score_normalisation": "none",
 }  # fmt: skip
 # MOSS-RLHF's scripts: λ 0.95, γ 1; scores divided by the running deviation, neither mean nor clip; value and ratio clip 0.2;
-# one pass over a buffer; gradient clip 1; Adam (0.9, 0.95); 1/√t with a floor of 0.1; T 0.8; 512 tokens; no pretraining text
+# one pass over a buffer, which is one update: two samples on each of seven devices (CUDA_VISIBLE_DEVICES, num_rollouts and
+# batch_size of train_ppo_zh.sh); gradient clip 1; Adam (0.9, 0.95), ε 1e-6 for the policy (config_ppo.py); 100 of 1,000 steps of
+# warm-up, 1/√t with a floor of 0.1; T 0.8; 512 tokens; no pretraining text
 MOSS = {
     "lam": 0.95, "gamma": 1.0, "score_normalisation": "scale", "score_clip": 0.0, "value_clip": 0.2, "clip": 0.2,
     "inner_epochs": 1, "max_grad_norm": 1.0, "adam_beta1": 0.9, "adam_beta2": 0.95, "schedule": "inverse_sqrt",
     "warmup_floor": 0.1, "warmup_share": 0.1, "temperature": 0.8, "max_new_tokens": 512, "ptx_weight": 0.0,
-    "critic_pretraining": 0, "kl_unit": "token",
+    "critic_pretraining": 0, "kl_unit": "token", "rollout_replies": 14, "buffer_rollouts": 1, "minibatch_replies": 14,
+    "adam_eps": 1e-6, "critic_adam_eps": 1e-8,
 }  # fmt: skip
 # Zheng et al. 2023, Fig. 5 (starred), §5.3.2-5.4, C.3: token KL 0.05; scores less their running mean over their deviation,
-# clipped at 0.8; value and ratio clip; critic from the RM and pretrained, in place of a warm-up; λ 0.9; gradient clip;
-# buffer 128, update 32; neither whitened advantages nor an entropy bonus
+# clipped at 0.8; value and ratio clip; critic from the RM and pretrained until its loss is near 0, in place of a warm-up (no number
+# is printed: up to eight iterations, ended by two without a lower loss, are ours); λ 0.9; gradient clip; buffer 128, update 32;
+# neither whitened advantages nor an entropy bonus
 PPO_MAX = {
     "kl_weight": 0.05, "kl_unit": "token", "score_normalisation": "running", "score_clip": 0.8, "value_clip": 0.2,
     "clip": 0.2, "critic": "pm", "lam": 0.9, "max_grad_norm": 1.0, "rollout_replies": 128, "minibatch_replies": 32,
     "whiten_advantages": False, "advantage_clip": 0.0, "entropy_weight": 0.0, "warmup_iterations": 0,
-    "importance_sampling": "sampler",
+    "importance_sampling": "sampler", "critic_pretraining": 8, "critic_pretraining_patience": 2,
 }  # fmt: skip
 PAPERS: dict[tuple[str, str], dict[str, Any]] = {
     # Bai et al. 2022, §4.1, B.1: λ_KL 0.001 on the reply, ε 0.2, γ 1, no entropy bonus, K 1, up to 128 tokens
