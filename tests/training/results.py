@@ -62,3 +62,17 @@ def alike(one: object, other: object, tolerance: float, ignored: Collection[str]
 def runs_alike(one: RunFolder, other: RunFolder) -> None:
     """Metrics and results of two runs agree."""
     alike([*one.metrics(), one.result()], [*other.metrics(), other.result()], TOLERANCE)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int) -> list[int]:
+    """Let Ctrl-C meet `owner.name` in its so-maniest call, once; the list that is returned grows by one with every call."""
+    work, calls = getattr(owner, name), []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(len(calls) + 1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return work(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls

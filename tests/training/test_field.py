@@ -9,9 +9,10 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.processes import together
-from tests.training.results import names_of, reason_of, result_of, run_folder
+from tests.training.results import interrupted, names_of, reason_of, result_of, run_folder
 from training import robustness, sqrt_kl, tournament
 from training.config import BadConfig, FieldConfig
+from training.measuring.field import Judges
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy, save_policy
 from training.robustness import parted
@@ -187,6 +188,26 @@ def test_the_line_of_a_policy_run_and_of_snapshots(tmp_path: Path, tiny_policy: 
     assert mine["line"]["slope"] == pytest.approx(3) and mine["line"]["r_squared"] == pytest.approx(1)
     assert (mine["line"]["least"], mine["line"]["most"]) == (1.0, 4.0)
     assert sampled["curve"] == "snapshots"
+
+
+@pytest.mark.parametrize("job", [robustness, sqrt_kl], ids=["robustness", "sqrt_kl"])
+def test_a_run_that_is_interrupted_goes_on_with_the_snapshot_it_was_at(
+    tmp_path: Path, tiny_policy: Path, others: list[str], pm_path: Path, other_pm: str, monkeypatch, job
+) -> None:
+    second = {"test_preference_model": other_pm} if job is robustness else {}
+    given = settings(tiny_policy, others, pm_path, threads=1, **second)
+    many = [{"prompt": f"Question {n}"} for n in range(24)]  # enough for every KL to come out above 0
+    whole, broken = (run_folder(tmp_path / name, given, prompts=many) for name in ("whole", "broken"))
+    assert job.main([str(whole)]) == 0
+    asked = interrupted(monkeypatch, Judges, "scores", 2)  # the second of three snapshots has answered
+    assert job.main([str(broken)]) == 130
+    assert not (broken / "result.json").exists()
+    assert job.main([str(broken)]) == 0
+    assert len(asked) == 4
+    assert result_of(broken) | {"seconds": 0} == result_of(whole) | {"seconds": 0}
+    drawn = [(path / f"{job.__name__.rpartition('.')[2]}.json").read_bytes() for path in (whole, broken)]
+    assert drawn[0] == drawn[1]
+    assert len(json.loads(drawn[0])["series"][0]["x"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.training.documented import documented
-from tests.training.results import names_of, reason_of, result_of, run_folder
+from tests.training.results import interrupted, names_of, reason_of, result_of, run_folder
 from training import hhh, log_p
 from training.config import BadConfig, HhhConfig
 from training.failure import JobFailed
@@ -72,6 +72,25 @@ def test_other_questions_or_another_prompt_are_not_mixed_with_what_was_measured(
     assert f"{changed.name} is not what it was when" in reason_of(path)
     changed.write_text(before)
     assert hhh.main([str(path)]) == 0
+
+
+def test_a_run_that_is_interrupted_goes_on_with_the_question_it_was_at(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = (
+        run_folder(tmp_path / name, {"model": str(tiny_policy), "preference_model": str(pm_path), "threads": 1})
+        for name in ("whole", "broken")
+    )
+    for path in (whole, broken):
+        tasks(path / "data", helpful=HELPFUL, honest=HONEST)
+    assert hhh.main([str(whole)]) == 0
+    asked = interrupted(monkeypatch, hhh, "reply_scores", 2)  # the policy has read the second of three questions
+    assert hhh.main([str(broken)]) == 130
+    assert not (broken / "result.json").exists()
+    assert hhh.main([str(broken)]) == 0
+    assert len(asked) == 4
+    assert result_of(broken) | {"seconds": 0} == result_of(whole) | {"seconds": 0}
+    assert (broken / "hhh.json").read_bytes() == (whole / "hhh.json").read_bytes()
 
 
 def test_questions_that_are_too_long_are_counted_and_said(
