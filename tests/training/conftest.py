@@ -9,6 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
@@ -36,6 +38,12 @@ FAMILIES: dict[str, Callable[[dict], PreTrainedConfig]] = {
     "gemma": lambda common: GemmaConfig(
         **WIDE, num_key_value_heads=1, head_dim=8, max_position_embeddings=256, **common
     ),
+}
+WINDOWED = {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "sliding_window": 32}
+# Windows of attention in every second block and bent logits (Gemma 2), two rotations (Gemma 3).
+EVERY_FAMILY = FAMILIES | {
+    "gemma2": lambda common: Gemma2Config(**WIDE, **WINDOWED, **common),
+    "gemma3": lambda common: Gemma3TextConfig(**WIDE, **WINDOWED, **common),
 }
 
 
@@ -75,7 +83,7 @@ def built_policies(
                 "initializer_range": 0.15,  # wide enough that a wrong mask or position changes the numbers visibly
             }
             torch.manual_seed(7)
-            save_policy(path, AutoModelForCausalLM.from_config(FAMILIES[family](common)), tokenizer, seed=7)
+            save_policy(path, AutoModelForCausalLM.from_config(EVERY_FAMILY[family](common)), tokenizer, seed=7)
         return path
 
     return build

@@ -1,51 +1,27 @@
-"""Every job on every family of models, with random weights: finetuning, distilling, preference model, policy, best of k, evaluation, whole and adapted."""
+"""Every job that trains, best of k and evaluation on every family of models, with random weights, whole and adapted."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, PreTrainedTokenizerFast
 
-from tests.training.conftest import FAMILIES, WIDE
+from tests.training.conftest import EVERY_FAMILY
 from tests.training.policy_runs import folder_of
 from tests.training.test_preference import comparisons, make_folder
 from training import best_of, distill, evaluate, policy, preference, sft
-from training.models.snapshots import check_snapshot, save_policy
+from training.models.snapshots import check_snapshot
 from training.runs.run_folder import RunFolder
-
-# Windows of attention in every second block and bent logits (Gemma 2), two rotations (Gemma 3).
-LATER = {"gemma2": Gemma2Config, "gemma3": Gemma3TextConfig}
-
-
-@pytest.fixture
-def policy_of(
-    built_policies: Callable[[str], Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> Callable[[str], Path]:
-    def build(family: str) -> Path:
-        if family in FAMILIES:
-            return built_policies(family)
-        config = LATER[family](
-            **WIDE, num_key_value_heads=2, head_dim=8, max_position_embeddings=256, sliding_window=32, vocab_size=264,
-            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=tokenizer.bos_token_id, initializer_range=0.15,
-        )  # fmt: skip
-        torch.manual_seed(7)
-        save_policy(tmp_path / family, AutoModelForCausalLM.from_config(config), tokenizer, seed=7)
-        return tmp_path / family
-
-    return build
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "rank"), [(f, 0) for f in (*sorted(FAMILIES), *LATER)] + [(f, 2) for f in ("llama", "gpt2", "gemma2")]
+    ("family", "rank"), [(f, 0) for f in sorted(EVERY_FAMILY)] + [(f, 2) for f in ("llama", "gpt2", "gemma2")]
 )
-def test_every_job_runs_on_every_family(
-    family: str, rank: int, tmp_path: Path, policy_of: Callable[[str], Path]
+def test_every_job_that_trains_runs_on_every_family(
+    family: str, rank: int, tmp_path: Path, built_policies: Callable[[str], Path]
 ) -> None:
-    start = policy_of(family)
+    start = built_policies(family)
     common = {"threads": 1, "lora_rank": rank, "model": str(start)}
     finetuned = make_folder(tmp_path / "sft", comparisons(12), comparisons(3, seed=1), batch_sequences=6, **common)
     assert sft.main([str(finetuned)]) == 0

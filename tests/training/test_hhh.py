@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.conftest import EVERY_FAMILY
 from tests.training.documented import documented
 from tests.training.results import interrupted, names_of, reason_of, result_of, run_folder
 from training import hhh, log_p
@@ -109,6 +110,7 @@ def test_questions_that_are_too_long_are_counted_and_said(
 SHOWN = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
 
+@pytest.mark.parametrize("any_policy", sorted(EVERY_FAMILY), indirect=True)
 @pytest.mark.parametrize("before", [[], SHOWN], ids=["plain", "prompted"])
 def test_mutual_information_is_what_the_question_adds(any_policy: Path, tmp_path: Path, before: list) -> None:
     item = Item([{"role": "user", "content": "How tall is an elm?"}], ["Thirty metres.", "No."], 0)
