@@ -4,6 +4,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -20,6 +22,8 @@ from training import evaluate, policy, preference, sft
 from training.models.snapshots import load_policy, save_policy
 from training.processes import distributed, ranks
 from training.runs.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def told(count: int, path: Path, say: Callable[[], object]) -> list:
@@ -94,6 +98,32 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path, tiny_policy: Path)
     assert together(2, lambda: preference.main([str(two)])) == [0, 0]
     runs_alike(RunFolder(one), RunFolder(two))
     assert len(list((two / "events").iterdir())) == 1
+
+
+LAUNCHERS = {
+    "torchrun": ["torchrun", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_run_of_two_that_another_launcher_starts_has_the_losses_of_one(
+    launcher: str, tmp_path: Path, tiny_policy: Path
+) -> None:
+    one, two = run_of(tmp_path / "one", tiny_policy), run_of(tmp_path / "two", tiny_policy)
+    assert preference.main([str(one)]) == 0
+    program, *options = LAUNCHERS[launcher]
+    said = subprocess.run(
+        [Path(sys.executable).with_name(program), *options, "--tee", "3", "--log_dir", tmp_path / "logs",
+         "-m", "training.preference", two],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    # Two were started, and neither was refused the folder, as one that thought itself alone would have been.
+    assert {log.parent.name for log in (tmp_path / "logs").rglob("stderr.log")} == {"0", "1"}
+    runs_alike(RunFolder(one), RunFolder(two))
 
 
 def test_a_run_of_two_that_was_killed_goes_on_whoever_takes_it_up(tmp_path: Path, tiny_policy: Path):
