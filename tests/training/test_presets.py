@@ -66,17 +66,17 @@ PAPERS: dict[tuple[str, str], dict[str, Any]] = {
     # Bai et al. 2022, §2.2-2.3, A.2: one epoch, weakest grade dropped, context 1024, 95/5, end-of-context score, no LM term
     ("preference", "hh_rlhf"): {
         "epochs": 1, "objective": "ranked", "weakest_strength": 1, "strength_as": "filter", "max_tokens": 1024,
-        "held_out": 0.05, "lm_weight": 0.0, "split_by": "conversation",
+        "held_out": 0.05, "lm_weight": 0.0, "split_by": "conversation", "scale": "none",
     },
     # Ouyang et al. 2022, §3.5, C.2: 64 prompts a batch with all their pairs, cosine to a tenth, one epoch, ties dropped
     ("preference", "instructgpt"): {
         "epochs": 1, "grouping": "grouped", "batch_prompts": 64, "schedule": "cosine", "final_share": 0.1,
-        "shift_on": "demonstrations", "weakest_strength": 0,
+        "shift_on": "demonstrations", "weakest_strength": 0, "scale": "none",
     },
     # Askell et al. 2021, §4; Bai et al. 2022, A.2: one epoch of binarised pairs, context 1024
     ("preference", "pmp"): {"epochs": 1, "stage": "pmp", "pmp_pairs": "binarised", "max_tokens": 1024},
     # Zheng et al. 2023, §3.1, §4.2: β_rm 1 on the language loss of the better reply, a tenth of warm-up
-    ("preference", "moss"): {"lm_weight": 1.0, "warmup_share": 0.1, "objective": "ranked", "epochs": 1},
+    ("preference", "moss"): {"lm_weight": 1.0, "warmup_share": 0.1, "objective": "ranked", "epochs": 1, "scale": "none"},
     # Ouyang et al. 2022, §3.5, C.1: 16 epochs, cosine to a tenth, no warm-up, dropout 0.2, batch 32
     ("sft", "instructgpt"): {
         "epochs": 16, "schedule": "cosine", "final_share": 0.1, "warmup_share": 0.0, "dropout": 0.2,
