@@ -83,7 +83,7 @@ def one_seed(seed: int, turn: tuple[float, float], pairs: int, replies: int) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run both judges over the seeds and write what was found."""
-    options = Options.read("online", __doc__, seeds=24, arguments=arguments)
+    options = Options.read("online", __doc__, seeds=24, arguments=arguments, at_once=False)
     findings = Findings("online", options)
     replies = 2000 if options.quick else REPLIES
     runs = {

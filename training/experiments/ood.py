@@ -79,7 +79,7 @@ def areas(parts: dict[str, Tensor], ridge: float) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run both worlds over the seeds, the starter once a seed, and write what was found."""
-    options = Options.read("ood", __doc__, seeds=6, arguments=arguments)
+    options = Options.read("ood", __doc__, seeds=6, arguments=arguments, at_once=False)
     findings = Findings("ood", options)
     count, config = (80 if options.quick else POINTS), OodConfig(few_shot=SHOWN, draws=3)
     worlds = {"correlated inliers": True, "control: larger, no correlation": False}

@@ -52,7 +52,7 @@ def gains(x: Tensor, gold: Tensor, base: Tensor, halves: dict[str, tuple[Tensor,
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run every amount of data over the seeds and write what was found."""
-    options = Options.read("robustness", __doc__, seeds=10, arguments=arguments)
+    options = Options.read("robustness", __doc__, seeds=10, arguments=arguments, at_once=False)
     findings = Findings("robustness", options)
     replies = 2000 if options.quick else REPLIES
     runs = [one_seed(seed, replies) for seed in range(options.seeds)]

@@ -63,7 +63,7 @@ def slope_ratio(curve: Curve) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Climb with every seed, fit, and write what was found."""
-    options = Options.read("sqrt_kl", __doc__, seeds=8, arguments=arguments)
+    options = Options.read("sqrt_kl", __doc__, seeds=8, arguments=arguments, at_once=False)
     findings = Findings("sqrt_kl", options)
     replies = 500 if options.quick else REPLIES
     arms = {

@@ -80,7 +80,7 @@ def one_seed(seed: int, total: int, *, large: bool) -> dict[str, list[list[float
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run both sizes of model over the seeds and write what was found."""
-    options = Options.read("tension", __doc__, seeds=8, arguments=arguments)
+    options = Options.read("tension", __doc__, seeds=8, arguments=arguments, at_once=False)
     findings = Findings("tension", options)
     total = 600 if options.quick else TOTAL
     runs = {

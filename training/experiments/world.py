@@ -16,7 +16,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from training.job import INTERRUPTED
 from training.models.snapshots import save_policy
+from training.runs.progress import without_bars
 
 SPECIAL = ("<pad>", "<bos>", "<end>", "<user>", "<assistant>")
 TAGS = ("GOOD:", "BAD:")  # of binarised pairs
@@ -113,7 +115,11 @@ def run_folder(path: Path, settings: dict[str, Any], **data: Iterable[Any]) -> P
 
 def result_of(main: Callable[[Sequence[str]], int], path: Path) -> dict[str, Any]:
     """Run a job's `main` on the folder to its end; its result.json, or RuntimeError with the job's own reason."""
-    if main([str(path)]) != 0:
+    with without_bars():
+        code = main([str(path)])
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt  # a job answers Ctrl-C with an exit code; here the experiment is meant
+    if code != 0:
         raise RuntimeError(json.loads((path / "failure.json").read_text(encoding="utf-8"))["reason"])
     found: dict[str, Any] = json.loads((path / "result.json").read_text(encoding="utf-8"))
     return found

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from typing import Any, Self
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
+
+from training.runs.run_folder import code_version
 
 mpl.use("Agg")
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "experiments"
@@ -30,10 +33,17 @@ class Options:
     quick: bool
     seeds: int
     out: Path | None  # None: nothing is written
+    threads: int = 1  # of torch, in each process
+    processes: int = 1  # seeds at once
 
     @classmethod
-    def read(cls, name: str, about: str | None, *, seeds: int, arguments: Sequence[str] | None = None) -> Self:
-        """Parse `arguments` (None: the command line); `seeds` is the default number of repetitions."""
+    def read(
+        cls, name: str, about: str | None, *, seeds: int, arguments: Sequence[str] | None = None, at_once: bool = True
+    ) -> Self:
+        """Parse `arguments` (None: the command line).
+
+        `seeds` is the default number of repetitions; `at_once`: whether they go by `each_seed`, which does several at once.
+        """
         parser = argparse.ArgumentParser(
             prog=f"python -m training.experiments.{name}", description=about,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -44,15 +54,27 @@ class Options:
             "--out", type=Path, help="folder for NAME.md, NAME.json and NAME.png (default docs/experiments)"
         )
         parser.add_argument("--threads", type=int, default=1, help="torch threads; tiny models gain nothing by more")
+        if at_once:
+            parser.add_argument("--processes", type=int, help="seeds at once (default: as there are cores)")
         given = parser.parse_args(arguments)
-        if given.seeds < 1:
-            parser.error("--seeds must be at least 1")
+        for flag, number in vars(given).items():
+            if flag in {"seeds", "threads", "processes"} and number is not None and number < 1:
+                parser.error(f"--{flag} must be at least 1")
         torch.set_num_threads(given.threads)
+        seeds = 1 if given.quick else given.seeds
+        processes = (given.processes or max(1, cores() // given.threads)) if at_once else 1
         return cls(
             quick=given.quick,
-            seeds=1 if given.quick else given.seeds,
+            seeds=seeds,
             out=given.out or (None if given.quick else PAGES),
+            threads=given.threads,
+            processes=min(processes, seeds),
         )
+
+
+def cores() -> int:
+    """The cores that this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +151,7 @@ class Findings:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name, self.options = name, options
-        self.began = time.monotonic()
+        self.began, self.code = time.monotonic(), code_version()  # the sources may have changed when the run ends
 
     def write(
         self, *, rows: Sequence[dict[str, Any]], claims: Sequence[Claim], numbers: Any, draw: Callable[[Figure], None]
@@ -142,7 +164,8 @@ class Findings:
         told = "\n".join(
             f"- **{'held' if claim.held else 'failed'}**: {claim.text} ({claim.found})" for claim in claims
         )
-        where = f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+        split = f"{self.options.processes} process(es) of {self.options.threads} thread(s)"
+        where = f"{platform.machine()}, {split}, torch {torch.__version__}"
         ran = f"{self.options.seeds} seed(s), {seconds:.0f} s, {where}" + (
             " — QUICK FORM" if self.options.quick else ""
         )
@@ -152,6 +175,7 @@ class Findings:
             return
         out.mkdir(parents=True, exist_ok=True)
         kept = {"experiment": self.name, "quick": self.options.quick, "seeds": self.options.seeds, "seconds": seconds,
+                "processes": self.options.processes, "code_version": self.code,
                 "claims": [dataclasses.asdict(claim) for claim in claims], "rows": list(rows), "numbers": numbers}  # fmt: skip
         (out / f"{self.name}.json").write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -1,6 +1,9 @@
 """Progress on standard error, where a person is looking; nothing where the output goes to a file."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
@@ -8,6 +11,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.processes import ranks
+
+_SHOWN = ContextVar("whether bars are shown", default=True)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Show no bar that is begun inside: a step of something with a bar of its own would draw over that one."""
+    before = _SHOWN.set(False)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(before)
 
 
 class Bar:
@@ -22,7 +37,7 @@ class Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not (ranks.leads() and sys.stderr.isatty()),
+            disable=not (_SHOWN.get() and ranks.leads() and sys.stderr.isatty()),
         )
         self._task = self._progress.add_task(title, total=total, note="")
 
