@@ -109,7 +109,7 @@ def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[s
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms over the seeds and write what was found."""
-    options = Options.read("pretraining_mix", __doc__, seeds=5, arguments=arguments)
+    options = Options.read("pretraining_mix", __doc__, seeds=10, arguments=arguments)
     findings = Findings("pretraining_mix", options)
     runs = each_seed(options, "PPO and PPO-ptx", len(ARMS), one_seed)
 
