@@ -21,6 +21,7 @@ from bench.table import Report, forward, parser
 
 UPDATES = {"1m": 16, "10m": 8, "50m": 3, "124m": 2, "0.5b": 8, "7b": 2}  # of a turn
 BATCH, RATE, SEED = 8, 1e-4, 0
+PEER_HALF_WIDTH = 320  # from which bfloat16 is TRL's faster precision on a CPU that multiplies it; below it float32 is
 
 
 def serve_ours(folder: Path, size: str, updates: int) -> None:
@@ -101,7 +102,7 @@ def main() -> None:
             rows = prepare(folder, shape, given.rounds + 2)
             asked = {
                 "folder": str(folder), "size": size, "updates": UPDATES[size], "model": str(files.classifier), "batch": BATCH,
-                "rate": RATE, "passes": given.rounds + 2, "half": in_half("auto", torch.device(given.device), shape.width),
+                "rate": RATE, "passes": given.rounds + 2, "half": shape.width >= PEER_HALF_WIDTH and in_half("auto", torch.device(given.device), shape.width),
                 "device": given.device,
             }  # fmt: skip
             ours = Side("ours", "bench.preference", ["--serve", json.dumps(asked)], threads=given.threads, device=given.device)  # fmt: skip

@@ -107,9 +107,7 @@ class BestOfRun:
             found = parts.measure(
                 names,
                 lambda name: self.answer(int(name.split()[1]), parts),
-                lambda step, part: bar.at(
-                    step, "score {score_mean:.2f}, best {score_best:.2f}".format(**_told("", part))
-                ),
+                lambda step, _: bar.at(step),
                 whose=lambda name, place: self.whose(int(name.split()[1]) + place),
                 told=_told,
             )
@@ -132,10 +130,10 @@ class BestOfRun:
         rival = self.rival.reply(prompts, [some[count] for some in seeds], self.sampling)
         # no part has them, and a preference model scores whatever a policy without numbers wrote
         drawn = {
-            "the policy's log-probability": replies.generated.logp.view(len(prompts), -1).sum(1).tolist(),
+            "the policy's log-probability": replies.generated.logp.sum(1).view(len(prompts), -1).sum(1).tolist(),
             "the opponent's log-probability": rival.generated.logp.sum(1).tolist(),
         }
-        parts.refuse_no_numbers(drawn, lambda place: self.whose(begin + place))
+        parts.require_finite(drawn, lambda place: self.whose(begin + place))
         scored = self.judges.scores(repeated, replies)
         rivals = self.judges.scores(prompts, rival)
         length = replies.generated.mask.sum(1).view(-1, count).tolist()

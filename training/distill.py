@@ -32,7 +32,7 @@ from training.models.snapshots import Fitted, fingerprint_of, load_policy
 from training.objective import binned, distillation_loss
 from training.processes import distributed
 from training.reading.words import WordReader
-from training.runs.finite import refuse_no_numbers
+from training.runs.finite import require_finite
 from training.runs.run_folder import RunFolder
 from training.runs.telling import lines_named, reasons, tell_left_out, tell_unfit
 from training.sampling.rollouts import Occasion, reply_seeds
@@ -110,7 +110,7 @@ def train(folder: RunFolder, config: DistillConfig) -> dict[str, Any]:
     samples = sampled(teacher, asked, reply_seeds(config.seed, Occasion.TEACHER_SAMPLES, len(asked)), config)
     del teacher  # all that it has to say is said
     before = measured(reader, student, test_cache, asked, samples, config)
-    refuse_no_numbers(before, dataclasses.asdict(config), lambda _: "the student as it begins")
+    require_finite(before, dataclasses.asdict(config), lambda _: "the student as it begins")
     batches = [
         batch
         for epoch in range(config.epochs)
@@ -266,7 +266,7 @@ def cached(
         # a bin that the teacher gives nothing is -inf, and one that is NaN would count as such in the loss
         if bool(shard.tensors["logp"].isnan().any()):
             said = {"the teacher's log-probability": math.nan}
-            refuse_no_numbers(said, dataclasses.asdict(config), lambda _: f"a text of the {name} data")
+            require_finite(said, dataclasses.asdict(config), lambda _: f"a text of the {name} data")
         return shard
 
     cache = Cache(Path(config.cache) if config.cache else folder.path / "teacher", settings)

@@ -29,7 +29,7 @@ from training.models.context import context_of
 from training.models.snapshots import load_policy
 from training.processes.device import device_of_choice
 from training.runs.cadence import Cadence
-from training.runs.finite import refuse_no_numbers
+from training.runs.finite import require_finite
 from training.runs.plots import Series, plot
 from training.runs.progress import Bar
 from training.runs.run_folder import RunFolder
@@ -191,7 +191,7 @@ def _read(
             some = activations(model, prompts[begin : begin + config.batch_prompts], layers)
             largest = some.abs().amax(2).T.tolist()
             numbers = {f"the activation after layer {layer}": row for layer, row in zip(layers, largest, strict=True)}
-            refuse_no_numbers(numbers, dataclasses.asdict(config), partial(whose, begin))
+            require_finite(numbers, dataclasses.asdict(config), partial(whose, begin))
             done.append(some)
             begin = min(begin + config.batch_prompts, len(prompts))
             bar.at(begin)

@@ -50,7 +50,6 @@ def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     config, began = start(folder, SqrtKlConfig, "sqrt_kl", given), time.monotonic()
     if not config.runs and not config.snapshots:
         raise BadConfig("runs and snapshots are both missing: name folders of policy runs, or directories of policies")
-    folder.cut_metrics(-1)  # written anew
     measured = len(config.snapshots)
     of = measured + len(config.runs) + bool(measured)
     curves: dict[str, tuple[list[float], list[float]]] = {}
@@ -66,6 +65,8 @@ def _sqrt_kl(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         negative["snapshots"] = sum(one < 0 for one in kl)
         kept = [(one, other) for one, other in zip(kl, score, strict=True) if one >= 0]
         curves["snapshots"] = [one for one, _ in kept], [other for _, other in kept]
+    else:
+        folder.cut_metrics(-1)  # written anew, as parts do
     series, rows = [], []
     for name, (kl, score) in curves.items():
         root = [math.sqrt(one) for one in kl]

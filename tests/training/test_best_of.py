@@ -81,6 +81,16 @@ def test_a_whole_run_and_one_that_is_killed_are_the_same(
     assert (again / "best_of.png").read_bytes() == picture
 
 
+def test_replies_that_all_end_early_are_chosen_from(
+    tmp_path: Path, tiny_policy: Path, pm_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their tables are then the first columns of larger ones, which do not lie in one piece."""
+    monkeypatch.setattr("training.sampling.engine.stop_tokens", lambda *_: frozenset(range(0, 264, 2)))
+    path = folder(tmp_path / "run", model=str(tiny_policy), preference_model=str(pm_path), max_new_tokens=60)
+    assert best_of.main([str(path)]) == 0
+    assert json.loads((path / "result.json").read_text())["by_k"][-1]["length_mean"] < 50
+
+
 def test_settings_may_not_change_under_parts(tmp_path: Path, tiny_policy: Path, pm_path: Path) -> None:
     path = folder(tmp_path / "run", 2, model=str(tiny_policy), preference_model=str(pm_path), k=[1, 2])
     assert best_of.main([str(path)]) == 0

@@ -15,7 +15,7 @@ from training import best_of, crowd, evaluate, hhh, log_p, ood, robustness, sqrt
 from training.failure import JobFailed
 from training.models.models import PreferenceModel
 from training.models.snapshots import load_policy, save_policy
-from training.runs.finite import refuse_no_numbers
+from training.runs.finite import require_finite
 
 # What reads a Z gives no numbers, and nothing else: the line with it is the one to be named.
 PROMPTS = [{"prompt": text} for text in ("ash?", "birch?", "Zebra?", "cedar?", "dill?")]
@@ -147,8 +147,8 @@ def test_sound_weights_that_overflow_are_told_from_torn_ones(tiny_policy: Path, 
     other = str(shutil.copytree(tiny_policy, tmp_path / "other"))
     found = {"counts": [1, 2], "samples": [{"score": [0.5, 1.0]}, {"score": [2.0, -math.inf]}]}
     with pytest.raises(JobFailed, match="score is -inf for prompt 1: the weights of every model") as told:
-        refuse_no_numbers(found, {"model": other, "precision": "auto"}, "prompt {}".format)
+        require_finite(found, {"model": other, "precision": "auto"}, "prompt {}".format)
     assert 'measure with "precision": "float32", or with another model' in str(told.value)
     with pytest.raises(JobFailed, match=r"measure with another model, in a new folder \(two are kept\)"):
-        refuse_no_numbers([0.0, [math.nan]], {"model": other}, "prompt {}".format, "two are kept")
-    refuse_no_numbers(found["samples"][0] | {"name": "nan", "none": None}, {}, str)
+        require_finite([0.0, [math.nan]], {"model": other}, "prompt {}".format, "two are kept")
+    require_finite(found["samples"][0] | {"name": "nan", "none": None}, {}, str)

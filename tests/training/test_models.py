@@ -85,6 +85,10 @@ def test_what_is_no_whole_preference_model_is_refused(tiny_policy: Path, tmp_pat
         PreferenceModel.load(tiny_policy)
     model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=1)
     model.save(tmp_path, tokenizer)
+    manifest = (tmp_path / "manifest.json").rename(tmp_path / "aside.json")
+    with pytest.raises(BadSnapshot, match=r"has lost its manifest\.json"):
+        PreferenceModel.load(tmp_path)
+    manifest.rename(tmp_path / "manifest.json")
     head = load_file(tmp_path / "head.safetensors")
     save_file({"weight": head["weight"]}, tmp_path / "head.safetensors")
     with pytest.raises(BadSnapshot, match=r"head.safetensors is damaged"):

@@ -194,6 +194,12 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(folder: RunFo
         pass
 
 
+def test_a_folder_that_cannot_be_written_to_is_said(folder: RunFolder):
+    (folder.path / ".lock").mkdir()
+    with pytest.raises(RunFolderError, match=r"cannot be written to \(Is a directory\)"), folder.lock():
+        pass
+
+
 def test_launching_imports_no_torch():
     code = "import sys, training.runs.run_folder, training.lines.records; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

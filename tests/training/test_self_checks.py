@@ -41,6 +41,14 @@ def test_a_sampler_with_other_weights_is_found(run: PolicyRun) -> None:
         check_start(run.policy, run.reference, run.pm, rollout, 1.0)
 
 
+def test_a_policy_without_numbers_is_named_and_not_its_sampler(run: PolicyRun) -> None:
+    rollout = rollout_of(run)
+    with torch.no_grad():
+        next(run.policy.model.layers[0].parameters())[0] = torch.nan
+    with pytest.raises(JobFailed, match="the policy gives no numbers, so its weights are damaged"):
+        check_start(run.policy, run.reference, run.pm, rollout, 1.0)
+
+
 def test_a_reference_that_is_not_the_initial_policy_is_found(run: PolicyRun) -> None:
     with torch.no_grad():
         next(run.reference.model.layers[0].parameters()).add_(0.05)

@@ -69,7 +69,7 @@ def _at_once(options: Options, scratch: Path, one_seed: OneSeed[Found], tick: Ti
             for ours in [each for each in working if each in told]:
                 try:
                     kind, said = ours.recv()
-                except EOFError:
+                except (EOFError, ConnectionError):  # the latter of one that died before it had read which seed is its
                     working[ours].join()
                     reason = f"its process ended before it was done, exit code {working[ours].exitcode}"
                     raise SeedFailed(f"seed {has[ours]}: {reason}") from None

@@ -22,7 +22,7 @@ class Wrong(NamedTuple):
     place: int
 
 
-def refuse_no_numbers(found: Any, settings: Any, whose: Whose, kept: str = "") -> None:
+def require_finite(found: Any, settings: Any, whose: Whose, kept: str = "") -> None:
     """JobFailed where a number in `found`, a JSON value, is not finite; `kept` says what is left of the run.
 
     `settings` name the models that it may come from. Their files are read only then.

@@ -16,7 +16,7 @@ from typing import Any
 
 from training.processes import distributed, ranks
 from training.runs import files
-from training.runs.finite import refuse_no_numbers
+from training.runs.finite import require_finite
 from training.runs.named_files import named_files
 from training.runs.named_models import named_models
 from training.runs.run_folder import RunFolder, RunFolderError
@@ -72,7 +72,7 @@ class Parts:
         for step, name in enumerate(names, 1):
             if name not in self._kept:
                 found = distributed.said_first(work(name))
-                self.refuse_no_numbers(found, partial(whose, name))
+                self.require_finite(found, partial(whose, name))
                 self._keep(name, found)
             self._logged += 1
             self.folder.log(step=self._logged, of=of, **told(name, self._kept[name]))
@@ -80,10 +80,10 @@ class Parts:
                 each(step, self._kept[name])
         return [self._kept[name] for name in names]
 
-    def refuse_no_numbers(self, found: Any, whose: Callable[[int], str]) -> None:
+    def require_finite(self, found: Any, whose: Callable[[int], str]) -> None:
         """JobFailed where a number in `found` is not finite; the parts before it stay."""
         kept = f"{self.path.name} keeps what was measured before" if self._kept else ""
-        refuse_no_numbers(found, self._settings, whose, kept)
+        require_finite(found, self._settings, whose, kept)
 
     def _keep(self, name: str, value: Any) -> None:
         line = json.dumps({"part": name, "found": value}, ensure_ascii=False, allow_nan=False)

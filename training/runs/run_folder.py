@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from training.config import load_config
 from training.processes import ranks
@@ -71,10 +71,18 @@ class RunFolder:
         self.events = Events(self.path / "events")
 
     # -- one process at a time ------------------------------------------------------------------------------------
+    def _lock_file(self) -> TextIO:
+        try:
+            return (self.path / ".lock").open("a+", encoding="utf-8")
+        except OSError as refused:
+            raise RunFolderError(
+                f"{self.path} cannot be written to ({refused.strerror}); a run writes there: give it another folder"
+            ) from refused
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for this process; another one that asks meanwhile gets a RunFolderError."""
-        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
+        with self._lock_file() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
             except OSError as held:

@@ -37,6 +37,10 @@ def check_start(
     """
     mask = rollout.mask
     logp = policy_logp(policy, rollout, temperature, half=half)
+    if not bool(logp[mask].isfinite().all()):
+        raise JobFailed(
+            "self-check at the start: the policy gives no numbers, so its weights are damaged; restore `model` from a copy"
+        )
     ref_logp = policy_logp(reference, rollout, temperature, half=half)
     rows = [rollout.rows(torch.tensor([row], device=mask.device)) for row in range(min(8, len(mask)))]
     exact = policy_logp(policy, rollout, temperature) if half else logp
