@@ -61,4 +61,4 @@ def test_each_policy_is_loaded_once_for_all_samples(monkeypatch: pytest.MonkeyPa
 
 
 def test_every_number_of_a_row_is_explained() -> None:
-    assert set(_row(0, 0, None, WinRate(0.5, (0.4, 0.6), 10, 1.0, 1.0), 3.0)) <= documented()
+    assert set(_row(0, 0, None, WinRate(0.5, (0.4, 0.6), 10, 1.0), 3.0)) <= documented()

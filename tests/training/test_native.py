@@ -113,7 +113,8 @@ def test_with_narrower_vectors_the_kernels_still_equal_their_twins(lanes, flag):
     """Most processors have AVX2 and no AVX-512: another width of vectors, other blocks, other shuffles."""
     tests = [f"tests/training/test_{name}.py" for name in ("pointwise", "trunk", "vocabulary", "native_decoder")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        # the kernels' own forms: what torch computes in their place has no lanes
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not torch or test_native_decoder", *tests],
         env={**os.environ, "CC": f"{shlex.join(COMPILER)} {flag}"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"with {lanes} lanes: {done.stdout[-3000:]}"

@@ -103,13 +103,13 @@ def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[s
     )  # fmt: skip
     accuracy = world.result_of(preference.main, pm)["accuracy"]
     found: dict[str, dict[str, Any]] = {}
-    asked = prompts(f"ask {seed}", 128)
+    asked = prompts(f"ask {seed}", 16 if quick else 128)
     for number, (arm, settings) in enumerate(ARMS.items()):
         folder = world.run_folder(
             root / f"arm-{number}",
             {"model": str(initial), "preference_model": str(pm / "model"), "seed": seed, **COMMON, **settings,
              "episodes": 128 if quick else 64 * 40},
-            prompts=[{"prompt": text} for text in prompts(f"prompts {seed}", 300)],
+            prompts=[{"prompt": text} for text in prompts(f"prompts {seed}", 60 if quick else 300)],
         )  # fmt: skip
         world.result_of(policy.main, folder)
         lines = [line for line in metrics_of(folder) if not line["critic_only"]]

@@ -62,12 +62,12 @@ def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> Accuracy:
     found: Accuracy = {order: {stage: {} for stage in STAGES} for order in ORDERS}
     for order in ORDERS:
         gold = world.weighed(people if order == "related" else {word: -weight for word, weight in people.items()})
-        test = world.comparisons(f"test {seed}", 600, gold, 0)
+        test = world.comparisons(f"test {seed}", 60 if quick else 600, gold, 0)
         for stage in STAGES:
             for size in SIZES:
                 folder = world.run_folder(
                     root / f"{order}-{stage}-{size}", {"model": str(begins[stage]), "seed": seed, "threads": 1},
-                    train=world.comparisons(f"train {seed}", size // (10 if quick else 1), gold, 0.3), test=test,
+                    train=world.comparisons(f"train {seed}", size // (20 if quick else 1), gold, 0.3), test=test,
                 )  # fmt: skip
                 found[order][stage][size] = world.result_of(preference.main, folder)["accuracy"]
             tick(f"{order}, {stage}")
