@@ -8,7 +8,6 @@ result.json.
 """
 
 import argparse
-import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from training.data.batches import LEFT_OUT, Ranked, tokenised
 from training.failure import JobFailed
 from training.job import run_command, start
 from training.lines.lines import data_file
-from training.lines.records import Comparison, comparison_of, read_numbered
+from training.lines.records import Comparison, comparison_of, read_records
 from training.measuring.calibration import accuracy
 from training.measuring.choices import Choice, choice_wins, elo_of_scores, units, writer
 from training.measuring.contest import mean_ci95, win_rate
@@ -70,8 +69,7 @@ def _crowd(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     pm, tokenizer = field.judges.models["score"], field.judges.tokenizer
     reader = Reader(pm, pad=int(tokenizer.pad_token_id), precision=config.precision)
     told: Counter[str] = Counter()
-    read = (dataclasses.replace(record, line=number) for number, record in read_numbered(file, comparison_of))
-    contests = contested(read, told)
+    contests = contested(read_records(file, comparison_of), told)
     compared: list[Comparison] = []
     elements: list[Ranked] = []
     shortened = 0

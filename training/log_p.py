@@ -6,7 +6,6 @@ comparisons of any shape, and rankings, with all their pairs.
 """
 
 import argparse
-import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from training.failure import JobFailed
 from training.job import run_job
 from training.lines.lines import data_file
 from training.lines.pmp import Answers
-from training.lines.records import read_numbered
+from training.lines.records import read_records
 from training.measuring.calibration import accuracy, effective_count, wilson_interval
 from training.models.context import context_of
 from training.models.models import PreferenceModel
@@ -73,7 +72,7 @@ def _log_p(folder: RunFolder, given: Mapping[str, Any]) -> dict[str, Any]:
         check_tokenizers(tokenizer, other, "preference model")
         configs.append(pm.to(device_of_choice()).backbone.config)
     room = context_of(*configs)
-    records = [dataclasses.replace(record, line=number) for number, record in read_numbered(file, feedback_of)]
+    records = list(read_records(file, feedback_of))
     if any(isinstance(record, Answers) for record in records):
         raise JobFailed(f"there are lines with 'answers' in {file}; they are for preference-model pretraining")
     ranked, dropped, shortened = tokenised(

@@ -48,12 +48,17 @@ def test_a_teacher_that_says_the_same_everywhere_is_refused(
     assert "the reply is the same in all 8 examples" in reason and "a teacher that answers them differently" in reason
 
 
-def test_a_teacher_without_numbers_is_refused_and_leaves_no_cache(tmp_path: Path, tiny_policy: Path, own_policy: Path):
-    """The loss would take what it says for words without a chance, and be 0."""
-    model, tokenizer = load_policy(own_policy)
+def tear_at_z(path: Path) -> None:
+    """Give the policy a NaN that only texts with a Z meet."""
+    model, tokenizer = load_policy(path)
     with torch.no_grad():
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("Z"), 0] = math.nan
-    save_policy(own_policy, model, tokenizer)
+    save_policy(path, model, tokenizer)
+
+
+def test_a_teacher_without_numbers_is_refused_and_leaves_no_cache(tmp_path: Path, tiny_policy: Path, own_policy: Path):
+    """The loss would take what it says for words without a chance, and be 0."""
+    tear_at_z(own_policy)
     lines = [{"text": f"ash {n}"} for n in range(9)]
     for place, (train, reason) in enumerate(
         (
@@ -71,10 +76,7 @@ def test_a_teacher_without_numbers_is_refused_and_leaves_no_cache(tmp_path: Path
 
 
 def test_a_student_without_numbers_is_refused_before_it_learns(tmp_path: Path, tiny_policy: Path, own_policy: Path):
-    model, tokenizer = load_policy(own_policy)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("Z"), 0] = math.nan
-    save_policy(own_policy, model, tokenizer)
+    tear_at_z(own_policy)
     train = [{"text": f"ash {n}"} for n in range(9)]
     path = make_folder(tmp_path / "run", tiny_policy, train, [{"text": "Zebra"}], student=str(own_policy))
     assert main([str(path)]) == 2

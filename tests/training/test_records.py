@@ -9,9 +9,10 @@ import pytest
 from training.lines.records import (
     BadRecord,
     Comparison,
+    comparison_of,
     numbered_lines,
     parse_line,
-    read_comparisons,
+    read_records,
     to_hh_line,
     to_line,
     to_trl_line,
@@ -195,16 +196,16 @@ def test_files_plain_and_packed_read_the_same(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text(text)
     with gzip.open(tmp_path / "a.jsonl.gz", "wt") as file:
         file.write(text)
-    plain, packed = (list(read_comparisons(tmp_path / name)) for name in ("a.jsonl", "a.jsonl.gz"))
+    plain, packed = (list(read_records(tmp_path / name, comparison_of)) for name in ("a.jsonl", "a.jsonl.gz"))
     assert plain == packed
-    assert len(plain) == len(HH_LINES)
+    assert [record.line for record in packed] == list(range(1, len(HH_LINES) + 1))
 
 
 def test_a_file_is_packed_if_its_bytes_say_so_whatever_its_name(tmp_path: Path):
     text = ("\n".join(HH_LINES) + "\n").encode()
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text))
     (tmp_path / "b.jsonl.gz").write_bytes(text)
-    packed, plain = (list(read_comparisons(tmp_path / name)) for name in ("a.jsonl", "b.jsonl.gz"))
+    packed, plain = (list(read_records(tmp_path / name, comparison_of)) for name in ("a.jsonl", "b.jsonl.gz"))
     assert packed == plain
     assert len(plain) == len(HH_LINES)
 
@@ -220,13 +221,15 @@ def test_lines_are_numbered_and_a_long_one_is_refused(tmp_path: Path):
 def test_a_bad_line_in_a_file_is_numbered_with_the_empty_ones(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text(HH_LINES[0] + "\n\nnot json\n")
     with pytest.raises(BadRecord, match=r"line 3 of a.jsonl: is not JSON"):
-        list(read_comparisons(tmp_path / "a.jsonl"))
+        list(read_records(tmp_path / "a.jsonl", comparison_of))
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_passed_over(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text("\n".join(HH_LINES))
     (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(HH_LINES).encode() + b"\r\n")
-    ours, windows = ([read.chosen for read in read_comparisons(tmp_path / name)] for name in ("a.jsonl", "b.jsonl"))
+    ours, windows = (
+        [read.chosen for read in read_records(tmp_path / name, comparison_of)] for name in ("a.jsonl", "b.jsonl")
+    )
     assert ours == windows
     assert len(ours) == len(HH_LINES)
 
@@ -234,10 +237,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_passed_over(tmp_path: Path)
 def test_half_a_surrogate_pair_in_a_file_is_refused_and_a_whole_one_read(tmp_path: Path):
     path = tmp_path / "a.jsonl"
     path.write_text(r'{"prompt": "a", "chosen": "\ud83d\ude42", "rejected": "c"}')
-    assert next(read_comparisons(path)).chosen == "🙂"
+    assert next(read_records(path, comparison_of)).chosen == "🙂"
     path.write_text(r'{"prompt": "a", "chosen": "\uD83D", "rejected": "c"}')
     with pytest.raises(BadRecord, match=r"line 1 of a.jsonl: holds half a surrogate pair"):
-        list(read_comparisons(path))
+        list(read_records(path, comparison_of))
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:40] + b"\0\0\0" + b[43:]])
@@ -245,7 +248,7 @@ def test_a_damaged_gz_is_a_bad_record(tmp_path: Path, damage):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(damage(gzip.compress(("\n".join(HH_LINES) + "\n").encode())))
     with pytest.raises(BadRecord, match="cannot be unpacked"):
-        list(read_comparisons(path))
+        list(read_records(path, comparison_of))
 
 
 def comparison(text: str, conversation: str | None = None) -> Comparison:

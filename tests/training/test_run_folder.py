@@ -12,7 +12,7 @@ from tests.training import results
 from training.config import BadConfig, PreferenceConfig, TournamentConfig, load_config
 from training.job import run_job
 from training.runs import files, run_folder
-from training.runs.named_models import named_models
+from training.runs.named import named_models
 from training.runs.run_folder import RunFolder, RunFolderError, code_version
 
 

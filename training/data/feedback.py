@@ -1,6 +1,5 @@
 """What a preference run learns from: the files of data/, whatever shapes their lines have, and how they are split."""
 
-import dataclasses
 from typing import Any
 
 from training.config import PreferenceConfig
@@ -9,7 +8,7 @@ from training.failure import JobFailed
 from training.lines.lines import data_file
 from training.lines.pmp import Answers, answers_of, binarised, pairs_of_answers
 from training.lines.rankings import Marked, Ranking, marked_of, ranking_of
-from training.lines.records import Comparison, comparison_of, parsed, read_numbered, read_records
+from training.lines.records import Comparison, comparison_of, parsed, read_records
 from training.lines.splits import Split, folded, half_of, parted
 from training.runs.run_folder import RunFolder
 
@@ -37,7 +36,7 @@ def read_data(folder: RunFolder, config: PreferenceConfig) -> Split[Feedback]:
     train, test = data_file(folder.data, "train"), data_file(folder.data, "test")
     if train is None:
         raise JobFailed(f"{folder.data / 'train.jsonl'} is missing; write one comparison a line into it")
-    everything = [dataclasses.replace(record, line=number) for number, record in read_numbered(train, feedback_of)]
+    everything = list(read_records(train, feedback_of))
     if not everything:
         raise JobFailed(f"{train} holds no comparison")
     if test is not None:

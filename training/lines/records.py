@@ -24,9 +24,17 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypedDict, TypeVar
+
+
+class Record(Protocol):
+    """Any dataclass with a `line`, the number of its line."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
 
 Found = TypeVar("Found")
+Lined = TypeVar("Lined", bound=Record)
 
 STRENGTHS = (1, 2, 3, 4)  # 1 is the weakest preference, 4 the strongest
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
@@ -84,11 +92,6 @@ def parse_line(line: str | bytes, number: int) -> Comparison:
     return parsed(line, number, comparison_of)
 
 
-def read_comparisons(path: str | Path) -> Iterator[Comparison]:
-    """Yield the comparisons of a .jsonl or .jsonl.gz file one by one; empty lines are passed over, bad ones raise."""
-    return read_records(path, comparison_of)
-
-
 class Reason(ValueError):
     """Why a record is bad, before the number of its line is known."""
 
@@ -120,13 +123,13 @@ def _object(line: str | bytes) -> tuple[str, dict[str, Any]]:
     return text, record
 
 
-def read_records(path: str | Path, make: Callable[[dict[str, Any], str], Found]) -> Iterator[Found]:
-    """Yield what `make` builds from each line of a .jsonl or .jsonl.gz file; empty lines are passed over."""
-    return (found for _, found in read_numbered(path, make))
+def read_records(path: str | Path, make: Callable[[dict[str, Any], str], Lined]) -> Iterator[Lined]:
+    """Yield the records that `make` builds from the lines of a .jsonl or .jsonl.gz file, each knowing its line; empty ones are passed over."""
+    return (dataclasses.replace(record, line=number) for number, record in read_numbered(path, make))
 
 
 def read_numbered(path: str | Path, make: Callable[[dict[str, Any], str], Found]) -> Iterator[tuple[int, Found]]:
-    """The same, each with the number of its line from 1."""
+    """Yield what `make` builds from each line, with its number from 1."""
     try:
         for number, line in numbered_lines(path):
             if line.strip():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.failure import JobFailed
-from training.runs.named_models import model_directories
+from training.runs.named import model_directories
 
 Whose = Callable[[int], str]  # in words, from the place in the list that the number stands in
 

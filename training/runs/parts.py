@@ -17,8 +17,7 @@ from typing import Any
 from training.processes import distributed, ranks
 from training.runs import files
 from training.runs.finite import require_finite
-from training.runs.named_files import named_files
-from training.runs.named_models import named_models
+from training.runs.named import named_files, named_models
 from training.runs.run_folder import RunFolder, RunFolderError
 
 

@@ -23,8 +23,7 @@ from training.config import load_config
 from training.processes import ranks
 from training.runs import files
 from training.runs.events import Events
-from training.runs.named_files import hash_of, named_files
-from training.runs.named_models import named_models
+from training.runs.named import hash_of, named_files, named_models
 
 if TYPE_CHECKING:
     import torch
