@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from tests.peers.conftest import Found, same_weights, save_as_classifier
 from training import objective
 from training.data.batches import Ranked, order, tokenised
-from training.lines.records import read_comparisons
+from training.lines.records import comparison_of, read_records
 from training.models.models import PreferenceModel
 from training.preference import main
 from training.reading.reading import Reader
@@ -70,7 +70,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, tiny_policy: Path, ask: Calla
     assert main([str(run), "--model", str(tiny_policy)]) == 0
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
-    read = list(read_comparisons(run / "data" / "train.jsonl"))
+    read = list(read_records(run / "data" / "train.jsonl", comparison_of))
     pairs, dropped, _ = tokenised(read, tokenizer, max_tokens=256, weakest_strength=1)
     assert not dropped
     pairs = [pairs[number] for batch in order(len(pairs), 4, 5, 0) for number in batch]

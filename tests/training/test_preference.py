@@ -19,7 +19,7 @@ from training import preference
 from training.config import PreferenceConfig
 from training.data.batches import Ranked, order, tokenised
 from training.failure import JobFailed
-from training.lines.records import read_comparisons
+from training.lines.records import comparison_of, read_records
 from training.models.models import PreferenceModel
 from training.models.snapshots import check_snapshot, render, render_reply
 from training.preference import main
@@ -101,7 +101,9 @@ def test_scores_are_normalised_on_the_replies_of_training(tmp_path: Path, tiny_p
     result = json.loads((path / "result.json").read_text())
     assert result["accuracy"] is None and result["test_pairs"] == 0  # nothing measured, nothing claimed
     model, tokenizer = PreferenceModel.load(path / "model")
-    pairs, _, _ = tokenised(read_comparisons(path / "data/train.jsonl"), tokenizer, max_tokens=256, weakest_strength=1)
+    pairs, _, _ = tokenised(
+        read_records(path / "data/train.jsonl", comparison_of), tokenizer, max_tokens=256, weakest_strength=1
+    )
     raw = torch.tensor(Reader(model, pad=tokenizer.pad_token_id).scores_of(pairs)).flatten()
     assert ((raw - model.shift) / model.scale).mean().item() == pytest.approx(0, abs=1e-4)
     assert ((raw - model.shift) / model.scale).std(correction=0).item() == pytest.approx(1, abs=1e-4)

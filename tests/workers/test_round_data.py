@@ -12,7 +12,7 @@ from server.services.data import datasets
 from server.services.data.dataset_selection import DatasetSelection
 from tests import factories
 from training.data.prompts import read_prompts_with_modes
-from training.lines.records import read_comparisons
+from training.lines.records import comparison_of, read_records
 from workers.round_data import write_experts, write_feedback, write_prompts
 
 
@@ -29,7 +29,7 @@ def test_lines_say_which_kind_of_model_wrote_them(db: Session, tmp_path: Path) -
     factories.comparison(db, brought, person, import_id=imported.id, details={"distribution": "rs"})
     version = datasets.freeze(db, DatasetSelection(held_out=0.0))
     write_feedback(db, version.id, tmp_path)
-    found = [record.extra["distribution"] for record in read_comparisons(tmp_path / "data/train.jsonl")]
+    found = [record.extra["distribution"] for record in read_records(tmp_path / "data/train.jsonl", comparison_of)]
     assert found == ["online", "rs"]  # an import says it itself
 
 
@@ -39,7 +39,7 @@ def test_what_experts_hold_right_stands_beside(db: Session, tmp_path: Path) -> N
     assert not (tmp_path / "data").exists()  # no key, no file
     factories.item(db, campaign, "One?", check_kind="gold", expected={"picked": 1})
     write_experts(db, DatasetSelection(), tmp_path)
-    (found,) = read_comparisons(tmp_path / "data/experts.jsonl")
+    (found,) = read_records(tmp_path / "data/experts.jsonl", comparison_of)
     assert (found.chosen, found.rejected, found.strength) == ("Four.", "Nine.", None)
 
 
