@@ -59,8 +59,9 @@ def preference_gates(result: Mapping[str, Any], wanted: GateThresholds) -> dict[
         "accuracy": Gate(
             "Accuracy on unseen pairs, lower bound", lower, ">", wanted.accuracy_above,
             f"{result['accuracy']:.1%} of {pairs} held-out pairs; with {unseen - pairs} training pairs told before they were "
-            f"learnt {accuracy:.1%} of {unseen}, which tell as much as {told:.0f} independent ones; "
-            f"one-sided bound at {wanted.accuracy_confidence:.0%}",
+            f"learnt {accuracy:.1%} of {unseen}"
+            + (f", which tell as much as {told:.0f} independent ones" if round(told) < unseen else "")
+            + f"; one-sided bound at {wanted.accuracy_confidence:.0%}",
         ),
         "calibration_error": Gate(
             "Calibration error beyond chance", max(0.0, error - by_chance), "<=", wanted.calibration_error,

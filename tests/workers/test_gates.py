@@ -76,6 +76,7 @@ def test_pairs_of_one_conversation_count_as_what_they_tell_together():
     together = preference_gates(shaky | {"independent_pairs": 80.0}, GateThresholds())["accuracy"]
     assert together.value == pytest.approx(0.489, abs=2e-3) and not together.passed
     assert "as much as 80 independent ones" in together.note
+    assert "independent" not in preference_gates(shaky, GateThresholds())["accuracy"].note
 
 
 def test_too_few_pairs_say_so():
