@@ -16,6 +16,7 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.policy_runs import folder_of, run_of
+from tests.training.processes import started
 from training import policy
 from training.config import BadConfig, PolicyConfig, load_config
 from training.failure import JobFailed
@@ -102,15 +103,17 @@ def test_kill_nine_and_restart_equal_an_uninterrupted_run(
     whole: RunFolder, tmp_path: Path, tiny_policy: Path, pm_path: Path
 ) -> None:
     folder = folder_of(tmp_path / "killed", tiny_policy, pm_path)
+    for steps in (1, 3):
+        (process,) = started(1, lambda: policy.main([str(folder.path)]))
+        while len(folder.metrics()) < steps and process.is_alive():
+            time.sleep(0.005)
+        process.kill()
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL
+        assert not folder.finished
+    # as its owner would start it
     command = [sys.executable, "-m", "training.policy", str(folder.path)]
     environment = os.environ | {"PYTHONPATH": str(Path(policy.__file__).parents[1])}
-    for steps in (1, 3):
-        process = subprocess.Popen(command, env=environment)
-        while process.poll() is None and len(folder.metrics()) < steps:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not folder.finished
     assert subprocess.run(command, env=environment, check=False).returncode == 0
     assert timeless(folder) == timeless(whole)
     assert digest(folder) == digest(whole)

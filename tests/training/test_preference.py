@@ -2,11 +2,8 @@
 
 import json
 import math
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 import torch
 
 from tests.training.documented import documented
+from tests.training.processes import started, together
 from training import preference
 from training.config import PreferenceConfig
 from training.data.batches import Ranked, order, tokenised
@@ -109,39 +107,26 @@ def test_scores_are_normalised_on_the_replies_of_training(tmp_path: Path, tiny_p
     assert ((raw - model.shift) / model.scale).std(correction=0).item() == pytest.approx(1, abs=1e-4)
 
 
-def start(path: Path, model: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "training.preference", str(path), "--model", str(model)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-    )
-
-
 @pytest.mark.slow
 def test_a_run_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path: Path, tiny_policy: Path):
     train, test = comparisons(240), comparisons(20, seed=1)
-    whole = make_folder(tmp_path / "whole", train, test, checkpoint_steps=4, batch_prompts=8, threads=1)
-    killed = make_folder(tmp_path / "killed", train, test, checkpoint_steps=4, batch_prompts=8, threads=1)
-    process = start(whole, tiny_policy)
-    assert process.wait(120) == 0, process.stderr.read()
-    process.stderr.close()
+    settings = {"checkpoint_steps": 4, "batch_prompts": 8, "threads": 1, "model": str(tiny_policy)}
+    whole, killed = (RunFolder(make_folder(tmp_path / name, train, test, **settings)) for name in ("whole", "killed"))
+    assert together(1, lambda: main([str(whole.path)])) == [0]
     for lines in (6, 17):
-        process = start(killed, tiny_policy)
-        while len(RunFolder(killed).metrics()) < lines and process.poll() is None:
+        (process,) = started(1, lambda: main([str(killed.path)]))
+        while len(killed.metrics()) < lines and process.is_alive():
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(30) == -signal.SIGKILL  # it was in mid-work, not finished
-        process.stderr.close()
-        assert not (killed / "result.json").exists()
-    process = start(killed, tiny_policy)
-    assert process.wait(120) == 0, process.stderr.read()
-    process.stderr.close()
-    folders = RunFolder(whole), RunFolder(killed)
-    assert len(folders[0].metrics()) == 30
-    assert timeless(folders[0].metrics()) == timeless(folders[1].metrics())
-    assert timeless([folders[0].result()]) == timeless([folders[1].result()])
-    assert (whole / "model/model.safetensors").read_bytes() == (killed / "model/model.safetensors").read_bytes()
-    assert (whole / "model/head.safetensors").read_bytes() == (killed / "model/head.safetensors").read_bytes()
+        process.kill()
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL  # it was in mid-work, not finished
+        assert not killed.finished
+    assert together(1, lambda: main([str(killed.path)])) == [0]
+    assert len(whole.metrics()) == 30
+    assert timeless(whole.metrics()) == timeless(killed.metrics())
+    assert timeless([whole.result()]) == timeless([killed.result()])
+    for file in ("model.safetensors", "head.safetensors"):
+        assert (whole.model / file).read_bytes() == (killed.model / file).read_bytes()
 
 
 def test_a_resume_in_the_same_process_continues_bit_for_bit(

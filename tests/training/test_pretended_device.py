@@ -86,7 +86,7 @@ JOBS: dict[str, Callable[[Path, dict[str, str]], Path]] = {
         path, models | {"opponent": models["model"], "max_new_tokens": 8, "slots": 4}, prompts=PROMPTS
     ),
     "ood": lambda path, models: run_folder(
-        path, {"model": models["model"]}, inliers=USUAL, outliers=STRANGE
+        path, {"model": models["model"], "draws": 3}, inliers=USUAL, outliers=STRANGE
     ),
     "hhh": lambda path, models: tasks(run_folder(path, models) / "data", helpful=HELPFUL).parent,
 }  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,45 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.seed_works import PIDS, STEPS, broken, drawn, killed, options
 from training.experiments import world
-from training.experiments.seeds import SeedFailed, Tick, each_seed
+from training.experiments.seeds import SeedFailed, each_seed
 from training.experiments.writing import Options, cores
 from training.job import INTERRUPTED, run_job
 from training.runs.progress import Bar, without_bars
-
-STEPS = 2
-PIDS = "PIDS_OF_SEEDS"  # in the environment of the run below: where its seeds write who they are
-
-
-def drawn(root: Path, seed: int, _quick: bool, tick: Tick) -> dict[str, object]:
-    """A seed that tells where and how it ran."""
-    root.mkdir()
-    for step in range(STEPS):
-        tick(f"step {step}")
-    numbers = [random.Random(seed).random(), float(torch.randn(1, generator=torch.Generator().manual_seed(seed)))]
-    return {"numbers": numbers, "process": os.getpid(), "threads": torch.get_num_threads()}
-
-
-def broken(_root: Path, seed: int, _quick: bool, tick: Tick) -> int:
-    """Fails for seed 1; seed 0 would go on for longer than a test may take."""
-    tick("begun")
-    if seed == 1:
-        raise ValueError("no such word")
-    time.sleep(1000)
-    return seed
-
-
-def killed(_root: Path, _seed: int, _quick: bool, _tick: Tick) -> int:
-    """What the kernel does to a process that takes too much memory."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
-
-
-def patient(_root: Path, seed: int, _quick: bool, _tick: Tick) -> int:
-    """Says that it began, and works for minutes."""
-    (Path(os.environ[PIDS]) / str(seed)).write_text(str(os.getpid()))
-    time.sleep(1000)
-    return seed
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +28,6 @@ def _threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def options(processes: int, count: int) -> Options:
-    return Options(quick=False, seeds=count, out=None, threads=1, processes=processes)
 
 
 @pytest.mark.slow
@@ -97,7 +59,7 @@ def test_a_process_that_is_killed_is_no_hang() -> None:
 def test_ctrl_c_ends_all(tmp_path: Path) -> None:
     """As a terminal sends it: to every process of the run."""
     run = subprocess.Popen(
-        [sys.executable, "-c", "from tests.training.test_seeds import *; each_seed(options(2, 3), 'patient', 1, patient)"],
+        [sys.executable, "-c", "from tests.training.seed_works import *; each_seed(options(2, 3), 'patient', 1, patient)"],
         env=os.environ | {PIDS: str(tmp_path)}, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     ends = time.monotonic() + 240

@@ -48,9 +48,9 @@ def load_config(cls: type[Config], settings: Mapping[str, Any]) -> Config:
     kinds = typing.get_type_hints(cls)
     unknown = sorted(set(settings) - set(kinds))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], kinds, 1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise BadConfig(f"unknown setting {unknown[0]!r}; {meant}{cls.__name__} knows {', '.join(sorted(kinds))}")
+        near = " or ".join(map(repr, difflib.get_close_matches(unknown[0], kinds, 2)))
+        meant = f"did you mean {near}?" if near else f"{cls.__name__} knows {', '.join(sorted(kinds))}"
+        raise BadConfig(f"unknown setting {unknown[0]!r}; {meant}")
     try:
         return cls(**{name: _fitting(name, value, kinds[name]) for name, value in settings.items()})
     except TypeError as missing:
