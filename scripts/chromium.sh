@@ -1,7 +1,7 @@
 #!/bin/sh
 # A Chromium for the browser tests: the one that is there, or the system's package where we may install it.
 # Always exits with 0: without one the browser tests say that they are skipped (in CI that is a failure of its own).
-for name in chromium chromium-browser google-chrome google-chrome-stable chrome; do
+for name in chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable chrome; do
     if command -v "$name" >/dev/null 2>&1; then
         echo "  Chromium: $(command -v "$name")"
         exit 0
@@ -24,9 +24,11 @@ else
     exit 0
 fi
 echo "  Installing Chromium with apt-get …"
+# Debian has the engine alone, without a window and what that needs; other systems have the whole browser only.
 if $as_root env DEBIAN_FRONTEND=noninteractive sh -c \
-    'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core' >/tmp/chromium-install.$$ 2>&1; then
-    echo "  Chromium: $(command -v chromium)"
+    'apt-get update -qq && { get="apt-get install -y -qq --no-install-recommends fonts-dejavu-core"; $get chromium-headless-shell || $get chromium; }' \
+    >/tmp/chromium-install.$$ 2>&1; then
+    echo "  Chromium: $(command -v chromium-headless-shell || command -v chromium)"
 else
     tail -3 "/tmp/chromium-install.$$"
     echo "  Chromium: could not be installed; the browser tests will be skipped."

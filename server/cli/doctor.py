@@ -26,7 +26,9 @@ from server.services.people.post_office import connection
 from server.settings import OperatorError, Settings, load_settings
 
 FREE_BYTES = 2_000_000_000  # a database, a few snapshots of the starter, logs; large models need their own size more
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CHROMIUM = (
+    "chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
+)  # fmt: skip
 MARKS = {(True, True): "ok     ", (True, False): "ok     ", (False, True): "MISSING", (False, False): "absent "}
 
 
