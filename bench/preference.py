@@ -21,7 +21,16 @@ from bench.table import Report, forward, parser
 
 UPDATES = {"1m": 16, "10m": 8, "50m": 3, "124m": 2, "0.5b": 8, "7b": 2}  # of a turn
 BATCH, RATE, SEED = 8, 1e-4, 0
-PEER_HALF_WIDTH = 320  # from which bfloat16 is TRL's faster precision on a CPU that multiplies it; below it float32 is
+PEER_HALF_WIDTH = 320  # from which bfloat16 is TRL's faster precision on a CPU that multiplies it (measured with AMX)
+
+
+def peer_in_half(kind: str, width: int) -> bool:
+    """Whether TRL's best setting is bfloat16 on this kind of device."""
+    import torch
+
+    from training.processes.device import in_half
+
+    return in_half("auto", torch.device(kind), width) and (kind != "cpu" or width >= PEER_HALF_WIDTH)
 
 
 def serve_ours(folder: Path, size: str, updates: int) -> None:
@@ -88,9 +97,6 @@ def main() -> None:
         asked = json.loads(given.serve)
         serve_ours(Path(asked["folder"]), asked["size"], asked["updates"])
         return
-    import torch
-
-    from training.processes.device import in_half
 
     limits = measured(given.device, given.threads)
     report = Report("preference", "pairs/s", given, limits)
@@ -102,7 +108,7 @@ def main() -> None:
             rows = prepare(folder, shape, given.rounds + 2)
             asked = {
                 "folder": str(folder), "size": size, "updates": UPDATES[size], "model": str(files.classifier), "batch": BATCH,
-                "rate": RATE, "passes": given.rounds + 2, "half": shape.width >= PEER_HALF_WIDTH and in_half("auto", torch.device(given.device), shape.width),
+                "rate": RATE, "passes": given.rounds + 2, "half": peer_in_half(given.device, shape.width),
                 "device": given.device,
             }  # fmt: skip
             ours = Side("ours", "bench.preference", ["--serve", json.dumps(asked)], threads=given.threads, device=given.device)  # fmt: skip

@@ -65,8 +65,8 @@ def test_a_preference_model_is_registered_as_one_and_scores_for_the_best_of_k(
         assert (code, f"--preference-model {name}" in out) == (0, True)
         assert json.loads(whetstone("show", name, "--json")[1])["kind"] == "pm"
         assert whetstone("best-of", f"best-{name}", "--policy", "mine", "--preference-model", name)[0] == 0
-    assert whetstone("check", "here")[0] == 0
-    assert whetstone("check", "best-there")[0] == 0
+    assert whetstone("check", "there")[0] == 0
+    assert whetstone("check", "best-here")[0] == 0
     folder = tmp_path / "artifacts" / "snapshots" / "here"
     PreferenceModel.load(folder)  # the copy can be loaded
     (folder / "head.safetensors").write_bytes(b"other")

@@ -69,7 +69,7 @@ for _name in WHOLE:
 
 
 def changed(value: Any, kind: type, how: Callable[[Any], Any]) -> Any:
-    """`value` with `how` done to every `kind` in it. torch's own walk knows more containers, and takes six times as long."""
+    """`value` with `how` done to every `kind` in it. torch's own walk knows dicts and named tuples, which no operator takes, and takes six times as long."""
     if isinstance(value, kind):
         return how(value)
     if isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from training.data.batches import Ranked
 from training.data.padding import right_padded
 from training.models.models import PreferenceModel
-from training.models.snapshots import BadSnapshot, load_policy, write_manifest
+from training.models.snapshots import BadSnapshot, check_snapshot, load_policy, write_manifest
 
 PAD, END = 258, 257
 PAIRS = [
@@ -86,8 +86,9 @@ def test_what_is_no_whole_preference_model_is_refused(tiny_policy: Path, tmp_pat
     model, tokenizer = PreferenceModel.from_policy(tiny_policy, seed=1)
     model.save(tmp_path, tokenizer)
     manifest = (tmp_path / "manifest.json").rename(tmp_path / "aside.json")
-    with pytest.raises(BadSnapshot, match=r"has lost its manifest\.json"):
-        PreferenceModel.load(tmp_path)
+    for door in (PreferenceModel.load, load_policy, check_snapshot):
+        with pytest.raises(BadSnapshot, match=r"has lost its manifest\.json"):
+            door(tmp_path)
     manifest.rename(tmp_path / "manifest.json")
     head = load_file(tmp_path / "head.safetensors")
     save_file({"weight": head["weight"]}, tmp_path / "head.safetensors")

@@ -1,6 +1,7 @@
 """A run folder survives a kill at any moment and is used by one process at a time."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -187,14 +188,26 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(folder: RunFo
         told = subprocess.run(
             [sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True
         )
-    import os
-
     assert f"is in use by process {os.getpid()}" in told.stdout
     with folder.lock():  # free again
         pass
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(folder: RunFolder):
+def test_a_folder_that_cannot_be_written_to_is_said(folder: RunFolder, monkeypatch: pytest.MonkeyPatch):
+    with folder.lock():
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may write everywhere
+        with (
+            pytest.raises(RunFolderError, match=r"cannot be written to \(Permission denied\), as a run"),
+            folder.lock(),
+        ):
+            pass
+        folder.result_file.write_text("{}")
+        with pytest.raises(RunFolderError, match=r"it is finished, and its result\.json stands"), folder.lock():
+            pass
+        folder.result_file.unlink()
+    (folder.path / ".lock").unlink()
     (folder.path / ".lock").mkdir()
     with pytest.raises(RunFolderError, match=r"cannot be written to \(Is a directory\)"), folder.lock():
         pass
@@ -257,7 +270,8 @@ def test_the_same_list_again_is_no_other_setting(kind: type, folder: RunFolder):
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"learning_rat": 1.0}, "unknown setting 'learning_rat'"),
+        ({"learning_rat": 1.0}, r"^unknown setting 'learning_rat'; did you mean 'learning_rate'[^,]*\?$"),
+        ({"steps": 1}, "unknown setting 'steps'; PreferenceConfig knows adam_beta2, .*, weight_decay"),
         ({"epochs": "1"}, "epochs must be a whole number, not '1'"),
         ({"epochs": True}, "epochs must be a whole number, not True"),
         ({"epochs": 1.5}, "epochs must be a whole number"),

@@ -45,7 +45,15 @@ def test_a_policy_without_numbers_is_named_and_not_its_sampler(run: PolicyRun) -
     rollout = rollout_of(run)
     with torch.no_grad():
         next(run.policy.model.layers[0].parameters())[0] = torch.nan
-    with pytest.raises(JobFailed, match="the policy gives no numbers, so its weights are damaged"):
+    with pytest.raises(JobFailed, match=r"the policy gives no numbers: its weights are damaged.* restore `model`"):
+        check_start(run.policy, run.reference, run.pm, rollout, 1.0)
+
+
+def test_a_preference_model_without_numbers_is_named(run: PolicyRun) -> None:
+    rollout = rollout_of(run)
+    with torch.no_grad():
+        run.pm.head.bias.fill_(torch.inf)
+    with pytest.raises(JobFailed, match=r"the preference model gives no numbers: .* restore `preference_model`"):
         check_start(run.policy, run.reference, run.pm, rollout, 1.0)
 
 

@@ -40,6 +40,7 @@ def required(config: Any, *names: str) -> None:
             raise BadConfig(f"{name} is missing: name it in config.json or on the command line")
 
 
+NEAR = 0.8  # of difflib: a slip of the finger; at less it finds something for every word
 Config = TypeVar("Config")
 
 
@@ -48,7 +49,7 @@ def load_config(cls: type[Config], settings: Mapping[str, Any]) -> Config:
     kinds = typing.get_type_hints(cls)
     unknown = sorted(set(settings) - set(kinds))
     if unknown:
-        near = " or ".join(map(repr, difflib.get_close_matches(unknown[0], kinds, 2)))
+        near = " or ".join(map(repr, difflib.get_close_matches(unknown[0], kinds, 2, NEAR)))
         meant = f"did you mean {near}?" if near else f"{cls.__name__} knows {', '.join(sorted(kinds))}"
         raise BadConfig(f"unknown setting {unknown[0]!r}; {meant}")
     try:

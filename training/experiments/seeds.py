@@ -53,7 +53,15 @@ def _at_once(options: Options, scratch: Path, one_seed: OneSeed[Found], tick: Ti
 
     def give(ours: Connection) -> None:
         has[ours] = waiting.pop(0)
-        ours.send(has[ours])
+        try:
+            ours.send(has[ours])
+        except ConnectionError:
+            raise died(ours) from None
+
+    def died(ours: Connection) -> SeedFailed:
+        working[ours].join()
+        reason = f"its process ended before it was done, exit code {working[ours].exitcode}"
+        return SeedFailed(f"seed {has[ours]}: {reason}")
 
     try:
         for _ in range(min(options.processes, options.seeds)):
@@ -70,9 +78,7 @@ def _at_once(options: Options, scratch: Path, one_seed: OneSeed[Found], tick: Ti
                 try:
                     kind, said = ours.recv()
                 except (EOFError, ConnectionError):  # the latter of one that died before it had read which seed is its
-                    working[ours].join()
-                    reason = f"its process ended before it was done, exit code {working[ours].exitcode}"
-                    raise SeedFailed(f"seed {has[ours]}: {reason}") from None
+                    raise died(ours) from None
                 if kind == "tick":
                     tick(said)
                 elif kind == "failed":

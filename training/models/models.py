@@ -84,10 +84,6 @@ class PreferenceModel(nn.Module):
         """
         root = Path(path)
         summary, tokenizer = checked(root, verify=verify)
-        if summary.fingerprint is None and (root / "preference.json").exists():
-            raise BadSnapshot(
-                f"{root} has lost its manifest.json, which says what it holds; copy the whole folder again"
-            )
         if summary.kind != "pm":
             raise BadSnapshot(f"{root} holds a {summary.kind}, not a preference model; train one on it first")
         backbone = load_weights(AutoModel, root, dtype)

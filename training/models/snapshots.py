@@ -152,6 +152,8 @@ def checked(path: str | Path, *, verify: bool = True) -> Checked:
     manifest: dict[str, Any] = {}
     if (root / MANIFEST).exists():  # without verification it still tells the kind
         manifest = verify_manifest(root) if verify else _json(root / MANIFEST)
+    elif (root / "preference.json").exists():  # a policy needs no manifest; without one this would pass for a policy
+        raise BadSnapshot(f"{root} has lost its {MANIFEST}, which says what it holds; copy the whole folder again")
     parameters, dtype, size = _weights(root)
     tokenizer = load_tokenizer(root)
     vocabulary = int(config.get("vocab_size") or 0)

@@ -9,6 +9,7 @@ is written or read: whoever starts jobs reads and writes run folders without pay
 """
 
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
@@ -72,11 +73,14 @@ class RunFolder:
     # -- one process at a time ------------------------------------------------------------------------------------
     def _lock_file(self) -> TextIO:
         try:
+            if not os.access(self.path, os.W_OK):  # a lock of an earlier run can be opened all the same
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return (self.path / ".lock").open("a+", encoding="utf-8")
         except OSError as refused:
-            raise RunFolderError(
-                f"{self.path} cannot be written to ({refused.strerror}); a run writes there: give it another folder"
-            ) from refused
+            why = f"{self.path} cannot be written to ({refused.strerror})"
+            if self.finished:
+                raise RunFolderError(f"{why}; it is finished, and its result.json stands") from refused
+            raise RunFolderError(f"{why}, as a run must; mend that or give it another folder") from refused
 
     @contextmanager
     def lock(self) -> Iterator[None]:

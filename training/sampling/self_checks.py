@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from training.failure import JobFailed
 from training.models.models import PreferenceModel
@@ -37,10 +38,7 @@ def check_start(
     """
     mask = rollout.mask
     logp = policy_logp(policy, rollout, temperature, half=half)
-    if not bool(logp[mask].isfinite().all()):
-        raise JobFailed(
-            "self-check at the start: the policy gives no numbers, so its weights are damaged; restore `model` from a copy"
-        )
+    _require_numbers(logp[mask], "policy", "model")
     ref_logp = policy_logp(reference, rollout, temperature, half=half)
     rows = [rollout.rows(torch.tensor([row], device=mask.device)) for row in range(min(8, len(mask)))]
     exact = policy_logp(policy, rollout, temperature) if half else logp
@@ -48,6 +46,7 @@ def check_start(
     together = [exact[index][mask[index]] for index in range(len(rows))]
     end_id = int(rollout.tokens.max())  # any token does: this compares shapes, not scores
     scores = preference_scores(pm, rollout, end_id)[: len(rows)]
+    _require_numbers(scores, "preference model", "preference_model")
     alone = torch.cat([preference_scores(pm, row, end_id) for row in rows])
     sampler = (logp - rollout.old_logp)[mask].abs()
     found = {
@@ -70,3 +69,11 @@ def check_start(
         if not found[name] <= bound:
             raise JobFailed(f"self-check at the start: {meaning}; {name} is {found[name]:.2g}, bound {bound:g}")
     return found
+
+
+def _require_numbers(found: Tensor, whose: str, setting: str) -> None:
+    if not bool(found.isfinite().all()):
+        raise JobFailed(
+            f"self-check at the start: the {whose} gives no numbers: its weights are damaged, or what it computes overflows; "
+            f"restore `{setting}` from a copy or name another one"
+        )
