@@ -19,7 +19,14 @@ from matplotlib.figure import Figure
 from training import policy, preference
 from training.experiments import world
 from training.experiments.seeds import Tick, each_seed
-from training.experiments.speaking import answered, chance_of_naming, groups_told_apart, metrics_of, spoken_policy
+from training.experiments.speaking import (
+    SHORT,
+    answered,
+    chance_of_naming,
+    groups_told_apart,
+    metrics_of,
+    spoken_policy,
+)
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
 
 SPOKEN = world.WORDS[:24]
@@ -121,7 +128,7 @@ def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[s
         folder = world.run_folder(
             root / f"arm-{number}",
             {"model": str(initial), "preference_model": str(pm / "model"), "seed": seed, **COMMON, **settings,
-             "episodes": 128 if quick else 64 * 70},
+             **(SHORT if quick else {"episodes": 64 * 70})},
             prompts=[{"prompt": text, "mode": family_of(text)} for text in asked],
         )  # fmt: skip
         world.result_of(policy.main, folder)

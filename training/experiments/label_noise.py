@@ -18,7 +18,14 @@ from training import policy, preference
 from training.experiments import easy_hard, world
 from training.experiments.easy_hard import FIXED, GROUPED, PENALTY
 from training.experiments.seeds import Tick, each_seed
-from training.experiments.speaking import answered, chance_of_naming, groups_told_apart, metrics_of, spoken_policy
+from training.experiments.speaking import (
+    SHORT,
+    answered,
+    chance_of_naming,
+    groups_told_apart,
+    metrics_of,
+    spoken_policy,
+)
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above, surely_within
 
 SPOKEN = world.WORDS[:24]
@@ -95,7 +102,7 @@ def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[s
         folder = world.run_folder(
             root / f"arm-{number}",
             {"model": str(initial), "preference_model": str(pm / "model"), "seed": seed, **COMMON, **settings,
-             "episodes": 128 if quick else 64 * 40},
+             **(SHORT if quick else {"episodes": 64 * 40})},
             prompts=[{"prompt": text} for text in asked],
         )  # fmt: skip
         world.result_of(policy.main, folder)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from training import policy, preference
 from training.experiments import world
 from training.experiments.seeds import Tick, each_seed
-from training.experiments.speaking import answered, metrics_of, spoken_policy
+from training.experiments.speaking import SHORT, answered, metrics_of, spoken_policy
 from training.experiments.writing import Claim, Findings, Options, differences, interval, shown, surely_above
 
 SPOKEN = world.WORDS[:24]
@@ -108,7 +108,7 @@ def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[s
         folder = world.run_folder(
             root / f"arm-{number}",
             {"model": str(initial), "preference_model": str(pm / "model"), "seed": seed, **COMMON, **settings,
-             "episodes": 128 if quick else 64 * 40},
+             **(SHORT if quick else {"episodes": 64 * 40})},
             prompts=[{"prompt": text} for text in prompts(f"prompts {seed}", 60 if quick else 300)],
         )  # fmt: skip
         world.result_of(policy.main, folder)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from training import policy, preference
 from training.experiments import world
 from training.experiments.seeds import Tick, each_seed
-from training.experiments.speaking import answered, spoken_policy, text_loss
+from training.experiments.speaking import SHORT, answered, spoken_policy, text_loss
 from training.experiments.writing import Claim, Findings, Options, interval, shown, surely_above
 
 SPOKEN = world.WORDS[:24]
@@ -98,7 +98,7 @@ def one_seed(root: Path, seed: int, quick: bool, tick: Tick) -> dict[str, dict[s
         folder = world.run_folder(
             root / f"arm-{number}",
             {"model": str(initial), "preference_model": str(pm / "model"), "seed": seed, **COMMON, **settings,
-             "episodes": 128 if quick else 64 * 30},
+             **(SHORT if quick else {"episodes": 64 * 30})},
             prompts=[{"prompt": text} for text in asked], pretraining=[{"text": text} for text in texts],
         )  # fmt: skip
         world.result_of(policy.main, folder)

@@ -18,6 +18,8 @@ from training.sampling.engine import Engine, generate
 from training.sampling.rollouts import policy_logp, preference_scores, rollout_of, sample
 
 Exchange = tuple[str, str]  # prompt, reply
+# A policy run of a quick form: two iterations.
+SHORT = {"episodes": 32, "rollout_replies": 16, "minibatch_replies": 8}
 
 
 def spoken_policy(
