@@ -2,11 +2,15 @@
 
 import multiprocessing
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
 import torch
+
+from training.runs.run_folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -36,3 +40,15 @@ def together(count: int, work: Callable[[], int]) -> list[int | None]:
         process.join(120)
         assert process.exitcode is not None, "a process hangs"
     return [process.exitcode for process in processes]
+
+
+def killed(folder: RunFolder, processes: list[BaseProcess], lines: int) -> None:
+    """Kill them all once so many lines are logged; they were in mid-work."""
+    while len(folder.metrics()) < lines and all(process.is_alive() for process in processes):
+        time.sleep(0.002)
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL
+    assert not folder.finished

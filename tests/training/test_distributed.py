@@ -3,19 +3,16 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.training.policy_runs import folder_of
-from tests.training.processes import started, together
+from tests.training.processes import killed, started, together
 from tests.training.results import runs_alike
 from tests.training.test_preference import comparisons, make_folder, timeless
 from training import evaluate, policy, preference, sft
@@ -70,18 +67,6 @@ def test_processes_add_numbers_and_gradients_even_where_one_has_none(tmp_path: P
     assert said[0]["numbers"] == {"all": 3.0, "one": 7.5}
     assert said[0]["gradients"] == [[3.0, 30.0], [0.5, 0.25], None]
     assert said[0]["first"] == "from 0" and said[0]["nan"] and said[0]["differing"] == ["b", None]
-
-
-def killed(folder: RunFolder, processes: list[BaseProcess], lines: int) -> None:
-    """Kill them all once so many lines are logged; they were in mid-work."""
-    while len(folder.metrics()) < lines and all(process.is_alive() for process in processes):
-        time.sleep(0.002)
-    for process in processes:
-        os.kill(process.pid, signal.SIGKILL)
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == -signal.SIGKILL
-    assert not folder.finished
 
 
 SETTINGS = {"batch_prompts": 7, "checkpoint_steps": 3, "threads": 1}

@@ -5,10 +5,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ import torch
 
 from tests.training.documented import documented
 from tests.training.policy_runs import folder_of, run_of
-from tests.training.processes import started
+from tests.training.processes import killed, started
 from training import policy
 from training.config import BadConfig, PolicyConfig, load_config
 from training.failure import JobFailed
@@ -104,13 +102,7 @@ def test_kill_nine_and_restart_equal_an_uninterrupted_run(
 ) -> None:
     folder = folder_of(tmp_path / "killed", tiny_policy, pm_path)
     for steps in (1, 3):
-        (process,) = started(1, lambda: policy.main([str(folder.path)]))
-        while len(folder.metrics()) < steps and process.is_alive():
-            time.sleep(0.005)
-        process.kill()
-        process.join(30)
-        assert process.exitcode == -signal.SIGKILL
-        assert not folder.finished
+        killed(folder, started(1, lambda: policy.main([str(folder.path)])), steps)
     # as its owner would start it
     command = [sys.executable, "-m", "training.policy", str(folder.path)]
     environment = os.environ | {"PYTHONPATH": str(Path(policy.__file__).parents[1])}

@@ -4,10 +4,8 @@ import json
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 import torch
 
 from tests.training.documented import documented
-from tests.training.processes import started, together
+from tests.training.processes import killed, started, together
 from training import preference
 from training.config import PreferenceConfig
 from training.data.batches import Ranked, order, tokenised
@@ -114,24 +112,18 @@ def test_scores_are_normalised_on_the_replies_of_training(tmp_path: Path, tiny_p
 def test_a_run_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path: Path, tiny_policy: Path):
     train, test = comparisons(240), comparisons(20, seed=1)
     settings = {"checkpoint_steps": 4, "batch_prompts": 8, "threads": 1, "model": str(tiny_policy)}
-    whole, killed = (RunFolder(make_folder(tmp_path / name, train, test, **settings)) for name in ("whole", "killed"))
+    whole, other = (RunFolder(make_folder(tmp_path / name, train, test, **settings)) for name in ("whole", "killed"))
     assert together(1, lambda: main([str(whole.path)])) == [0]
     for lines in (6, 17):
-        (process,) = started(1, lambda: main([str(killed.path)]))
-        while len(killed.metrics()) < lines and process.is_alive():
-            time.sleep(0.002)
-        process.kill()
-        process.join(30)
-        assert process.exitcode == -signal.SIGKILL  # it was in mid-work, not finished
-        assert not killed.finished
+        killed(other, started(1, lambda: main([str(other.path)])), lines)
     # as its owner would start it: nothing that a process keeps for itself reaches the numbers
-    command = [sys.executable, "-m", "training.preference", str(killed.path)]
+    command = [sys.executable, "-m", "training.preference", str(other.path)]
     assert subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False).returncode == 0
     assert len(whole.metrics()) == 30
-    assert timeless(whole.metrics()) == timeless(killed.metrics())
-    assert timeless([whole.result()]) == timeless([killed.result()])
+    assert timeless(whole.metrics()) == timeless(other.metrics())
+    assert timeless([whole.result()]) == timeless([other.result()])
     for file in ("model.safetensors", "head.safetensors"):
-        assert (whole.model / file).read_bytes() == (killed.model / file).read_bytes()
+        assert (whole.model / file).read_bytes() == (other.model / file).read_bytes()
 
 
 def test_a_resume_in_the_same_process_continues_bit_for_bit(

@@ -3,15 +3,13 @@
 import dataclasses
 import json
 import math
-import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.training.documented import documented
-from tests.training.processes import started, together
+from tests.training.processes import killed, started, together
 from tests.training.results import runs_alike
 from training import sft
 from training.config import SFT_PRESETS, BadConfig, SftConfig, load_config
@@ -380,21 +378,16 @@ def test_a_run_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path: 
         "model": str(tiny_policy), "preference_model": str(pm_path), "max_new_tokens": 8, "checkpoint_steps": 4, "epochs": 3,
         "batch_sequences": 8, "dropout": 0.2, "threads": 1, "learning_rate": 3e-3, "select_updates": 3,
     }  # fmt: skip
-    folders = [
-        make_folder(tmp_path / name, demonstrations(80), demonstrations(4), **settings) for name in ("whole", "killed")
-    ]
+    whole, other = (
+        RunFolder(make_folder(tmp_path / name, demonstrations(80), demonstrations(4), **settings))
+        for name in ("whole", "killed")
+    )
 
-    assert together(1, lambda: main([str(folders[0])])) == [0]
+    assert together(1, lambda: main([str(whole.path)])) == [0]
     for lines in (7, 18):
-        (process,) = started(1, lambda: main([str(folders[1])]))
-        while len(RunFolder(folders[1]).metrics()) < lines and process.is_alive():
-            time.sleep(0.002)
-        process.kill()
-        process.join(30)
-        assert process.exitcode == -signal.SIGKILL  # it was in mid-work, not finished
-    assert together(1, lambda: main([str(folders[1])])) == [0]
-    whole, killed = map(RunFolder, folders)
+        killed(other, started(1, lambda: main([str(other.path)])), lines)
+    assert together(1, lambda: main([str(other.path)])) == [0]
     assert len(whole.metrics()) == 30
-    assert timeless(whole.metrics()) == timeless(killed.metrics())
-    assert timeless([whole.result()]) == timeless([killed.result()])
-    assert (whole.model / "model.safetensors").read_bytes() == (killed.model / "model.safetensors").read_bytes()
+    assert timeless(whole.metrics()) == timeless(other.metrics())
+    assert timeless([whole.result()]) == timeless([other.result()])
+    assert (whole.model / "model.safetensors").read_bytes() == (other.model / "model.safetensors").read_bytes()

@@ -1,8 +1,6 @@
 """A model in shards (FSDP2, here on gloo) learns as a whole one does, whatever each process has to do."""
 
 import json
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +10,9 @@ import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
-from tests.training.processes import started, together
+from tests.training.processes import killed, started, together
 from tests.training.results import runs_alike
-from tests.training.test_distributed import TRICKS, killed, ppo, told
+from tests.training.test_distributed import TRICKS, ppo, told
 from tests.training.test_preference import comparisons, make_folder
 from training import policy, preference, sft
 from training.failure import JobFailed
@@ -103,13 +101,7 @@ def test_a_killed_run_of_shards_is_ended_by_a_whole_process(tmp_path: Path, tiny
     one, other = (run_of(tmp_path / name, tiny_policy, sharding="full") for name in ("one", "other"))
     assert preference.main([str(one.path)]) == 0
     for count, lines in ((2, 4), (1, 7)):
-        processes = started(count, lambda: preference.main([str(other.path)]))
-        while len(other.metrics()) < lines and all(process.is_alive() for process in processes):
-            time.sleep(0.002)
-        for process in processes:
-            os.kill(process.pid, signal.SIGKILL)
-            process.join(30)
-        assert not other.finished
+        killed(other, started(count, lambda: preference.main([str(other.path)])), lines)
     assert together(2, lambda: preference.main([str(other.path)])) == [0, 0]
     runs_alike(one, other)
 

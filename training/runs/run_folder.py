@@ -73,9 +73,11 @@ class RunFolder:
     # -- one process at a time ------------------------------------------------------------------------------------
     def _lock_file(self) -> TextIO:
         try:
-            if not os.access(self.path, os.W_OK):  # a lock of an earlier run can be opened all the same
+            file = (self.path / ".lock").open("a+", encoding="utf-8")
+            if not os.access(self.path, os.W_OK):  # the lock of an earlier run can be opened all the same
+                file.close()
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            return (self.path / ".lock").open("a+", encoding="utf-8")
+            return file
         except OSError as refused:
             why = f"{self.path} cannot be written to ({refused.strerror})"
             if self.finished:
